@@ -1,0 +1,357 @@
+"""pix2pix: how does one picture become another?
+
+A U-Net generator and a PatchGAN discriminator learn, from pairs of pictures (x, y), to turn x into y.
+Isola, Zhu, Zhou & Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
+arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and testing.
+
+    UNet, 256x256 (each arrow a 4x4 convolution, stride 2)            PatchGAN, 70x70
+    x   3 x 256 ----------------------------------> fake 3 x 256      x and y  6 x 256
+    e1 64 x 128 ---------------- skip -----------> 128 x 128               64 x 128
+    e2 128 x 64 ---------------- skip -----------> 256 x 64               128 x 64
+    e3 256 x 32 ---------------- skip -----------> 512 x 32               256 x 32
+    e4 512 x 16 ---------------- skip ----------> 1024 x 16   stride 1:   512 x 31
+    e5 512 x 8  ---------------- skip ----------> 1024 x 8    stride 1:     1 x 30, one logit
+    e6 512 x 4  ---------------- skip ----------> 1024 x 4                a 70x70 patch
+    e7 512 x 2  ---------------- skip ----------> 1024 x 2
+                `-> e8 512 x 1, the bottleneck --^      right: decoder (half) + skip (half)
+
+    python pix2pix.py                         every layer of both networks, with shapes and counts
+    python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
+
+To copy it out, take this file alone; it needs torch only:
+    generator, settings = load_generator("generator.pt")
+    photo = translate(generator, labels)      # uint8 (3, H, W) in and out, any size
+
+Where it leaves the paper. Norm: each picture's own statistics, in every mode. At batch 1 this is the
+paper's batch norm with "the statistics of the test batch" (Sec. 3.3); at larger batches it keeps
+pictures independent. So eval() and train() are the same, and dropout is on in both, as in the paper.
+The bottleneck has no norm: over a single pixel it would be zero, whatever x (the authors' erratum).
+"""
+import argparse
+import itertools
+import zipfile
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
+
+
+class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
+    """Bad input from outside: one line, exit code 2."""
+
+
+class Norm(nn.Module):
+    """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
+
+    "instance": mean and std over each picture alone; group norm with one channel a group is exactly
+    that, and on a CPU its kernel is faster than torch's instance norm. "batch": over the batch too.
+    """
+
+    def __init__(self, channels, kind="instance"):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.kind = kind
+
+    def forward(self, x):
+        if self.kind == "instance":
+            return F.group_norm(x, x.shape[1], self.weight, self.bias)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+
+class Down(nn.Conv2d):
+    """The 4x4 convolution of stride 2: (N, C, H, W) -> (N, O, H/2, W/2)."""
+
+    def __init__(self, channels, out_channels, bias):
+        super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        if h * w > 16:
+            return super().forward(x)
+        # Deep layers are all weights and hardly any pixels; the library's convolution then spends
+        # its time rearranging the weights. One matrix product of the same numbers does not.
+        patches = F.unfold(x, 4, stride=2, padding=1).transpose(0, 1).reshape(c * 16, -1)
+        y = self.weight.view(-1, c * 16) @ patches                        # (O, N * H/2 * W/2)
+        y = y.view(-1, n, h // 2, w // 2).transpose(0, 1)
+        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
+class Up(nn.ConvTranspose2d):
+    """The 4x4 transposed convolution of stride 2: (N, C, H, W) -> (N, O, 2H, 2W)."""
+
+    def __init__(self, channels, out_channels, bias):
+        super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        if h * w > 64:
+            return super().forward(x)
+        pixels = x.transpose(0, 1).reshape(c, -1)                         # (C, N * H * W)
+        y = self.weight.view(c, -1).t() @ pixels                          # each pixel becomes 4x4
+        y = y.view(-1, n, h * w).transpose(0, 1)                          # (N, O * 16, H * W)
+        y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)             # overlaps are summed
+        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
+class NearestUp(nn.Module):
+    """Nearest-neighbour upsampling, then a 3x3 convolution: no checkerboard can arise from overlaps.
+
+    Not in the paper; for people who see its transposed convolution's grid over flat areas.
+    """
+
+    def __init__(self, channels, out_channels, bias):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
+
+    def forward(self, x):                                                 # (N, C, H, W)
+        return self.convolution(F.interpolate(x, scale_factor=2))         # (N, O, 2H, 2W)
+
+
+def initialize(module):
+    """Weights from N(0, 0.02), biases 0, norm weights from N(1, 0.02), as the authors' code has it."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(part.weight, 0.0, 0.02)
+        elif isinstance(part, Norm):
+            nn.init.normal_(part.weight, 1.0, 0.02)
+        if isinstance(getattr(part, "bias", None), nn.Parameter):
+            nn.init.zeros_(part.bias)
+    return module
+
+
+class UNet(nn.Module):
+    """The generator of Sec. 3.2: x (N, in_channels, H, W) -> (N, out_channels, H, W), both [-1, 1].
+
+    H and W are multiples of 2**depth (generate() pads other sizes). depth 8 halves 256 pixels to 1,
+    7 is for 128 and 6 for 64. skips=False is Table 2's encoder-decoder. norm "none" goes with a
+    dropout of 0 for networks converted from elsewhere. 54,414,531 parameters by default: the count
+    usually quoted, 54,413,955, leaves out the 64 + 512 biases of the first convolution and of the
+    bottleneck. They are kept here, as no norm follows that would cancel them.
+    """
+
+    def __init__(self, in_channels=3, out_channels=3, width=64, depth=8, skips=True,
+                 norm="instance", upsample="deconv", dropout=0.5):
+        super().__init__()
+        self.depth, self.skips, self.dropout = depth, skips, dropout
+        up = Up if upsample == "deconv" else NearestUp
+        plain = norm == "none"                             # then every convolution needs its bias
+        channels = [width * min(2 ** i, 8) for i in range(depth)]         # 64, 128, 256, 512, ...
+        self.encoder, self.encoder_norms = nn.ModuleList(), nn.ModuleList()
+        for i, c in enumerate(channels):
+            bare = plain or i in (0, depth - 1)            # no norm on the first and the bottleneck
+            self.encoder.append(Down(channels[i - 1] if i else in_channels, c, bias=bare))
+            self.encoder_norms.append(nn.Identity() if bare else Norm(c, norm))
+        self.decoder, self.decoder_norms = nn.ModuleList(), nn.ModuleList()
+        for i in reversed(range(1, depth)):                # from channels[i] up to channels[i - 1]
+            joined = skips and i < depth - 1               # the bottleneck is not joined to itself
+            self.decoder.append(up(channels[i] * (1 + joined), channels[i - 1], bias=plain))
+            self.decoder_norms.append(nn.Identity() if plain else Norm(channels[i - 1], norm))
+        self.to_image = up(width * (1 + skips), out_channels, bias=True)
+        initialize(self)
+
+    def forward(self, x):                                  # (N, 3, 256, 256)
+        skips = []
+        for i, (encode, norm) in enumerate(zip(self.encoder, self.encoder_norms)):
+            x = norm(encode(F.leaky_relu(x, 0.2) if i else x))  # (N, 64, 128, 128)..(N, 512, 1, 1)
+            skips.append(x)
+        skips.pop()                                        # the 1x1 bottleneck is x, not a skip
+        for i, (decode, norm) in enumerate(zip(self.decoder, self.decoder_norms)):
+            x = norm(decode(F.relu(x)))                    # (N, 512, 2, 2) ... (N, 64, 128, 128)
+            if i < 3:                                      # CD512-CD512-CD512: the noise z of
+                x = F.dropout(x, self.dropout, training=True)  # Sec. 3.1, on at test time as well
+            if self.skips:
+                x = torch.cat([x, skips.pop()], dim=1)     # join layers i and n-i, Sec. 3.2
+        return torch.tanh(self.to_image(F.relu(x)))        # (N, 3, 256, 256)
+
+
+class PatchGAN(nn.Module):
+    """The discriminator of Sec. 3.2: one logit for each patch, "real" where positive.
+
+    discriminator(x, y) joins its pictures and so judges y given x: the conditional GAN. With y alone
+    it is the unconditional one, Eq. 2 (in_channels is then that of y). receptive_field, the patch's
+    side in pixels: 1 (PixelGAN), 16, 34, 70, 142 or 286 (ImageGAN), Sec. 4.4.
+    """
+    LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}   # the number of layers of stride 2
+
+    def __init__(self, in_channels=6, width=64, receptive_field=70, norm="instance"):
+        super().__init__()
+        n = self.LAYERS[receptive_field]
+        kernel, padding = (4, 1) if n else (1, 0)          # the PixelGAN's are all 1x1
+        widths = [width * min(2 ** i, 8) for i in range(max(n, 1) + 1)]   # 64, 128, 256, 512
+        layers = [nn.Conv2d(in_channels, width, kernel, 2 if n else 1, padding)]  # without a norm
+        for i in range(1, len(widths)):
+            stride = 2 if i < n else 1
+            layers += [nn.LeakyReLU(0.2),
+                       nn.Conv2d(widths[i - 1], widths[i], kernel, stride, padding, bias=False),
+                       Norm(widths[i], norm)]
+        layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, kernel, 1, padding, bias=n > 0)]
+        self.layers = nn.Sequential(*layers)
+        initialize(self)
+
+    def forward(self, *pictures):                          # x and y: each (N, 3, 256, 256)
+        return self.layers(torch.cat(pictures, dim=1))     # patch_logits (N, 1, 30, 30)
+
+
+def receptive_field(discriminator):
+    """The side in pixels of what one logit sees, from the last layer back: r = (r-1)*stride+kernel."""
+    r = 1
+    for layer in reversed([m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]):
+        r = (r - 1) * layer.stride[0] + layer.kernel_size[0]
+    return r
+
+
+def discriminator_loss(real_logits, fake_logits):          # each (N, 1, 30, 30): a logit a patch
+    """pix2pix Eq. 1 from D's side, negated to minimise: -log D(x, y) - log(1 - D(x, G(x)))."""
+    real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
+    fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
+    return (real + fake) / 2  # halved so that D learns more slowly than G, Sec. 3.3
+
+
+def generator_loss(fake_logits, fake, target, l1_weight=100.0):
+    """pix2pix Eq. 4 from G's side: -log D(x, G(x)) + lambda * |y - G(x)|, means over all elements.
+
+    G maximises log D instead of minimising log(1 - D), Sec. 3.3. fake_logits None leaves out the
+    adversarial term (Table 1's L1 alone), l1_weight 0 the other one. Returns (loss, adversarial, l1).
+    """
+    l1 = F.l1_loss(fake, target)                           # 0..2, as pictures are in [-1, 1]
+    adversarial = torch.zeros_like(l1)
+    if fake_logits is not None:
+        adversarial = F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
+    return adversarial + l1_weight * l1, adversarial, l1
+
+
+def load_file(path, advice="train again, or restore the file from a copy"):
+    """The dict that train.py saved at path, plain types and tensors only; Refusal where it is damaged.
+
+    torch.load alone does not notice flipped bits; the zip archive's own check sums do.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None
+        content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
+    except FileNotFoundError:
+        raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
+    except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
+        content = None
+    if not isinstance(content, dict) or "format" not in content:
+        raise Refusal(f"{path}: damaged, or not a file that train.py saved; {advice}")
+    if content["format"] != FORMAT:
+        raise Refusal(f"{path}: its format is number {content['format']!r}, this code reads {FORMAT}; "
+                      f"use the version of this project that wrote it")
+    return content
+
+
+def build_generator(settings):
+    """A new UNet as settings (a flat dict, see train.py) describe it."""
+    return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
+                settings["depth"], skips=settings["generator"] == "unet", norm=settings["norm"],
+                upsample=settings["upsample"], dropout=settings.get("dropout", 0.5))
+
+
+def load_generator(path):
+    """(generator, settings) from a run's folder or its generator.pt; no other file is needed."""
+    path = Path(path) / "generator.pt" if Path(path).is_dir() else Path(path)
+    content = load_file(path)
+    settings = content.get("settings", {})
+    if settings.get("model") != "pix2pix":
+        raise Refusal(f"{path}: this is a {settings.get('model')} run; give one of a pix2pix task")
+    try:
+        generator = build_generator(settings)
+        generator.load_state_dict(content["generator"])
+    except (KeyError, TypeError, RuntimeError):
+        raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
+    return generator.eval(), settings
+
+
+def window_starts(side, tile):
+    """Where windows of tile pixels begin on a side: a quarter overlaps, the last ends at the border."""
+    return sorted({*range(0, max(side - tile, 0), tile - tile // 4), max(side - tile, 0)})
+
+
+@torch.no_grad()
+def generate(generator, x, seed=None, tile=1024):
+    """G(x) for pictures of any size: x float (N, C, H, W) in [-1, 1] -> (N, out_channels, H, W).
+
+    G is fully convolutional, Sec. 4.4: a picture is padded by reflection to the multiple that the
+    depth needs, and cropped back. seed fixes the dropout noise and leaves torch's random state as it
+    was. Sides above tile pixels are cut into windows, each fading linearly into its neighbours; every
+    window has its own statistics and noise, so tones may drift slowly over a large picture.
+    """
+    (h, w), step = x.shape[-2:], 2 ** generator.depth
+    total, weight = 0, x.new_zeros(h, w)
+    with torch.random.fork_rng(enabled=seed is not None):
+        for top, left in itertools.product(window_starts(h, tile), window_starts(w, tile)):
+            if seed is not None:
+                torch.manual_seed(seed)
+            window = x[..., top:top + tile, left:left + tile]
+            rows, columns = window.shape[-2:]
+            pad = (0, -columns % step, 0, -rows % step)    # none on the left and above
+            mode = "reflect" if pad[1] < columns and pad[3] < rows else "replicate"
+            out = generator(F.pad(window, pad, mode))[..., :rows, :columns]
+            if window.shape == x.shape:
+                return out
+            fade = [torch.arange(1, n + 1, device=x.device).clamp(max=tile // 4) for n in (rows, columns)]
+            fade = torch.outer(*(torch.minimum(f, f.flip(0)).float() for f in fade))
+            total = total if weight.any() else x.new_zeros(len(x), out.shape[1], h, w)
+            total[..., top:top + rows, left:left + columns] += out * fade
+            weight[top:top + rows, left:left + columns] += fade
+    return total.div_(weight)
+
+
+def translate(generator, image, seed=None):
+    """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8."""
+    x = image.to(next(generator.parameters()).device).float().div(127.5).sub(1)
+    fake = generate(generator, x if x.dim() == 4 else x[None], seed)
+    out = fake.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
+    return out if image.dim() == 4 else out[0]
+
+
+def describe(name, network, *inputs):
+    """Prints each layer of a network: kind, output shape, number of parameters."""
+    def show(layer, _, output):
+        print(f"  {type(layer).__name__:10} {str(tuple(output.shape)):20} "
+              f"{sum(p.numel() for p in layer.parameters()):>11,}")
+    print(f"\n{name}: from {' and '.join(str(tuple(x.shape)) for x in inputs)}")
+    for layer in network.modules():
+        if next(layer.parameters(), None) is not None and not list(layer.children()):
+            layer.register_forward_hook(show)
+    network(*inputs)
+    print(f"  {sum(p.numel() for p in network.parameters()):,} parameters")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
+    parser.add_argument("source", nargs="?", metavar="IN", help="a picture, or a folder of pictures")
+    parser.add_argument("out", nargs="?", metavar="OUT", help="the picture or folder to write")
+    parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
+    parser.add_argument("--fit", action="store_true",
+                        help="shrink to the size trained at, translate, and enlarge again")
+    parser.add_argument("--seed", type=int, default=0, help="of the dropout noise")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    import data  # only the command needs its neighbours: reading and writing pictures
+    options = data.parse_options(parser)
+    if options.run is None:
+        x = y = torch.zeros(1, 3, 256, 256)
+        describe("UNet", UNet(), x)
+        describe("PatchGAN", PatchGAN(), x, y)
+        return print(f"  each logit sees {receptive_field(PatchGAN())}x{receptive_field(PatchGAN())} pixels")
+    if options.out is None:
+        raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
+    generator, settings = load_generator(options.run)
+    generator.to(data.device_of(options.device))
+    for source, out in data.sources(options.source, options.out):
+        picture = data.read_input(settings, source, pair=options.pair)   # uint8 (3, H, W)
+        small = data.resize(picture, settings["size"]) if options.fit else picture
+        x = data.input_to_network(settings, small[None]).to(options.device)
+        image = data.to_pixels(settings, x, generate(generator, x, options.seed))[0]
+        data.save_picture(out, data.resize(image, picture.shape[1:]) if options.fit else image)
+        print(f"{source} -> {out}")
+
+
+if __name__ == "__main__":
+    from data import run_command
+    run_command(main)
