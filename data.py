@@ -25,18 +25,25 @@ To copy it out, take this file alone; it needs torch, numpy and pillow:
 """
 import argparse
 import difflib
+import gzip
+import hashlib
+import http.client
 import itertools
 import json
 import os
 import re
+import shutil
 import sys
+import tarfile
+import time
+import urllib.request
 import unicodedata
 import warnings
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -60,9 +67,8 @@ def run_command(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)                                    # 128 + SIGPIPE
     except (ValueError, RuntimeError, MemoryError) as error:
-        # By name, as each file that copies alone has its own Refusal; torch says "memory" itself.
-        refused = type(error).__name__ == "Refusal"
-        if not (refused or isinstance(error, MemoryError) or "memory" in str(error)):
+        refused = type(error).__name__ == "Refusal"      # of any file: each that copies has its own
+        if not (refused or isinstance(error, MemoryError) or "memory" in str(error)):  # torch's
             raise
         text = error if refused else f"out of memory: {error}; give a smaller --batch or --size"
         print("error:", " ".join(str(text).split("\n")), file=sys.stderr)
@@ -197,10 +203,10 @@ TASKS = {
     "colorization": task("photos", in_channels=1, out_channels=2, epochs=6, batch=4, crop=False),
     "inpainting": task("photos", epochs=25, batch=4, mirror=False),
     "pairs": task(),
-    "shapes": task("label maps", palette=SHAPES, crop=False, mirror=False),
-    "semantic-facades": task("label maps", archive="facades", palette=FACADES, crop=False,
+    "shapes": task("label maps", palette=SHAPES, crop=False, mirror=False, epochs=None),
+    "semantic-facades": task("label maps", archive="facades", palette=FACADES, crop=False, epochs=None,
                              counts={"train": 400, "val": 100, "test": 106}),
-    "semantic-cityscapes": task("label maps", palette=CITYSCAPES, crop=False),
+    "semantic-cityscapes": task("label maps", palette=CITYSCAPES, crop=False, epochs=None),
 }
 
 
@@ -218,29 +224,25 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".
 MOST_PIXELS, MOST_BYTES = 50_000_000, 200_000_000  # of a picture (150 MB as RGB), of its file
 
 
-
 @contextmanager
 def opened(path, formats=FORMATS):
     """The picture in a file, its header checked; what fails inside the `with` becomes a Refusal."""
+    warnings.filterwarnings("ignore", module="PIL")      # what it warns of is refused or harmless
     try:
         if not Path(path).is_file() or os.path.getsize(path) > MOST_BYTES:  # a pipe would block
             raise OSError(f"no such file, or over {MOST_BYTES:,} bytes")
-        with warnings.catch_warnings(), Image.open(path, formats=formats) as image:
-            warnings.filterwarnings("ignore", module="PIL")
+        with Image.open(path, formats=formats) as image:
             if image.width * image.height > MOST_PIXELS:  # before any pixel is decoded
                 raise OSError(f"{image.width}x{image.height} is over {MOST_PIXELS:,} pixels")
             # A phone's MPO is a JPEG with a preview behind it: its first frame is the picture.
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise OSError("it has several frames or pages")
             yield image
-    except Refusal:
-        raise
     except Exception as error:  # Pillow on damage: OSError, SyntaxError, struct.error, KeyError ...
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if why.startswith("cannot identify"):            # b'<!DOCTYPE' is a page named .jpg
-            with open(path, "rb") as file:
-                why = f"it is none of {', '.join(formats)} and begins with {file.read(9)}"
-        raise Refusal(f"{path}: cannot be read: {why}; mend, replace or remove it") from error
+            why = f"not {', '.join(formats)}: it begins with {Path(path).read_bytes()[:9]}"
+        raise Refusal(f"{path}: {why}; mend, replace or remove it") from error
 
 
 def open_picture(path, channels=3):
@@ -260,11 +262,11 @@ def open_picture(path, channels=3):
         if image.has_transparency_data:                  # RGBA, LA, a palette with a clear colour
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
-        return image.convert({1: "L", 3: "RGB"}[channels])
+        return image.convert("L" if channels == 1 else "RGB")
 
 
 def open_label_map(path, classes):
-    """A PNG's pixel values as classes: uint8 (H, W), below `classes`, or 255 = ignore; or Refusal."""
+    """A PNG's values as classes: uint8 (H, W), below `classes` or 255 = ignore; or Refusal."""
     with opened(path, ("PNG",)) as image:                # a JPEG would have smeared the classes
         if image.mode not in ("1", "L", "P", "I;16"):
             raise OSError("it holds colours, not the numbers of classes in grey or in a palette")
@@ -273,14 +275,8 @@ def open_label_map(path, classes):
         # Not .convert("L"): that makes of a palette's index the brightness of its colour.
         labels = np.array(image).astype(np.uint16) // spread
         for y, x in np.argwhere((labels >= classes) & (labels != 255))[:1]:
-            raise OSError(f"class {labels[y, x]} at x={x}, y={y}, of only {classes} (0 to "
-                          f"{classes - 1}, or 255 to ignore)")
+            raise OSError(f"class {labels[y, x]} at x={x}, y={y} is not in 0-{classes - 1} or 255")
     return labels.astype(np.uint8)
-
-
-def stem(path):
-    """A name without its ending; é as one character, where a Mac writes e and an accent."""
-    return unicodedata.normalize("NFC", Path(path).stem)
 
 
 def list_pictures(folder):
@@ -290,25 +286,26 @@ def list_pictures(folder):
                        and not p.name.startswith(".") and p.is_file())
     except OSError as error:
         raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
-    for a, b in zip(sorted(files, key=stem), sorted(files, key=stem)[1:]):
-        if stem(a) == stem(b):                           # a.jpg, a.png: which is b's partner?
-            raise Refusal(f"{folder}: {a.name} and {b.name} share a name; keep one")
+    twins = {p.stem: p for p in files}                   # a.jpg and a.png: one name, one survives
+    for path in (p for p in files if twins[p.stem] != p):
+        raise Refusal(f"{folder}: {path.name} and {twins[path.stem].name} share a name; keep one")
     return files
 
 
 def pair_names(folder_a, folder_b):
-    """[(path in A, path in B), ...]: partners have one name, endings aside. Refusal if any lacks."""
-    a, b = ({stem(path): path for path in list_pictures(f)} for f in (folder_a, folder_b))
-    alone = [(folder_a, sorted(a.keys() - b.keys())), (folder_b, sorted(b.keys() - a.keys()))]
-    if found := [f"{folder}: {len(names)} without a partner ({', '.join(names[:5])}"
-                 f"{', ...' if len(names) > 5 else ''})" for folder, names in alone if names]:
-        raise Refusal(f"{', '.join(found)}; both need the same names, endings aside")
+    """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
+    a, b = ({path.stem: path for path in list_pictures(f)} for f in (folder_a, folder_b))
+    lacks = [(folder_b, sorted(a.keys() - b)), (folder_a, sorted(b.keys() - a))]
+    if any(names for _, names in lacks):
+        text = [f"{folder}: {len(names)} partners missing: {', '.join(names[:5])}"
+                for folder, names in lacks if names]     # the first five and the count
+        raise Refusal(f"{'; '.join(text)}; both folders need the same names, endings aside")
     return [(a[name], b[name]) for name in sorted(a)]
 
 
 def held_out_name(path):
     """The rule for folders without val/: a tenth, by a hash of the name, the same in every run."""
-    return zlib.crc32(stem(path).encode()) % 10 == 0
+    return zlib.crc32(Path(path).stem.encode()) % 10 == 0
 
 
 def split_files(folder, split, find):
@@ -322,7 +319,7 @@ def split_files(folder, split, find):
     else:  # test/ is never looked into
         files = find(inner.get("train", folder))
         chosen = {f for f in files if held_out_name(f[0])}
-        chosen = chosen or set(sorted(files, key=lambda f: zlib.crc32(stem(f[0]).encode()))[:1])
+        chosen = chosen or set(sorted(files, key=lambda f: zlib.crc32(f[0].stem.encode()))[:1])
         files = [f for f in files if (f in chosen) == (split == "val")]
     if not files:
         raise Refusal(f"{folder}: no pictures for {split}; it takes at least two, one to train on "
@@ -563,9 +560,117 @@ def label_map_of(settings, pictures):
     return classes
 
 
+WALLS = ((196, 172, 118), (172, 164, 150), (150, 88, 68), (200, 186, 162), (164, 144, 114),
+         (150, 164, 140), (190, 150, 128), (126, 114, 98), (196, 194, 188), (148, 152, 164))
+LEDGES = ("cornice", "sill", "balcony", "molding")  # lit from above, throwing a shadow below
+# What drawn windows have around them: how often, then (left, top, right, bottom) in the window's
+# widths and heights from its top left corner; chosen so that class shares come near the real ones.
+AROUND = (("cornice", 0.6, (-0.25, -0.27, 1.25, 0)), ("deco", 0.4, (-0.1, -0.47, 1.1, -0.27)),
+          ("sill", 0.9, (-0.25, 1, 1.25, 1.24)), ("blind", 0.12, (-0.36, 0, 0, 1)),
+          ("pillar", 0.15, (-0.45, -0.3, -0.25, 1.3)), ("balcony", 0.55, (-0.3, 0.6, 1.3, 1.2)))
+
+
+def plan_facade(rand):
+    """A facade's parts, later ones on top: [(class, left, top, right, bottom), ...] in picture sides.
+
+    rand(a, b) is a random number between the two; the ranges are judged by eye.
+    """
+    left, right, top, bottom = rand(-0.1, 0.17), rand(0.83, 1.1), rand(0.05, 0.22), rand(0.91, 1.02)
+    storeys, eaves, roof = int(rand(2, 5.5)), rand(0.03, 0.08), max(0, rand(-0.1, 0.1))
+    height = (bottom - top - eaves) / (storeys + 1.3)      # of a storey; the ground floor is higher
+    columns = round((right - left) / height / rand(0.5, 1.1)) + 1
+    pitch, door = (right - left) / columns, int(rand(0, 1.2 * columns))
+    parts = [("neighbour", 0, rand(0, 0.6), 0.4, 1), ("neighbour", 0.6, rand(0, 0.6), 1, 1),
+             ("street", 0, 0.9, 1, 1), ("roof", left, top - roof, right, top),
+             ("facade", left, top, right, bottom), ("molding", left, top, right, top + eaves)]
+    for storey in range(storeys):
+        if storey == 0 or rand(0, 1) < 0.4:                # neighbouring storeys are mostly alike
+            w, h, up = rand(0.36, 0.56) * pitch, rand(0.48, 0.6) * height, rand(0.24, 0.3) * height
+            around = [(name, box) for name, rate, box in AROUND if rand(0, 1) < rate]
+            every, ledge = int(rand(1, 3.5)), rand(0.02, 0.12) * height   # balconies: every 1st-3rd
+        y = top + eaves + storey * height
+        for column in range(columns):
+            x = left + pitch * (column + 0.5) - w / 2
+            parts.append(("window", x, y + up, x + w, y + up + h))
+            for name, (a, b, c, d) in around:
+                sides = [(a, c), (1 - c, 1 - a)] if name in ("blind", "pillar") else [(a, c)]
+                if name != "balcony" or (2 * column + 1 - columns) // 2 % every == 0:
+                    parts += [(name, x + l * w, y + up + b * h, x + r * w, y + up + d * h)
+                              for l, r in sides]
+        if rand(0, 1) < 0.4 or storey == storeys - 1:
+            parts.append(("molding", left, y + height - ledge, right, y + height + ledge))
+    below = ("shop", 0.08, 0) if rand(0, 1) < 0.65 else ("window", 0.22, 0.4)
+    for column in range(columns):                          # the ground floor
+        name, gap, up = ("door", 0.22, 0) if column == door else below
+        parts.append((name, left + pitch * (column + gap), bottom - height,
+                      left + pitch * (column + 1 - gap), bottom - up * height))
+    return parts
+
+
+def paint(name, v, colours, unit, rand):
+    """Paints a part into its place v (3, h, w) of the photo, 0-255; unit: a line's width in pixels."""
+    h, w = v.shape[1:]
+    y, x, brick = np.arange(h)[:, None] // unit, np.arange(w) // unit, colours["brick"]
+    lines = {"facade": (y % brick == 0) | (x % (2 * brick) == y // brick % 2 * brick),
+             "roof": y % 3 == 0, "neighbour": (y % 20 > 8) & (x % 14 > 7), "blind": y % 2 == 0,
+             "balcony": x % 3 == 0, "deco": (y % 2 == 0) & (x % 3 > 0)}
+    v[:] = colours[name] * np.where(lines.get(name, False), np.float32(0.75), 1)
+    down = np.linspace(1.2, 0.8, h, dtype=np.float32)[:, None]
+    if name in LEDGES:
+        v *= down
+    if name in ("window", "door", "shop"):
+        pane = v[:, unit + h // 6 * (name == "shop"):-unit, unit:-unit]        # below a shop's sign
+        pane[:] = colours["wood" if name == "door" else "glass"] * rand(0.5, 1.6)
+        pane *= down[-pane.shape[1]:] ** 2                 # less sky is reflected further down
+        pane[:, :int(h * rand(-0.5, 0.7)), ::int(rand(1, 4))] += rand(20, 90)  # some curtains
+        v[:, :, w // 2:w // 2 + unit] = v[:, h // 3:h // 3 + unit] = colours[name]
+        v[:, :2 * unit] *= 0.55                            # the shadow of the wall's thickness
+
+
+def stains(size, cells, generator):
+    """(cells + 1)^2 random numbers joined by straight lines -> (size, size) float32, 0 to 1."""
+    grid = torch.rand(cells + 1, cells + 1, generator=generator).numpy()
+    i, f = np.divmod(np.arange(size, dtype=np.float32) * cells / size, 1)
+    above, below = grid[i.astype(int)], grid[i.astype(int) + 1]
+    rows = above + (below - above) * f[:, None]            # (size, cells + 1)
+    return rows[:, i.astype(int)] * (1 - f) + rows[:, i.astype(int) + 1] * f
+
+
 def draw_facade(index, seed=0, size=286):
-    g = torch.Generator().manual_seed(index)
-    return torch.randint(0,255,(3,size,size),dtype=torch.uint8,generator=g), torch.randint(0,12,(size,size),dtype=torch.uint8,generator=g)
+    """Draws a facade -> photo uint8 (3, size, size), label map uint8 (size, size): rows of FACADES.
+
+    Made of sums and products of torch's uniform numbers, so that it is the same on every machine.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2 ** 32)
+    draws = iter(torch.rand(4000, generator=generator, dtype=torch.float64).tolist())
+
+    def rand(low, high):
+        return low + (high - low) * next(draws)
+
+    def colour(rgb, low=1, high=1):
+        return np.array(rgb, np.float32).reshape(-1, 1, 1) * np.float32(rand(low, high))
+    wall = colour(WALLS[int(rand(0, len(WALLS)))], 0.75, 1.1)
+    trim = wall + (225 - wall) * np.float32(rand(-0.2, 0.5))
+    colours = {"neighbour": wall * 0.6, "street": colour(95, 0.6, 1.4), "facade": wall,
+               "cornice": trim, "molding": trim, "sill": trim * 0.9, "deco": trim * 0.8,
+               "pillar": trim * 1.1, "roof": colour((96, 76, 70), 0.7, 1.4), "door": wall * 0.5,
+               "window": colour(230, 0.2, 1), "shop": colour([rand(20, 180) for _ in range(3)]),
+               "wood": colour((90, 70, 55)), "glass": colour((66, 72, 78)),
+               "blind": colour((90, 110, 90), 0.6, 1.2), "balcony": wall * np.float32(rand(0.4, 0.8)),
+               "brick": (4, 12, 9999)[int(rand(0, 3))]}    # bricks, ashlar, plaster: joint to joint
+    photo = colour((150, 180, 215)) + stains(size, 5, generator) * colour((90, 65, 35), 0.2, 1.1)
+    labels, unit = np.zeros((size, size), np.uint8), max(1, round(size / 256))
+    classes = {name: number for number, (name, _) in enumerate(FACADES)}
+    for name, *box in plan_facade(rand):
+        x0, y0, x1, y1 = (min(max(int(side * size), 0), size) for side in box)
+        if x1 > x0 and y1 > y0:
+            labels[y0:y1, x0:x1] = classes.get(name, name == "roof")  # a roof is facade, too
+            paint(name, photo[:, y0:y1, x0:x1], colours, unit, rand)
+            photo[:, y1:y1 + 2 * unit * (name in LEDGES), x0:x1] *= 0.6
+    photo = photo * (0.7 + 0.5 * stains(size, 2, generator)) + 30 * stains(size, 24, generator) - 15
+    photo += torch.randint(-14, 15, (3, size, size), generator=generator).numpy()
+    photo[:, 1:, 1:] = (photo[:, 1:, 1:] * 2 + photo[:, :-1, 1:] + photo[:, 1:, :-1]) / 4  # blurred
+    return torch.from_numpy(photo.clip(0, 255).astype(np.uint8)), torch.from_numpy(labels)
 
 
 SHAPES_SIZE, SQUARE, RADIUS = 64, 10, 10   # pixels, SemGAN Sec. 5.0.1
@@ -602,62 +707,154 @@ def draw_shapes(seed=0):
     return label_maps
 
 
-def clean_label_map(image, palette):
+def clean_label_map(image, palette, reach=4):
     """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W).
 
     Nearest colour alone grows seams: halfway from one class's colour to another's lies a third one.
-    A seam is thin, and its colours are not quite the palette's. So: a pixel is trusted where its
-    colour is near its class's and its class fills most of some 3x3 block around it; the others take
-    the most frequent class among trusted neighbours, ring by ring, until none is left.
+    So (1) a pixel that is a mixture of its two sides, up to reach pixels apart in all, takes the
+    class of the nearer side. A real thin object survives: it stands out from both sides. And (2) what
+    stays thin and far from its colour takes the nearest class among those solid nearby.
     """
-    colours = np.array([rgb for _, rgb in palette], np.int64)                      # (K, 3)
-    squared = ((image.astype(np.int64)[:, :, None] - colours) ** 2).sum(-1)        # (H, W, K)
-    nearest, distance = squared.argmin(-1), squared.min(-1)
-    votes = torch.from_numpy(np.eye(len(palette), dtype=np.float32)[nearest]).permute(2, 0, 1)[None]
-    block = F.avg_pool2d(votes, 3, 1, 1) * 9                         # of each class, in each 3x3 block
-    solid = F.max_pool2d(block, 3, 1, 1)[0].permute(1, 2, 0).numpy()               # (H, W, K)
-    own = np.take_along_axis(solid, nearest[..., None], -1)[..., 0]
-    trusted = torch.from_numpy((own >= 7) & (distance <= 60 ** 2))
-    votes = votes * trusted
-    while trusted.any() and not trusted.all():
-        around = F.avg_pool2d(F.pad(votes, (1, 1, 1, 1)), 3, 1)      # what trusted neighbours are
-        ring = ~trusted & (around.amax(1)[0] > 0)
-        chosen = F.one_hot(around.argmax(1), len(palette)).permute(0, 3, 1, 2).float()
-        votes, trusted = torch.where(ring, chosen, votes), trusted | ring
-    return votes.argmax(1)[0].numpy().astype(np.uint8) if trusted.any() else nearest.astype(np.uint8)
+    colours = np.array([rgb for _, rgb in palette], np.float32)                    # (K, 3)
+    squared = ((image[:, :, None] - colours) ** 2).sum(-1)                         # (H, W, K)
+    label_map, steepest = squared.argmin(-1), np.float32(60 ** 2)  # lesser steps are JPEG's noise
+    if not squared.min(-1).any():
+        return label_map.astype(np.uint8)                  # nothing is smeared
+    sides = np.pad(np.dstack([image, label_map]).astype(np.float32),
+                   ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    (h, w), centre = label_map.shape, image.astype(np.float32)
+    for i, j in [(i, j) for i in range(1, reach + 1) for j in range(1, reach + 2 - i)]:
+        for y, x in ((0, 1), (1, 0)):                      # i pixels to one side, j to the other
+            a = sides[reach - i * y:, reach - i * x:][:h, :w]
+            b = sides[reach + j * y:, reach + j * x:][:h, :w]
+            step, rise = b[..., :3] - a[..., :3], centre - a[..., :3]
+            span = (step ** 2).sum(-1)
+            share = (rise * step).sum(-1) / np.maximum(span, 1)    # 0: a's colour, 1: b's
+            mixed = (abs(share - 0.5) < 0.6) & ((rise ** 2).sum(-1) < (share ** 2 + 0.16) * span)
+            mixed &= span > steepest                       # of all such pairs, the greatest contrast
+            steepest = np.where(mixed, span, steepest)
+            label_map = np.where(mixed, np.where(share < 0.5, a[..., 3], b[..., 3]), label_map)
+    label_map = label_map.astype(np.int64)
+    votes = torch.from_numpy(np.eye(len(palette), dtype=np.float32)[label_map]).permute(2, 0, 1)
+    solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
+    part, near = (F.max_pool2d(solid, size, 1, size // 2).permute(1, 2, 0).numpy() > 0
+                  for size in (5, 13))                     # of such a block's fringe; in its region
+    far = np.take_along_axis((squared > 60 ** 2) & ~part, label_map[..., None], -1)[..., 0]
+    return np.where(far & near.any(-1), np.where(near, squared, np.inf).argmin(-1),
+                    label_map).astype(np.uint8)
 
 
-    """How well label maps (N, 64, 64) keep the rules of the Coloured Shapes (SemGAN Sec. 5.0.1).
+TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
-    Each map is compared with the legal map next to it: the three shapes, at the places that explain
-    most of its pixels, painted as data.draw_shapes paints. Returns the shares "exact" (no pixel is
-    wrong) and "clean" (one disc, one rectangle, one square, edges off by at most one pixel, at most 40
-    of 4096 pixels wrong, none of them stray), and the mean count "wrong_pixels". Some of the square
-    must show, or a generator without squares would pass: of the real maps 98.3% do.
+
+def copy(response, file, name, total):
+    """Copies a response of total bytes (0: unknown) to a file, saying how far -> its SHA-256."""
+    done, shown, start, digest = 0, 0, time.monotonic(), hashlib.sha256()
+    while data := response.read1(1 << 16):                 # what is there; read() waits for 64 kB
+        file.write(data)
+        digest.update(data)
+        done, seconds = done + len(data), time.monotonic() - start
+        if seconds > TIMEOUT and done < 1000 * seconds:    # a server can drip for ever
+            raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
+        # In place on a terminal, twice a second; elsewhere a line every 10 s and the last one.
+        if done == total or seconds > shown + (0.5 if sys.stdout.isatty() else 10):
+            shown, speed = seconds, done / max(seconds, 1e-3)
+            left = f" of {total / 1e6:,.1f}, {(total - done) / speed:,.0f} s left" if total else ""
+            print(f"{name}: {speed / 1e6:.1f} MB/s, MB: {done / 1e6:,.1f}{left}   ", flush=True,
+                  end="\r" if sys.stdout.isatty() and done != total else "\n")
+    if total and done != total:
+        raise OSError(f"{done:,} bytes came, of {total:,}")
+    return digest.hexdigest()
+
+
+def download(url, path, sha256="", expected_size=None):
+    """Fetches url to path, whole and with the SHA-256 expected (or its beginning); or Refusal."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    opener = urllib.request.OpenerDirector()               # none for file:, not even redirected
+    for kind in ("Proxy", "HTTP", "HTTPS", "HTTPRedirect", "HTTPDefaultError", "Unknown"):
+        opener.add_handler(getattr(urllib.request, f"{kind}Handler")())
+    opener.add_handler(urllib.request.HTTPErrorProcessor())  # 404, 500, over 10 redirects
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opener.open(url, timeout=TIMEOUT) as response, open(temporary, "wb") as file:
+            total = response.length or 0
+            if expected_size and total and total != expected_size:
+                raise OSError(f"it has {total:,} bytes, not {expected_size:,}")
+            if not copy(response, file, path.name, expected_size or total).startswith(sha256):
+                raise OSError(f"its SHA-256 does not begin with {sha256}")
+        os.replace(temporary, path)
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+        why = str(error).split("\n")[0] or type(error).__name__
+        raise Refusal(f"{url}: {why}; try again, or fetch it by hand") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Bounded:
+    """Reads a file up to a limit: what grows beyond it while unpacking is a bomb."""
+
+    def __init__(self, file, limit):
+        self.file, self.left = file, limit
+
+    def read(self, count):
+        data = self.file.read(count)
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError("it unpacks to over ten times its size")
+        return data
+
+
+def extract(archive, folder):
+    """Unpacks a .tar.gz into folder: files and folders of checked names alone; else Refusal.
+
+    By hand: tarfile's filter="data" has let an archive write outside (Python 3.11.7).
     """
-    label_maps = torch.as_tensor(np.asarray(label_maps)).long()
-    masks = F.one_hot(label_maps, 4).permute(0, 3, 1, 2).float()               # (N, 4, 64, 64)
-    grid = torch.arange(-radius, radius + 1)
-    disc = (grid[:, None] ** 2 + grid ** 2 <= radius ** 2).float()
-    shapes = ((1, disc, []), (3, torch.ones(side, side), [1]), (2, torch.ones(rectangle), [1, 3]))
-    legal = torch.zeros_like(label_maps)
-    for shape, stamp, covers in shapes:                    # from the top down
-        # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
-        score = masks[:, shape] + 0.1 * sum(masks[:, c] for c in covers)
-        place = F.conv2d(score[:, None], stamp[None, None]).flatten(1).argmax(1)
-        width = size - stamp.shape[1] + 1
-        canvas = torch.zeros(len(legal), (size - stamp.shape[0] + 1) * width)
-        canvas = canvas.scatter(1, place[:, None], 1.0).view(len(legal), 1, -1, width)
-        painted = F.conv_transpose2d(canvas, stamp[None, None])[:, 0] > 0.5
-        legal = torch.where(painted & (legal == 0), shape, legal)
-    wrong = legal != label_maps
-    near = F.one_hot(legal, 4).permute(0, 3, 1, 2).float()
-    edge = (F.avg_pool2d(F.pad(near, (1, 1, 1, 1), mode="replicate"), 3, 1).amax(1) < 0.999)
-    shown = (label_maps == 3).flatten(1).any(1)
-    clean = shown & (wrong.flatten(1).sum(1) <= 40) & ~(wrong & ~edge).flatten(1).any(1)
-    return {"exact": (shown & ~wrong.flatten(1).any(1)).float().mean().item(),
-            "clean": clean.float().mean().item(),
-            "wrong_pixels": wrong.flatten(1).sum(1).float().mean().item()}
+    try:
+        with gzip.open(archive) as packed:                 # pictures hardly shrink when packed
+            stream = Bounded(packed, 10 * os.path.getsize(archive) + 10_000_000)
+            members = tarfile.open(fileobj=stream, mode="r|")
+            for number, member in enumerate(members):
+                parts = PurePosixPath(member.name).parts
+                if not (member.isreg() or member.isdir()) or ".." in parts or number > 500_000 or (
+                        member.name.startswith("/") or set(member.name) & set("\\:")):
+                    raise OSError(f"{member.name!r} is a link, a device, outside or one too many")
+                place = Path(folder, *parts)
+                (place if member.isdir() else place.parent).mkdir(parents=True, exist_ok=True)
+                if member.isreg():
+                    with open(place, "xb") as file:        # x: never over another file
+                        shutil.copyfileobj(members.extractfile(member), file)
+            while stream.read(1 << 16):                    # on to the checksum at the end
+                pass
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise Refusal(f"{archive}: {error}; remove it and fetch it again") from error
+
+
+def fetch(url, folder, counts=None):
+    """Fetches a .tar.gz and unpacks it as folder, which appears only whole: counts[split] pictures.
+
+    A failed try leaves nothing behind that a next one trips over. Raises Refusal.
+    """
+    folder, archive = Path(folder), Path(f"{folder}.tar.gz")
+    temporary = folder.with_name(f".{folder.name}.partial")
+    if not archive.exists():                               # else: fetched whole, then interrupted
+        download(url, archive)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)       # left by a run that was killed
+        temporary.mkdir()
+        extract(archive, temporary)
+        inside = [path for path in temporary.iterdir() if path.is_dir()]
+        whole = inside[0] if len(inside) == 1 else temporary   # published ones hold one folder
+        for split, count in (counts or {}).items():
+            if (found := len(list_pictures(whole / split))) != count:
+                raise Refusal(f"{url}: holds {found:,} pictures in {split}, not {count:,}; try again")
+        whole.rename(folder)
+    except Refusal:
+        archive.unlink(missing_ok=True)                    # to be fetched anew
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    archive.unlink()
 
 
 def locate(name, folder=None):
@@ -686,7 +883,9 @@ def locate(name, folder=None):
 
 def palette_of(name, folder):
     """The palette of a task's folder: its palette.json, or CamVid's for index maps of a street task."""
-    row, file = look_up(name), Path(folder) / "palette.json"
+    row, file = look_up(name), Path(folder or "") / "palette.json"
+    if folder is None:
+        return row["palette"]
     if file.exists():
         try:
             return tuple((str(n), tuple(map(int, c))) for n, c in json.loads(file.read_text()))

@@ -17,10 +17,7 @@ arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and te
 
     python pix2pix.py                         every layer of both networks, with shapes and counts
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
-
-To copy it out, take this file alone; it needs torch only:
-    generator, settings = load_generator("generator.pt")
-    photo = translate(generator, labels)      # uint8 (3, H, W) in and out, any size
+    photo = translate(load_generator("generator.pt")[0], labels)  # copied out, it needs torch only
 
 Where it leaves the paper. Norm: each picture's own statistics, in every mode. At batch 1 this is the
 paper's batch norm with "the statistics of the test batch" (Sec. 3.3); at larger batches it keeps
@@ -46,8 +43,8 @@ class Refusal(ValueError):  # Also in data.py, repeated so that this file copies
 class Norm(nn.Module):
     """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
 
-    "instance": mean and std over each picture alone; group norm with one channel a group is exactly
-    that, and on a CPU its kernel is faster than torch's instance norm. "batch": over the batch too.
+    "instance": mean and std over each picture alone; group norm with one channel a group is that, by
+    a faster kernel on CPUs. "batch": over the whole batch.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -96,40 +93,33 @@ class Up(nn.ConvTranspose2d):
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 
-class NearestUp(nn.Module):
-    """Nearest-neighbour upsampling, then a 3x3 convolution: no checkerboard can arise from overlaps.
+class NearestUp(nn.Sequential):
+    """Nearest-neighbour upsampling, then a 3x3 convolution: (N, C, H, W) -> (N, O, 2H, 2W).
 
-    Not in the paper; for people who see its transposed convolution's grid over flat areas.
+    Not in the paper: for those who see its transposed convolution's checkerboard in flat areas.
     """
 
     def __init__(self, channels, out_channels, bias):
-        super().__init__()
-        self.convolution = nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
-
-    def forward(self, x):                                                 # (N, C, H, W)
-        return self.convolution(F.interpolate(x, scale_factor=2))         # (N, O, 2H, 2W)
+        super().__init__(nn.Upsample(scale_factor=2),
+                         nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias))
 
 
 def initialize(module):
-    """Weights from N(0, 0.02), biases 0, norm weights from N(1, 0.02), as the authors' code has it."""
-    for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(part.weight, 0.0, 0.02)
-        elif isinstance(part, Norm):
-            nn.init.normal_(part.weight, 1.0, 0.02)
-        if isinstance(getattr(part, "bias", None), nn.Parameter):
-            nn.init.zeros_(part.bias)
-    return module
+    """Weights from N(0, 0.02), norm weights from N(1, 0.02), biases 0, as in the authors' code."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:  # a norm's weight is a vector, a convolution's has four dimensions
+            nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
 
 
 class UNet(nn.Module):
     """The generator of Sec. 3.2: x (N, in_channels, H, W) -> (N, out_channels, H, W), both [-1, 1].
 
-    H and W are multiples of 2**depth (generate() pads other sizes). depth 8 halves 256 pixels to 1,
-    7 is for 128 and 6 for 64. skips=False is Table 2's encoder-decoder. norm "none" goes with a
-    dropout of 0 for networks converted from elsewhere. 54,414,531 parameters by default: the count
-    usually quoted, 54,413,955, leaves out the 64 + 512 biases of the first convolution and of the
-    bottleneck. They are kept here, as no norm follows that would cancel them.
+    H and W are multiples of 2**depth (generate() pads others): depth 8 halves 256 pixels to 1, 7 is for
+    128, 6 for 64. skips=False is Table 2's encoder-decoder. 54,414,531 parameters: the count usually
+    quoted, 54,413,955, leaves out the 64 + 512 biases of the first convolution and of the bottleneck,
+    kept here as no norm follows that would cancel them.
     """
 
     def __init__(self, in_channels=3, out_channels=3, width=64, depth=8, skips=True,
@@ -137,18 +127,17 @@ class UNet(nn.Module):
         super().__init__()
         self.depth, self.skips, self.dropout = depth, skips, dropout
         up = Up if upsample == "deconv" else NearestUp
-        plain = norm == "none"                             # then every convolution needs its bias
         channels = [width * min(2 ** i, 8) for i in range(depth)]         # 64, 128, 256, 512, ...
         self.encoder, self.encoder_norms = nn.ModuleList(), nn.ModuleList()
         for i, c in enumerate(channels):
-            bare = plain or i in (0, depth - 1)            # no norm on the first and the bottleneck
+            bare = i in (0, depth - 1)                     # no norm on the first and the bottleneck
             self.encoder.append(Down(channels[i - 1] if i else in_channels, c, bias=bare))
             self.encoder_norms.append(nn.Identity() if bare else Norm(c, norm))
         self.decoder, self.decoder_norms = nn.ModuleList(), nn.ModuleList()
         for i in reversed(range(1, depth)):                # from channels[i] up to channels[i - 1]
             joined = skips and i < depth - 1               # the bottleneck is not joined to itself
-            self.decoder.append(up(channels[i] * (1 + joined), channels[i - 1], bias=plain))
-            self.decoder_norms.append(nn.Identity() if plain else Norm(channels[i - 1], norm))
+            self.decoder.append(up(channels[i] * (1 + joined), channels[i - 1], bias=False))
+            self.decoder_norms.append(Norm(channels[i - 1], norm))
         self.to_image = up(width * (1 + skips), out_channels, bias=True)
         initialize(self)
 
@@ -246,9 +235,9 @@ def load_file(path, advice="train again, or restore the file from a copy"):
 
 def build_generator(settings):
     """A new UNet as settings (a flat dict, see train.py) describe it."""
-    return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
-                settings["depth"], skips=settings["generator"] == "unet", norm=settings["norm"],
-                upsample=settings["upsample"], dropout=settings.get("dropout", 0.5))
+    return UNet(settings["in_channels"], settings["out_channels"], settings["width"], settings["depth"],
+                settings["generator"] == "unet", settings["norm"], settings["upsample"],
+                settings.get("dropout", 0.5))
 
 
 def load_generator(path):
@@ -311,15 +300,18 @@ def translate(generator, image, seed=None):
 
 def describe(name, network, *inputs):
     """Prints each layer of a network: kind, output shape, number of parameters."""
-    def show(layer, _, output):
-        print(f"  {type(layer).__name__:10} {str(tuple(output.shape)):20} "
-              f"{sum(p.numel() for p in layer.parameters()):>11,}")
+    def show(layer, _, out):
+        print(f"  {type(layer).__name__:10} {str(tuple(out.shape)):20} {parameters(layer):>11,}")
     print(f"\n{name}: from {' and '.join(str(tuple(x.shape)) for x in inputs)}")
     for layer in network.modules():
-        if next(layer.parameters(), None) is not None and not list(layer.children()):
+        if parameters(layer) and not list(layer.children()):
             layer.register_forward_hook(show)
     network(*inputs)
-    print(f"  {sum(p.numel() for p in network.parameters()):,} parameters")
+    print(f"  {parameters(network):,} parameters")
+
+
+def parameters(network):
+    return sum(p.numel() for p in network.parameters())
 
 
 def main():
@@ -329,7 +321,7 @@ def main():
     parser.add_argument("out", nargs="?", metavar="OUT", help="the picture or folder to write")
     parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
     parser.add_argument("--fit", action="store_true",
-                        help="shrink to the size trained at, translate, and enlarge again")
+                        help="shrink to the size trained at, translate, enlarge again")
     parser.add_argument("--seed", type=int, default=0, help="of the dropout noise")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     import data  # only the command needs its neighbours: reading and writing pictures
@@ -338,7 +330,7 @@ def main():
         x = y = torch.zeros(1, 3, 256, 256)
         describe("UNet", UNet(), x)
         describe("PatchGAN", PatchGAN(), x, y)
-        return print(f"  each logit sees {receptive_field(PatchGAN())}x{receptive_field(PatchGAN())} pixels")
+        return print(f"  each logit sees a patch {receptive_field(PatchGAN())} pixels wide and high")
     if options.out is None:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     generator, settings = load_generator(options.run)

@@ -1,0 +1,353 @@
+"""SemGAN: how does noise become a label map?
+
+A generator turns a random vector into probabilities of classes for each pixel; a discriminator
+compares its maps with real ones. Ghelfi et al., "Adversarial Pixel-Level Generation of Semantic
+Images": Sec. 3.2 idea, Sec. 5 experiments, Sec. 6 dreams, App. B training.
+
+    Generator, size 128, width 64                  Discriminator (and Encoder)
+    z          128 numbers from N(0, 1)            label map  K x 128 x 128, one-hot or probs
+    dense      512 x 4 x 4                         conv /2   64 x 64 x 64   without a norm
+    deconv x2  512 x 8 x 8                         conv /2  128 x 32 x 32
+    deconv x2  256 x 16 x 16                       conv /2  256 x 16 x 16
+    deconv x2  128 x 32 x 32                       conv /2  512 x 8 x 8
+    deconv x2   64 x 64 x 64                       conv /2  512 x 4 x 4
+    deconv x2   32 x 128 x 128                     dense    1 logit (the Encoder: the latent z)
+    deconv x1    K x 128 x 128, then the head:
+      softmax over K classes: SemGAN               feature_matching_loss, which trains G, compares
+      tanh, K = 3 colours: the RGB GAN             the mean outputs of all layers of D
+
+    python semgan.py                                  every layer, with shapes and counts
+    python semgan.py RUN --count 64 --out grid.png    label maps from noise
+    python semgan.py RUN --walk walk.gif              from one latent to the next, and back
+    python semgan.py RUN --dream RUN2 --out d.png     each map, and the photo a pix2pix makes of it
+    python semgan.py RUN --train-encoder 2000         then: RUN --encode MAP.png --out both.png
+
+To copy it out, take this file alone; it needs torch only:
+    generator, settings = load_generator("generator.pt")
+    label_map = to_label_map(generator(torch.randn(1, settings["latent"])))
+
+Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Norms use
+each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows the
+first layer, which has no bias: so G(z) = G(2z), only the direction of z counts.
+Speed: the library's transposed convolution is the fast path. For kernels 5 to 11, four phases and
+pixel_shuffle took 1.3 to 3 times as long, a matrix product and fold 1.5 to 11 times.
+"""
+import argparse
+import math
+import zipfile
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
+
+
+class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
+    """Bad input from outside: one line, exit code 2."""
+
+
+def initialize(layer):
+    """Weights from N(0, 0.02), biases 0, as in pix2pix and DCGAN; norm weights start at 1."""
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def doubling(size, width):
+    """Channels at 4, 8, ... size / 2 pixels, and the other way round: 512, 512, 256, 128, 64."""
+    count = int(math.log2(size)) - 2
+    assert size == 4 * 2 ** count and count > 0, f"size {size} is not 4 times a power of 2"
+    return [width * min(2 ** i, 8) for i in reversed(range(count))]
+
+
+class Generator(nn.Module):
+    """Latent z (N, latent) from N(0, 1) -> class_probs (N, K, size, size), or colours in [-1, 1].
+
+    head "softmax" ends in probabilities over K = out_channels classes, SemGAN Eq. 2; "tanh" with 3
+    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5. size is 4 times a
+    power of 2, kernel odd. App. A, B: latents of 100 to 300, kernels 7 and 11."""
+    def __init__(self, out_channels, latent=128, size=128, kernel=7, width=64, head="softmax"):
+        super().__init__()
+        self.head, half = head, kernel // 2
+        channels = doubling(size, width) + [width // 2]    # no bias before a norm, which cancels it
+        self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)
+        self.grow = nn.ModuleList(                         # output_padding 1: odd kernels double
+            nn.ConvTranspose2d(a, b, kernel, 2, half, output_padding=1, bias=False)
+            for a, b in zip(channels, channels[1:]))
+        # Instance norm, with weight and bias: group norm, each channel a group of its own.
+        self.norms = nn.ModuleList(nn.GroupNorm(c, c) for c in channels)
+        self.to_classes = nn.ConvTranspose2d(channels[-1], out_channels, kernel, padding=half)
+        self.apply(initialize)
+
+    def forward(self, z):                                  # (N, 128)
+        x = self.dense(z).view(len(z), -1, 4, 4)           # (N, 512, 4, 4)
+        x = F.leaky_relu(self.norms[0](x), 0.2)
+        for grow, norm_ in zip(self.grow, self.norms[1:]):
+            x = F.leaky_relu(norm_(grow(x)), 0.2)          # (N, 512, 8, 8) ... (N, 32, 128, 128)
+        logits = self.to_classes(x)                        # (N, K, 128, 128)
+        return F.softmax(logits, dim=1) if self.head == "softmax" else torch.tanh(logits)
+
+
+class Discriminator(nn.Module):
+    """One-hot maps, class_probs or colours (N, in_channels, size, size) -> (logit, features): logit
+    (N, 1), positive for "real"; features, a list of each layer's output, shallow first."""
+    def __init__(self, in_channels, size=128, kernel=7, width=64, outputs=1):
+        super().__init__()
+        channels = [in_channels] + doubling(size, width)[::-1]
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(a, b, kernel, 2, kernel // 2, bias=i == 0)
+            for i, (a, b) in enumerate(zip(channels, channels[1:])))
+        # No norm on the first layer: how many pixels of a class there are must stay visible.
+        self.norms = nn.ModuleList([nn.Identity()] + [nn.GroupNorm(c, c) for c in channels[2:]])
+        self.to_logit = nn.Linear(channels[-1] * 4 * 4, outputs)
+        self.apply(initialize)
+
+    def forward(self, x):                                  # (N, K, 128, 128)
+        features = []
+        for shrink, norm_ in zip(self.shrink, self.norms):
+            x = F.leaky_relu(norm_(shrink(x)), 0.2)        # (N, 64, 64, 64) ... (N, 512, 4, 4)
+            features.append(x)
+        return self.to_logit(x.flatten(1)), features
+
+
+class Encoder(nn.Module):
+    """One-hot maps (N, K, size, size) -> latents (N, latent), Sec. 7's "semantic encoder"."""
+    def __init__(self, in_channels, latent=128, size=128, kernel=7, width=64):
+        super().__init__()
+        self.layers = Discriminator(in_channels, size, kernel, width, outputs=latent)
+
+    def forward(self, x):
+        return self.layers(x)[0]
+
+
+def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
+    """SemGAN Eq. 1 from D's side, negated to minimise: -log D(x) - log(1 - D(G(z)))."""
+    real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
+    fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
+    return real + fake
+
+
+def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side)
+    """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, averaged in each layer f of D, summed.
+
+    Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers: by the
+    last D soon tells real from fake perfectly, and with it alone G gave empty maps; shallow ones
+    still say what is where. And L1, whose gradient does not fade as the means come near. The real
+    means are a target, detached; D is to be frozen in G's step."""
+    return sum((real.mean(0).detach() - fake.mean(0)).abs().mean()
+               for real, fake in zip(real_features, fake_features))
+
+
+def encoder_loss(encoder, generator, maps):                # maps: one-hot, real (N, K, size, size)
+    """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
+    give the pixels of a real map x their classes, mean -log of their probability."""
+    z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
+    with torch.no_grad():
+        generated = one_hot(to_label_map(generator(z)), maps.shape[1])
+    latent = F.mse_loss(encoder(generated), z)
+    probs = generator(encoder(maps))
+    return latent, -(maps * probs.clamp_min(1e-6).log()).sum(1).mean()
+
+
+def one_hot(label_map, classes):
+    """(N, H, W) integers -> float32 (N, classes, H, W); a pixel to ignore, 255, is 0 in all."""
+    index = torch.arange(classes, device=label_map.device).view(1, -1, 1, 1)
+    return (label_map[:, None] == index).float()
+
+
+def to_label_map(class_probs):
+    """(N, K, H, W) -> (N, H, W) int64: the likeliest class, Sec. 3.2 "taking the argmax"."""
+    return class_probs.argmax(1)
+
+
+def colorize(label_map, palette):
+    """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
+    colours = torch.tensor([c for _, c in palette], dtype=torch.uint8, device=label_map.device)
+    return colours[label_map.long()].permute(0, 3, 1, 2)
+
+
+def nearest_class(image, palette):
+    """uint8 (N, 3, H, W) -> (N, H, W) int64 by nearest colour: a GAN on colours needs it."""
+    colours = torch.tensor([c for _, c in palette], device=image.device).float()
+    squared = [(image.float() - c.view(3, 1, 1)).square().sum(1) for c in colours]
+    return torch.stack(squared).argmin(0)
+
+
+def out_of_palette(image, palette):
+    """The share of pixels of uint8 (N, 3, H, W) whose colour is no class's; 0 for SemGAN."""
+    return (colorize(nearest_class(image, palette), palette) != image).any(1).float().mean().item()
+
+
+def to_pixels(output, palette, head="softmax"):
+    """What a generator with this head gives -> uint8 (N, 3, H, W) to look at."""
+    if head == "softmax":
+        return colorize(to_label_map(output), palette)
+    return output.add(1).mul(127.5).round().clamp(0, 255).byte()
+
+
+def walk(latents, frames=24):
+    """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first.
+
+    On great circles, as latents from N(0, 1) lie near a sphere: straight lines leave it."""
+    t, path = torch.arange(frames, device=latents.device)[:, None] / frames, []
+    for a, b in zip(latents, latents.roll(-1, 0)):
+        angle = torch.acos(F.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
+        path.append((((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin())
+    return torch.cat(path)
+
+
+def build_generator(settings):
+    """A new Generator as settings (a flat dict, see train.py) describe it."""
+    return Generator(settings["out_channels"], settings["latent"], settings["size"][0],
+                     settings["kernel"], settings["width"], settings["head"])
+
+
+def build_encoder(settings):                               # the Encoder of a run
+    return Encoder(len(settings["palette"]), settings["latent"], settings["size"][0],
+                   settings["kernel"], settings["width"])
+
+
+def load_generator(path, key="generator", build=build_generator):
+    """(generator, settings) from a run's folder or its generator.pt; no other file is needed."""
+    path = Path(path) / f"{key}.pt" if Path(path).is_dir() else Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:             # torch.load misses flipped bits
+            content = {} if archive.testzip() else torch.load(path, "cpu", weights_only=True)
+        settings = content["settings"] if content["format"] == FORMAT else {}
+        if settings["model"] == "semgan":
+            network = build(settings)
+            network.load_state_dict(content[key])
+            return network.eval(), settings
+    except FileNotFoundError:
+        raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
+    except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
+        raise Refusal(f"{path}: damaged, or not of format {FORMAT}; train again, or restore a copy")
+    raise Refusal(f"{path}: this is a {settings['model']} run; give one of a SemGAN task")
+
+
+def load_encoder(path):
+    """(encoder, settings) from a run's folder or the encoder.pt that --train-encoder wrote."""
+    return load_generator(path, "encoder", build_encoder)
+
+
+@torch.no_grad()
+def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
+    """G(E(x)), and in words its accuracy beside the constant guess's: the commonest class."""
+    rebuilt = to_label_map(generator(encoder(one_hot(maps, classes))))
+    right, guess = ((x == maps).float().mean() for x in (rebuilt, maps.flatten().mode()[0]))
+    return rebuilt, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
+
+
+def train_encoder(generator, settings, folder, steps):
+    """The loop of --train-encoder: real maps, encoder_loss, Adam; writes folder/encoder.pt."""
+    import data, train
+    torch.manual_seed(settings["seed"])
+    encoder, real, n = build_encoder(settings), data.training(settings), len(settings["palette"])
+    optimizer = torch.optim.Adam(encoder.parameters(), 5e-4, betas=(0.5, 0.999), fused=True)
+    generator.requires_grad_(False)                        # only looked through
+    for step in range(1, steps + 1):
+        maps = torch.stack([real[i] for i in torch.randint(len(real), (settings["batch"],))])[:, 0]
+        latent, reconstruction = encoder_loss(encoder, generator, one_hot(maps, n))
+        optimizer.zero_grad()
+        (latent + reconstruction).backward()
+        optimizer.step()
+        if step % 100 == 0 or step == steps:
+            print(f"step {step}/{steps}  latent {latent:.3f}  reconstruction {reconstruction:.3f}")
+    train.save_whole(folder / "encoder.pt", {"format": FORMAT, "settings": settings,
+                                             "encoder": encoder.state_dict()})
+    kept = data.held_out(settings)
+    maps = torch.stack([kept[i] for i in range(min(256, len(kept)))])[:, 0]
+    print(f"held-out maps: {reconstruct(encoder, generator, maps, n)[1]}")
+
+
+def read_map(path, settings):
+    """A picture of label colours, or an index map, at the run's size: uint8 (1, size, size)."""
+    import data
+    palette, path = settings["palette"], Path(path)
+    label_map = data.open_label_map(path, len(palette)) if data.is_index_map(path) else \
+        nearest_class(data.to_tensor(data.open_picture(path))[None], palette)[0]
+    return data.resize(torch.as_tensor(label_map).byte()[None], settings["size"], nearest=True)
+
+
+@torch.no_grad()
+def dream(output, settings, path):
+    """Sec. 6.1: what a generator gave -> [(map, photo by the pix2pix run at path), ...], uint8
+    (3, H, W). A run on one-hot maps takes the probabilities themselves: no colours in between."""
+    import data, pix2pix
+    painter, other = pix2pix.load_generator(path)
+    if other["palette"] not in (None, settings["palette"]):
+        raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
+    maps = to_pixels(output, settings["palette"], settings["head"])
+    maps, output = (F.interpolate(x, other["size"], mode="nearest-exact") for x in (maps, output))
+    as_probs = other["one_hot"] and settings["head"] == "softmax"
+    x = output if as_probs else data.input_to_network(other, maps)
+    return list(zip(maps, data.to_pixels(other, x, pix2pix.generate(painter, x, seed=0))))
+
+
+def describe():
+    """Prints the weights of both networks at their defaults: shapes and counts."""
+    for network in (Generator(12), Discriminator(12)):
+        total = sum(p.numel() for p in network.parameters())
+        print(f"\n{type(network).__name__}: {total:,} parameters")
+        for name, weight in network.named_parameters():
+            print(f"  {name:20} {str(tuple(weight.shape)):22} {weight.numel():>12,}")
+
+
+@torch.no_grad()
+def draw(generator, settings, options):
+    """Samples, a walk, rebuilt maps or dreams, to the file that the options name."""
+    import data
+    palette, titles = settings["palette"], ()
+    torch.manual_seed(options.seed)
+    z = torch.randn(6 if options.walk else options.count, settings["latent"])
+    if options.encode:
+        maps = torch.cat([read_map(path, settings) for path in options.encode])
+        encoder, _ = load_encoder(options.run)
+        z = encoder(one_hot(maps, len(palette)))
+        print(reconstruct(encoder, generator, maps, len(palette))[1])
+    z = walk(z) if options.walk else z
+    output = torch.cat([generator(part) for part in z.split(32)])
+    pictures = to_pixels(output, palette, settings["head"])
+    if options.walk:
+        frames = [data.to_image(picture) for picture in pictures]
+        frames[0].save(options.walk, "GIF", save_all=True, append_images=frames[1:], duration=60)
+        return print(f"wrote {options.walk}")
+    rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
+    if options.encode:
+        rows, titles = [*zip(colorize(maps, palette), pictures)], ("map", "rebuilt")
+    if options.dream:
+        rows, titles = dream(output[:12], settings, options.dream), ("map", "photo")
+    data.save_picture(options.out, data.contact_sheet(rows, titles))
+    print(f"wrote {options.out}")
+
+
+def main():
+    import data  # only the command needs its neighbours
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    add, count = parser.add_argument, data.positive(int)
+    add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
+    add("--count", type=count, default=64, help="samples (default 64)")
+    add("--out", metavar="PNG", default="grid.png", help="picture to write (default grid.png)")
+    add("--walk", metavar="GIF", help="walk through 6 latents, or those of the --encode maps")
+    add("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
+    add("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
+    add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
+    add("--seed", type=int, default=0, help="of the latents")
+    options = data.parse_options(parser)
+    if options.run is None:
+        return describe()
+    generator, settings = load_generator(options.run)
+    if settings["head"] == "tanh" and (options.encode or options.train_encoder):
+        raise Refusal(f"{options.run}: --head tanh gives no class_probs; encode with a softmax run")
+    if options.train_encoder:
+        folder = Path(options.run) if Path(options.run).is_dir() else Path(options.run).parent
+        return train_encoder(generator, settings, folder, options.train_encoder)
+    draw(generator, settings, options)
+
+
+if __name__ == "__main__":
+    from data import run_command
+    run_command(main)
