@@ -37,7 +37,6 @@ import sys
 import tarfile
 import time
 import urllib.request
-import unicodedata
 import warnings
 import zlib
 from collections import deque
@@ -48,7 +47,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 from torch.utils.data import Dataset
 
 
@@ -511,6 +510,30 @@ def augment(pictures, size, mirror, generator, rank=0, world=1):
     flip = (torch.rand(n * world, generator=generator)[mine] < (0.5 if mirror else 0)).tolist()
     crops = [p[:, t:t + size[0], l:l + size[1]] for p, t, l in zip(pictures, top, left)]
     return torch.stack([c.flip(-1) if f else c for c, f in zip(crops, flip)])
+
+
+RGB_TO_XYZ = torch.tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                           [0.0193339, 0.1191920, 0.9503041]])             # sRGB, D65
+WHITE = torch.tensor([0.95047, 1.0, 1.08883]).view(3, 1, 1)
+
+
+def rgb_to_lab(images):
+    """uint8 (N, 3, H, W) -> CIE Lab, float (N, 3, H, W): L 0..100, a and b signed, grey at 0."""
+    c = images.float() / 255
+    linear = torch.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92)
+    xyz = torch.einsum("ij,njhw->nihw", RGB_TO_XYZ.to(c.device), linear) / WHITE.to(c.device)
+    f = torch.where(xyz > 216 / 24389, xyz.clamp_min(1e-9) ** (1 / 3), (24389 / 27 * xyz + 16) / 116)
+    return torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+def lab_to_rgb(lab):
+    """The inverse of rgb_to_lab; colours that sRGB cannot show are clipped to the nearest it can."""
+    y = (lab[:, 0] + 16) / 116
+    f = torch.stack([y + lab[:, 1] / 500, y, y - lab[:, 2] / 200], 1)
+    xyz = torch.where(f > 6 / 29, f ** 3, (116 * f - 16) * 27 / 24389) * WHITE.to(lab.device)
+    linear = torch.einsum("ij,njhw->nihw", RGB_TO_XYZ.inverse().to(lab.device), xyz).clamp(0, 1)
+    c = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return (c * 255).round().clamp(0, 255).byte()
 
 
 def input_to_network(settings, pictures):

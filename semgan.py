@@ -93,7 +93,7 @@ class Generator(nn.Module):
 
 class Discriminator(nn.Module):
     """One-hot maps, class_probs or colours (N, in_channels, size, size) -> (logit, features): logit
-    (N, 1), positive for "real"; features, a list of each layer's output, shallow first."""
+    (N, 1), positive for "real"; features, the outputs of all layers, the logit being the last."""
     def __init__(self, in_channels, size=128, kernel=7, width=64, outputs=1):
         super().__init__()
         channels = [in_channels] + doubling(size, width)[::-1]
@@ -110,7 +110,8 @@ class Discriminator(nn.Module):
         for shrink, norm_ in zip(self.shrink, self.norms):
             x = F.leaky_relu(norm_(shrink(x)), 0.2)        # (N, 64, 64, 64) ... (N, 512, 4, 4)
             features.append(x)
-        return self.to_logit(x.flatten(1)), features
+        logit = self.to_logit(x.flatten(1))
+        return logit, features + [logit]
 
 
 class Encoder(nn.Module):
@@ -130,7 +131,7 @@ def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
     return real + fake
 
 
-def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side)
+def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side) and (N, 1)
     """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, averaged in each layer f of D, summed.
 
     Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers: by the
