@@ -416,7 +416,7 @@ def judge_of(settings, device, train=False):
     path, classes = Path("datasets") / f"fcn8s-{name}.pt", len(settings["palette"])
     advice = f"train one with --train-fcn {settings['task']}"
     if train:
-        print(f"{path}: learns from real photos; 6 minutes on two cores at 128x128", flush=True)
+        print(f"{path}: learns the training photos; 6 minutes on two cores at 128x128", flush=True)
         pairs = (torch.stack([split[i] for i in range(len(split))])        # (N, 6, h, w), x: labels
                  for split in (data.training(settings), data.held_out(settings)))
         (photos, labels), (unseen, truth) = (
@@ -514,7 +514,8 @@ def table(rows):
         for column in columns:
             best = max if column in HIGHER_IS_BETTER else min
             mark = alike and of and scores.get(column) == best(row[3].get(column) for row in runs)
-            lines[-1].append(f"{scores[column]:.3f}{' *'[mark]}" if column in scores else "- ")
+            star = "*" if mark else " "
+            lines[-1].append(f"{scores[column]:.3f}{star}" if column in scores else "- ")
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(v.rjust(w) for v, w in zip(line, widths)) for line in lines)
 
@@ -578,8 +579,7 @@ def main():
     if options.study:
         return study(options.runs)
     if task := options.train_fcn:
-        row = data.look_up(task)
-        if row["labels"] != "x":
+        if data.look_up(task)["labels"] != "x":
             raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
         if options.runs:                                       # the judge of just these pictures
             settings = pix2pix.load_generator(options.runs[0])[1]
@@ -587,7 +587,7 @@ def main():
         else:
             folder, drawn = data.locate(task, options.data)
             settings = {"task": task, "data": folder and str(folder), "drawn": drawn, "one_hot": 0,
-                        "palette": data.palette_of(task, folder) if folder else row["palette"],
+                        "palette": data.palette_of(task, folder),
                         "size": [256, 256] if device.type == "cuda" else [128, 128]}  # as train.py
         print(judge_of(settings, device, train=True)[1])
     if options.runs:

@@ -1,6 +1,6 @@
 """pix2pix: how does one picture become another?
 
-A U-Net generator and a PatchGAN discriminator learn, from pairs of pictures (x, y), to turn x into y.
+A U-Net generator and a PatchGAN discriminator learn from pairs of pictures (x, y) to turn x into y.
 Isola, Zhu, Zhou & Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
 arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and testing.
 
@@ -19,10 +19,10 @@ arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and te
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
     photo = translate(load_generator("generator.pt")[0], labels)  # copied out, it needs torch only
 
-Where it leaves the paper. Norm: each picture's own statistics, in every mode. At batch 1 this is the
-paper's batch norm with "the statistics of the test batch" (Sec. 3.3); at larger batches it keeps
-pictures independent. So eval() and train() are the same, and dropout is on in both, as in the paper.
-The bottleneck has no norm: over a single pixel it would be zero, whatever x (the authors' erratum).
+Where it leaves the paper. Norm: each picture's own statistics, in every mode. At batch 1 this is
+the paper's batch norm with "the statistics of the test batch" (Sec. 3.3); at larger batches it
+keeps pictures independent. So eval() and train() are the same; dropout is on in both, as in the
+paper. The bottleneck has no norm: over a single pixel it gives zero, whatever x (authors' erratum).
 """
 import argparse
 import itertools
@@ -43,13 +43,14 @@ class Refusal(ValueError):  # Also in data.py, repeated so that this file copies
 class Norm(nn.Module):
     """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
 
-    "instance": mean and std over each picture alone; group norm with one channel a group is that, by
-    a faster kernel on CPUs. "batch": over the whole batch.
+    "instance": mean and std over each picture alone; group norm with one channel a group is that,
+    by a faster kernel on CPUs. "batch": over the whole batch.
     """
 
     def __init__(self, channels, kind="instance"):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
         self.kind = kind
 
     def forward(self, x):
@@ -116,10 +117,10 @@ def initialize(module):
 class UNet(nn.Module):
     """The generator of Sec. 3.2: x (N, in_channels, H, W) -> (N, out_channels, H, W), both [-1, 1].
 
-    H and W are multiples of 2**depth (generate() pads others): depth 8 halves 256 pixels to 1, 7 is for
-    128, 6 for 64. skips=False is Table 2's encoder-decoder. 54,414,531 parameters: the count usually
-    quoted, 54,413,955, leaves out the 64 + 512 biases of the first convolution and of the bottleneck,
-    kept here as no norm follows that would cancel them.
+    H and W are multiples of 2**depth (generate() pads others): depth 8 halves 256 pixels to 1, 7 is
+    for 128, 6 for 64. skips=False is Table 2's encoder-decoder. 54,414,531 parameters: the count
+    usually quoted, 54,413,955, lacks the 64 + 512 biases of first convolution and bottleneck, kept
+    here as no norm follows that would cancel them.
     """
 
     def __init__(self, in_channels=3, out_channels=3, width=64, depth=8, skips=True,
@@ -159,8 +160,8 @@ class UNet(nn.Module):
 class PatchGAN(nn.Module):
     """The discriminator of Sec. 3.2: one logit for each patch, "real" where positive.
 
-    discriminator(x, y) joins its pictures and so judges y given x: the conditional GAN. With y alone
-    it is the unconditional one, Eq. 2 (in_channels is then that of y). receptive_field, the patch's
+    discriminator(x, y) joins its pictures and so judges y given x: the conditional GAN. With y
+    alone it is the unconditional one, Eq. 2 (in_channels is then y's). receptive_field, the patch's
     side in pixels: 1 (PixelGAN), 16, 34, 70, 142 or 286 (ImageGAN), Sec. 4.4.
     """
     LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}   # the number of layers of stride 2
@@ -185,7 +186,7 @@ class PatchGAN(nn.Module):
 
 
 def receptive_field(discriminator):
-    """The side in pixels of what one logit sees, from the last layer back: r = (r-1)*stride+kernel."""
+    """The side in pixels of what a logit sees: r = (r-1)*stride+kernel from the last layer back."""
     r = 1
     for layer in reversed([m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]):
         r = (r - 1) * layer.stride[0] + layer.kernel_size[0]
@@ -203,7 +204,7 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
     """pix2pix Eq. 4 from G's side: -log D(x, G(x)) + lambda * |y - G(x)|, means over all elements.
 
     G maximises log D instead of minimising log(1 - D), Sec. 3.3. fake_logits None leaves out the
-    adversarial term (Table 1's L1 alone), l1_weight 0 the other one. Returns (loss, adversarial, l1).
+    adversarial term (Table 1's L1), l1_weight 0 the other one. Returns (loss, adversarial, l1).
     """
     l1 = F.l1_loss(fake, target)                           # 0..2, as pictures are in [-1, 1]
     adversarial = torch.zeros_like(l1)
@@ -213,7 +214,7 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
 
 
 def load_file(path, advice="train again, or restore the file from a copy"):
-    """The dict that train.py saved at path, plain types and tensors only; Refusal where it is damaged.
+    """The dict that train.py saved at path, plain types and tensors; Refusal where it is damaged.
 
     torch.load alone does not notice flipped bits; the zip archive's own check sums do.
     """
@@ -228,16 +229,16 @@ def load_file(path, advice="train again, or restore the file from a copy"):
     if not isinstance(content, dict) or "format" not in content:
         raise Refusal(f"{path}: damaged, or not a file that train.py saved; {advice}")
     if content["format"] != FORMAT:
-        raise Refusal(f"{path}: its format is number {content['format']!r}, this code reads {FORMAT}; "
-                      f"use the version of this project that wrote it")
+        raise Refusal(f"{path}: its format is number {content['format']!r}, this code reads "
+                      f"{FORMAT}; use the version of this project that wrote it")
     return content
 
 
 def build_generator(settings):
     """A new UNet as settings (a flat dict, see train.py) describe it."""
-    return UNet(settings["in_channels"], settings["out_channels"], settings["width"], settings["depth"],
-                settings["generator"] == "unet", settings["norm"], settings["upsample"],
-                settings.get("dropout", 0.5))
+    return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
+                settings["depth"], settings["generator"] == "unet", settings["norm"],
+                settings["upsample"], settings.get("dropout", 0.5))
 
 
 def load_generator(path):
@@ -256,7 +257,7 @@ def load_generator(path):
 
 
 def window_starts(side, tile):
-    """Where windows of tile pixels begin on a side: a quarter overlaps, the last ends at the border."""
+    """Where windows of tile pixels begin: they overlap by a quarter, the last ends at the end."""
     return sorted({*range(0, max(side - tile, 0), tile - tile // 4), max(side - tile, 0)})
 
 
@@ -265,9 +266,9 @@ def generate(generator, x, seed=None, tile=1024):
     """G(x) for pictures of any size: x float (N, C, H, W) in [-1, 1] -> (N, out_channels, H, W).
 
     G is fully convolutional, Sec. 4.4: a picture is padded by reflection to the multiple that the
-    depth needs, and cropped back. seed fixes the dropout noise and leaves torch's random state as it
-    was. Sides above tile pixels are cut into windows, each fading linearly into its neighbours; every
-    window has its own statistics and noise, so tones may drift slowly over a large picture.
+    depth needs, and cropped back. seed fixes the dropout noise and leaves torch's random state as
+    it was. Sides above tile pixels are cut into windows that fade linearly into each other; every
+    window has its own statistics, so tones may drift slowly over a large picture.
     """
     (h, w), step = x.shape[-2:], 2 ** generator.depth
     total, weight = 0, x.new_zeros(h, w)
@@ -282,8 +283,9 @@ def generate(generator, x, seed=None, tile=1024):
             out = generator(F.pad(window, pad, mode))[..., :rows, :columns]
             if window.shape == x.shape:
                 return out
-            fade = [torch.arange(1, n + 1, device=x.device).clamp(max=tile // 4) for n in (rows, columns)]
-            fade = torch.outer(*(torch.minimum(f, f.flip(0)).float() for f in fade))
+            ramps = [torch.arange(1, n + 1, device=x.device) for n in (rows, columns)]
+            fade = torch.outer(*(torch.minimum(r, r.flip(0)).clamp(max=tile // 4).float()
+                                 for r in ramps))
             total = total if weight.any() else x.new_zeros(len(x), out.shape[1], h, w)
             total[..., top:top + rows, left:left + columns] += out * fade
             weight[top:top + rows, left:left + columns] += fade
@@ -317,11 +319,9 @@ def parameters(network):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
-    parser.add_argument("source", nargs="?", metavar="IN", help="a picture, or a folder of pictures")
+    parser.add_argument("source", nargs="?", metavar="IN", help="a picture or a folder of them")
     parser.add_argument("out", nargs="?", metavar="OUT", help="the picture or folder to write")
     parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
-    parser.add_argument("--fit", action="store_true",
-                        help="shrink to the size trained at, translate, enlarge again")
     parser.add_argument("--seed", type=int, default=0, help="of the dropout noise")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     import data  # only the command needs its neighbours: reading and writing pictures
@@ -330,17 +330,16 @@ def main():
         x = y = torch.zeros(1, 3, 256, 256)
         describe("UNet", UNet(), x)
         describe("PatchGAN", PatchGAN(), x, y)
-        return print(f"  each logit sees a patch {receptive_field(PatchGAN())} pixels wide and high")
+        return print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
     if options.out is None:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     generator, settings = load_generator(options.run)
     generator.to(data.device_of(options.device))
     for source, out in data.sources(options.source, options.out):
         picture = data.read_input(settings, source, pair=options.pair)   # uint8 (3, H, W)
-        small = data.resize(picture, settings["size"]) if options.fit else picture
-        x = data.input_to_network(settings, small[None]).to(options.device)
-        image = data.to_pixels(settings, x, generate(generator, x, options.seed))[0]
-        data.save_picture(out, data.resize(image, picture.shape[1:]) if options.fit else image)
+        x = data.input_to_network(settings, picture[None]).to(options.device)
+        fake = generate(generator, x, options.seed)
+        data.save_picture(out, data.to_pixels(settings, x, fake)[0])
         print(f"{source} -> {out}")
 
 

@@ -29,7 +29,7 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Norms use
 each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows the
 first layer, which has no bias: so G(z) = G(2z), only the direction of z counts.
-Speed: the library's transposed convolution is the fast path. For kernels 5 to 11, four phases and
+Speed: the library's transposed convolution is the fast path; for kernels 5 to 11, phases with
 pixel_shuffle took 1.3 to 3 times as long, a matrix product and fold 1.5 to 11 times.
 """
 import argparse
@@ -66,7 +66,7 @@ def doubling(size, width):
 class Generator(nn.Module):
     """Latent z (N, latent) from N(0, 1) -> class_probs (N, K, size, size), or colours in [-1, 1].
 
-    head "softmax" ends in probabilities over K = out_channels classes, SemGAN Eq. 2; "tanh" with 3
+    head "softmax" ends in probabilities over K = out_channels classes, Sec. 3.2; "tanh" with 3
     channels is the RGB GAN: "the unique difference is the output layer", Sec. 5. size is 4 times a
     power of 2, kernel odd. App. A, B: latents of 100 to 300, kernels 7 and 11."""
     def __init__(self, out_channels, latent=128, size=128, kernel=7, width=64, head="softmax"):
@@ -134,10 +134,9 @@ def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
 def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side) and (N, 1)
     """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, averaged in each layer f of D, summed.
 
-    Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers: by the
-    last D soon tells real from fake perfectly, and with it alone G gave empty maps; shallow ones
-    still say what is where. And L1, whose gradient does not fade as the means come near. The real
-    means are a target, detached; D is to be frozen in G's step."""
+    Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers, D's logit
+    too: from the last layer alone, which soon knows every fake, G learned to give empty maps; the
+    shallow ones say what is where. L1: its gradient does not fade near the target (detached)."""
     return sum((real.mean(0).detach() - fake.mean(0)).abs().mean()
                for real, fake in zip(real_features, fake_features))
 
@@ -148,9 +147,8 @@ def encoder_loss(encoder, generator, maps):                # maps: one-hot, real
     z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
     with torch.no_grad():
         generated = one_hot(to_label_map(generator(z)), maps.shape[1])
-    latent = F.mse_loss(encoder(generated), z)
-    probs = generator(encoder(maps))
-    return latent, -(maps * probs.clamp_min(1e-6).log()).sum(1).mean()
+    probs = generator(encoder(maps)).clamp_min(1e-6)
+    return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
 
 
 def one_hot(label_map, classes):
@@ -173,8 +171,7 @@ def colorize(label_map, palette):
 def nearest_class(image, palette):
     """uint8 (N, 3, H, W) -> (N, H, W) int64 by nearest colour: a GAN on colours needs it."""
     colours = torch.tensor([c for _, c in palette], device=image.device).float()
-    squared = [(image.float() - c.view(3, 1, 1)).square().sum(1) for c in colours]
-    return torch.stack(squared).argmin(0)
+    return torch.stack([(image - c.view(3, 1, 1)).square().sum(1) for c in colours]).argmin(0)
 
 
 def out_of_palette(image, palette):
@@ -236,10 +233,11 @@ def load_encoder(path):
 
 @torch.no_grad()
 def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
-    """G(E(x)), and in words its accuracy beside the constant guess's: the commonest class."""
-    rebuilt = to_label_map(generator(encoder(one_hot(maps, classes))))
+    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class."""
+    z = encoder(one_hot(maps, classes))
+    rebuilt = to_label_map(generator(z))
     right, guess = ((x == maps).float().mean() for x in (rebuilt, maps.flatten().mode()[0]))
-    return rebuilt, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
+    return z, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
 
 
 def train_encoder(generator, settings, folder, steps):
@@ -283,16 +281,16 @@ def dream(output, settings, path):
         raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
     maps = to_pixels(output, settings["palette"], settings["head"])
     maps, output = (F.interpolate(x, other["size"], mode="nearest-exact") for x in (maps, output))
-    as_probs = other["one_hot"] and settings["head"] == "softmax"
-    x = output if as_probs else data.input_to_network(other, maps)
-    return list(zip(maps, data.to_pixels(other, x, pix2pix.generate(painter, x, seed=0))))
+    if not (other["one_hot"] and settings["head"] == "softmax"):
+        output = data.input_to_network(other, maps)
+    photos = pix2pix.generate(painter, output, seed=0)
+    return list(zip(maps, data.to_pixels(other, output, photos)))
 
 
 def describe():
     """Prints the weights of both networks at their defaults: shapes and counts."""
     for network in (Generator(12), Discriminator(12)):
-        total = sum(p.numel() for p in network.parameters())
-        print(f"\n{type(network).__name__}: {total:,} parameters")
+        print(type(network).__name__, sum(p.numel() for p in network.parameters()), "parameters")
         for name, weight in network.named_parameters():
             print(f"  {name:20} {str(tuple(weight.shape)):22} {weight.numel():>12,}")
 
@@ -306,11 +304,9 @@ def draw(generator, settings, options):
     z = torch.randn(6 if options.walk else options.count, settings["latent"])
     if options.encode:
         maps = torch.cat([read_map(path, settings) for path in options.encode])
-        encoder, _ = load_encoder(options.run)
-        z = encoder(one_hot(maps, len(palette)))
-        print(reconstruct(encoder, generator, maps, len(palette))[1])
-    z = walk(z) if options.walk else z
-    output = torch.cat([generator(part) for part in z.split(32)])
+        z, words = reconstruct(load_encoder(options.run)[0], generator, maps, len(palette))
+        print(words)
+    output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
         frames = [data.to_image(picture) for picture in pictures]

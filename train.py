@@ -124,9 +124,10 @@ def resolve(options, device, world=1):
     if any(side % step for side in sides):
         legal = "x".join(str(max(1, round(side / step)) * step) for side in sides)
         raise Refusal(f"--size {wanted}: sides must be multiples of {step}; the nearest is {legal}")
-    if model == "semgan" and (wanted not in ("64x64", "128x128", "256x256") or not settings["kernel"] % 2):
-        raise Refusal(f"--size {wanted}, --kernel {settings['kernel']}: SemGAN makes squares of 64, 128 "
-                      f"or 256 pixels with odd kernels; give --size 128 --kernel 7, for example")
+    if model == "semgan" and (sides not in ([64] * 2, [128] * 2, [256] * 2)
+                              or settings["kernel"] % 2 == 0):
+        raise Refusal(f"--size {wanted}, --kernel {settings['kernel']}: SemGAN makes squares of "
+                      f"64, 128 or 256 pixels, with odd kernels; give --size 128 --kernel 7")
     if settings["one_hot"] and (model == "semgan" or row["labels"] != "x"):
         raise Refusal(f"--one-hot: the input of {options.task} is not a label map; leave it out")
     if settings["batch"] % world:
@@ -136,7 +137,7 @@ def resolve(options, device, world=1):
 
 
 def find_pictures(settings, memory):
-    """Finds, fetches or draws the pictures, and completes the settings. -> (to train on, held out)"""
+    """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
     folder, settings["drawn"] = data.locate(settings["task"], settings["data"])
     settings["data"] = folder and str(folder)
     palette = data.palette_of(settings["task"], folder)
@@ -149,28 +150,28 @@ def find_pictures(settings, memory):
     names = "/".join(Path(str(file[0])).name for file in pictures.files)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(names.encode()):08x}"
     if len(pictures) < settings["batch"]:
-        raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give at "
-                      f"most that many")
+        raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
+                      f"at most that many")
     if steps := settings.pop("steps"):                     # SemGAN's length is given in steps
         settings["epochs"] = settings["epochs"] or -(-steps // (len(pictures) // settings["batch"]))
     return pictures, held_out
 
 
 def check_same(folder, settings):
-    """Refuses a folder in which another run lives, naming each differing option with both values."""
-    path = folder / "settings.json"
+    """Refuses a folder in which another run lives, naming each differing option and both values."""
     if not (folder / "checkpoint.pt").exists():
         return
     try:
-        before = json.loads(path.read_text())
+        before = json.loads((folder / "settings.json").read_text())
     except (OSError, ValueError):
-        raise Refusal(f"{path}: missing or damaged; move the run's folder away") from None
+        raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = ("epochs", "data", "preset", "precision")               # trained longer, or moved
     different = [f"--{key.replace('_', '-')} {before.get(key)} there, {value} now"
-                 for key, value in settings.items() if key not in may_change and before.get(key) != value]
+                 for key, value in settings.items()
+                 if key not in may_change and before.get(key) != value]
     if different:
-        raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same values "
-                      f"to go on, or another --out")
+        raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same "
+                      f"values to go on, or another --out")
 
 
 def lock(folder):
@@ -181,10 +182,9 @@ def lock(folder):
         import fcntl  # not on Windows, where two runs in one folder go unnoticed
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Refusal(f"--out {folder}: another process is training there; wait for it, or give "
-                      f"another --out") from None
+        raise Refusal(f"--out {folder}: another process trains there; give another --out") from None
     except OSError as error:
-        raise Refusal(f"--out {folder}: cannot be written ({error.strerror}); give another") from None
+        raise Refusal(f"--out {folder}: {error.strerror}; give a folder to write to") from None
     except ImportError:
         pass
     return handle
@@ -200,7 +200,7 @@ def tensors_of(content):
 
 
 def save_whole(path, content):
-    """torch.save, whole or not at all: to another name, forced to disk, then renamed over the old."""
+    """torch.save, whole or not at all: to another name, forced to disk, renamed over the old."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with open(temporary, "wb") as file:  # an opened file: a full disk is then a clean OSError
@@ -214,9 +214,9 @@ def save_whole(path, content):
     except (OSError, RuntimeError) as error:
         size = sum(t.numel() * t.element_size() for t in tensors_of(content)) / 2 ** 20
         temporary.unlink(missing_ok=True)
-        raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', error)}; it takes "
-                      f"{size:.0f} MiB); free some space and give the same command again, the earlier "
-                      f"file is whole") from None
+        raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', error)}; it "
+                      f"takes {size:.0f} MiB); free some space and give the command again, the "
+                      f"earlier file is whole") from None
 
 
 def step_seed(seed, step, rank=0):
@@ -239,6 +239,12 @@ class Run:
         self.score_columns, self.score_every = score_columns, score_every
         self.step, self.signal, self.pending, self.rows = 0, None, [], []
         self.resume()
+        if self.rank == 0:
+            sizes = [f"{name} {pix2pix.parameters(parts[name]):,} parameters"
+                     for name in ("generator", "discriminator")]
+            print(f"{', '.join(sizes)}; "
+                  f"{f'going on from step {self.step:,}' if self.step else 'starting afresh'}\n"
+                  f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
         self.started = self.saved = self.flushed = self.printed = time.monotonic()
         self.next_sheet, self.first_step = self.started + FIRST_SHEET, self.step
 
@@ -252,12 +258,13 @@ class Run:
                     part.load_state_dict(content[name])
                 self.step = content["step"]
             except (KeyError, ValueError, RuntimeError):
-                raise Refusal(f"{path}: does not fit its settings; move the run's folder away") from None
+                raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
         if self.rank == 0:
             for stale in self.folder.glob(".*.partial"):   # of a process killed while saving
                 stale.unlink()
-            head, *rows = (log.read_text() if log.exists() else "").splitlines(keepends=True) or [""]
-            rows = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
+            text = log.read_text() if log.exists() else ""
+            head, *rows = text.splitlines(keepends=True) or [""]
+            rows = [r for r in rows if r.endswith("\n") and int(r.split(",")[0]) <= self.step]
             self.columns = head.strip().split(",") if rows else None
             data.write_whole(log, "".join([head, *rows] if rows else []).encode())
 
@@ -282,7 +289,7 @@ class Run:
                 signal.signal(number, handler)
 
     def chance(self):
-        """For what is drawn alike by all processes, each taking its share: generator, rank, world."""
+        """For what all processes draw alike, each taking its share: generator, rank, world."""
         seed = step_seed(self.settings["seed"], self.step)
         return torch.Generator().manual_seed(seed), self.rank, self.world
 
@@ -295,11 +302,12 @@ class Run:
             print("\nstopping after this step, and saving", flush=True)
 
     def finish_step(self, values):
-        """Ends a step: values, a dict of scalar tensors, go to the log; saves and stops where due."""
+        """Ends a step: values, {name: scalar tensor}, go to the log; saves and stops where due."""
         self.pending.append((self.step, self.indices, torch.stack(
             [value.detach().float().reshape(()) for value in values.values()])))
         self.step += 1
-        now, epoch_ends, last = time.monotonic(), self.step % self.per_epoch == 0, self.step == self.total
+        now, last = time.monotonic(), self.step == self.total
+        epoch_ends = self.step % self.per_epoch == 0
         row_due = self.step % LOG_EVERY == 0 or epoch_ends
         if row_due or self.signal or self.step == 1 or now - self.flushed > SHOW_EVERY:
             poisoned = self.flush(list(values))            # waits for the device, so not each step
@@ -319,18 +327,20 @@ class Run:
             if self.signal or (epoch_ends and now - self.saved > SAVE_EVERY and not last):
                 self.save()
         if self.signal:
+            if self.world > 1:
+                dist.barrier()             # torchrun ends the others as soon as one has left
             if self.rank == 0:
                 print(f"saved at step {self.step:,}; the same command goes on from here")
             sys.exit(128 + self.signal)
 
     def flush(self, names):
-        """Reads the waiting losses off the device. -> a sentence where one of them is not finite."""
+        """Reads the waiting losses off the device. -> a sentence where one is not finite."""
         for step, indices, values in self.pending:
             if not torch.isfinite(values).all():
                 bad = names[int((~torch.isfinite(values)).nonzero()[0])]
                 pictures = ", ".join(Path(str(self.files[i][0])).name for i in indices)
-                return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved. "
-                        f"Try a smaller --lr, or --precision fp32")
+                return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
+                        f" Try a smaller --lr, or --precision fp32")
         self.rows += [values.tolist() for _, _, values in self.pending]
         self.pending, self.flushed = [], time.monotonic()
         self.progress(names)
@@ -342,7 +352,7 @@ class Run:
         flags = torch.tensor([bool(poisoned), self.signal or 0], device=self.device)
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         bad, number = flags.tolist()
-        return (poisoned or "another process met a loss that is not finite") if bad else None, number
+        return (poisoned or "another process met a loss that is not finite") * bad, number
 
     def progress(self, names):
         """The progress line: rewritten in place on a terminal, a new one now and then elsewhere."""
@@ -353,19 +363,21 @@ class Run:
         self.printed, steps = now, (self.step - self.first_step) / (now - self.started)  # a second
         minutes, seconds = divmod(int((self.total - self.step) / steps), 60)
         values = "  ".join(f"{name} {value:.3f}" for name, value in zip(names, self.rows[-1]))
-        line = (f"epoch {(self.step - 1) // self.per_epoch + 1}  step {self.step:,}/{self.total:,}  "
-                f"{steps * self.settings['batch']:.1f} pictures/s  {minutes}:{seconds:02d} left  {values}")
+        line = (f"epoch {(self.step - 1) // self.per_epoch + 1}  step {self.step:,}/{self.total:,}"
+                f"  {steps * self.settings['batch']:.1f} pictures/s  {minutes}:{seconds:02d} left  "
+                f"{values}")
         print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", flush=True)
 
     def write_row(self, names, scores):
-        """One row of log.csv: means of the losses since the last row, and the scores if there are."""
+        """One row of log.csv: means of the losses since the last row, and the scores, if any."""
         if self.columns is None:
             self.columns = ["step", "epoch", "pictures_per_second", *names, *self.score_columns]
             data.write_whole(self.folder / "log.csv", (",".join(self.columns) + "\n").encode())
         speed = (self.step - self.first_step) / (time.monotonic() - self.started)
         means = [sum(column) / len(column) for column in zip(*self.rows)]
         row = {"step": self.step, "epoch": self.step / self.per_epoch,
-               "pictures_per_second": speed * self.settings["batch"], **dict(zip(names, means)), **scores}
+               "pictures_per_second": speed * self.settings["batch"],
+               **dict(zip(names, means)), **scores}
         data.append_line(self.folder / "log.csv", ",".join(
             f"{row[column]:.7g}" if column in row else "" for column in self.columns))
         for name, value in row.items() if self.writer else ():
@@ -392,7 +404,8 @@ def draw_losses(folder):
     rows = list(csv.DictReader(log.read_text().splitlines())) if log.exists() else []
     for title, columns in LOSS_PANELS:
         series = {c: ([float(row["step"]) for row in rows if row[c]],
-                      [float(row[c]) for row in rows if row[c]]) for c in columns if rows and c in rows[0]}
+                      [float(row[c]) for row in rows if row[c]])
+                  for c in columns if rows and c in rows[0]}
         panels += [(title, series)] if series else []
     if panels:
         data.plot_curves(folder / "losses.png", panels)
@@ -403,19 +416,19 @@ def event_writer(folder):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise Refusal("--tensorboard: not installed; `pip install tensorboard`, or leave the flag out: "
+        raise Refusal("--tensorboard: not installed; `pip install tensorboard`, or leave it out: "
                       "log.csv and losses.png hold the same values") from None
     return SummaryWriter(folder / "tensorboard")
 
 
 def adam(network, settings):
-    """Adam(0.5, 0.999), pix2pix Sec. 3.3 and SemGAN App. B. Fused, it touches each weight once a step:
-    with 57 million of them that makes a step on two cores a quarter faster."""
-    return torch.optim.Adam(network.parameters(), settings["lr"], betas=(0.5, 0.999), eps=1e-8, fused=True)
+    """Adam(0.5, 0.999), pix2pix Sec. 3.3 and SemGAN App. B. Fused, it goes through the weights once,
+    57 million in the paper's networks: much of what makes a step faster than the textbook's."""
+    return torch.optim.Adam(network.parameters(), settings["lr"], (0.5, 0.999), fused=True)
 
 
 def wrapped(network, context):
-    """What a training step calls: compiled and, among several processes, with gradients averaged."""
+    """What a training step calls: compiled; among several processes, with gradients averaged."""
     network = torch.compile(network) if context.compile else network
     return DistributedDataParallel(network) if context.world > 1 else network
 
@@ -468,7 +481,7 @@ def train_pix2pix(context, pictures, held_out):
     for uint8 in run.batches(pictures):                                  # (N, 6, 286, 286)
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], *run.chance())
         x, y = data.to_network(settings, uint8.to(device))               # (N, 3, 256, 256) each
-        given = [x] if conditional else []                               # D(x, y), Eq. 1; D(y), Eq. 2
+        given = [x] if conditional else []                               # D(x, y) or D(y), Eq. 1, 2
         values = {}
         with autocast(settings, device):
             fake = translate(x)                                          # G(x, z); z is the dropout
@@ -484,8 +497,8 @@ def train_pix2pix(context, pictures, held_out):
             values = {"D loss": d_loss, "D on real": (real_logits > 0).float().mean(),
                       "D on fake": (fake_logits < 0).float().mean()}
 
-        discriminator.requires_grad_(False)                              # the step on G, which looks
-        with autocast(settings, device):                                 # through a D at rest
+        discriminator.requires_grad_(False)                              # the step on G, through
+        with autocast(settings, device):                                 # a D at rest
             fake_logits = discriminator(*given, fake).float() if values else None
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
         g_optimizer.zero_grad()
@@ -498,7 +511,7 @@ def train_pix2pix(context, pictures, held_out):
 
 
 def maps_as_seen(settings, uint8):
-    """Label maps (N, 1, H, W) as D sees real ones: one-hot for softmax, colours for the baseline."""
+    """Label maps (N, 1, H, W) as D sees real ones: one-hot; for the baseline, colours."""
     if settings["head"] == "softmax":
         return semgan.one_hot(uint8[:, 0].long(), len(settings["palette"]))      # (N, K, H, W)
     return semgan.colorize(uint8[:, 0].long(), settings["palette"]).float() / 127.5 - 1
@@ -509,8 +522,8 @@ def map_scores(settings, generator, pictures, device):
     count, chance = min(512, len(pictures)), torch.Generator().manual_seed(0)
     z, palette = torch.randn(count, settings["latent"], generator=chance), settings["palette"]
     with torch.no_grad():
-        fake = torch.cat([semgan.to_pixels(generator(part.to(device)), palette, settings["head"]).cpu()
-                          for part in z.split(32)])
+        fake = torch.cat([semgan.to_pixels(generator(part.to(device)), palette, settings["head"])
+                          for part in z.split(32)]).cpu()
     chosen = torch.randperm(len(pictures), generator=chance)[:count].tolist()
     real = semgan.colorize(torch.stack([pictures[i][0] for i in chosen]).long(), palette)
     return {"SWD": metrics.swd(real, fake)["average"],
@@ -525,15 +538,17 @@ def train_semgan(context, pictures, held_out):
     discriminator = semgan.Discriminator(settings["out_channels"], settings["size"][0],
                                          settings["kernel"], settings["width"]).to(device)
     g_optimizer, d_optimizer = adam(generator, settings), adam(discriminator, settings)
-    shown = torch.randn(48, settings["latent"], generator=torch.Generator().manual_seed(0)).to(device)
+    shown = torch.randn(48, settings["latent"], generator=torch.Generator().manual_seed(0))
 
     def sheet():
         with torch.no_grad():
-            maps = semgan.to_pixels(generator(shown), settings["palette"], settings["head"]).cpu()
+            maps = generator(shown.to(device))
+        maps = semgan.to_pixels(maps, settings["palette"], settings["head"]).cpu()
         return data.contact_sheet([list(row) for row in maps.split(8)])
     run = Run(context, {"generator": generator, "discriminator": discriminator,
                         "g_optimizer": g_optimizer, "d_optimizer": d_optimizer}, sheet,
-              lambda: map_scores(settings, generator, pictures, device), ["SWD", "out of palette"], 250)
+              lambda: map_scores(settings, generator, pictures, device),
+              ["SWD", "out of palette"], 250)
     generate, judge = wrapped(generator, context), wrapped(discriminator, context)
 
     for uint8 in run.batches(pictures):                                  # (N, 1, 64, 64)
@@ -573,8 +588,8 @@ def introduce(context, pictures, held_out, seconds):
     print(f"{settings['model']} on {settings['task']}: torch {torch.__version__}, {where}, "
           f"{settings['precision']}, {context.world} process{'es' * (context.world > 1)}\n"
           f"preset {settings['preset']} (the other: --preset {other}): size {size}, width "
-          f"{settings['width']}, batch {settings['batch']}, {settings['epochs']} epochs = {steps:,} "
-          f"steps, seed {settings['seed']}\n"
+          f"{settings['width']}, batch {settings['batch']}, {settings['epochs']} epochs = {steps:,}"
+          f" steps, seed {settings['seed']}\n"
           f"{len(pictures):,} pictures to train on, {len(held_out):,} held out, from "
           f"{settings['data'] or 'drawings'}, ready after {seconds:.1f} s, "
           f"{'decoded as needed' if pictures.cache is None else 'kept in memory'}")
@@ -591,15 +606,16 @@ def main():
     check_same(folder, settings)
     held_lock = lock(folder) if rank == 0 else None
     context = argparse.Namespace(
-        folder=folder, settings=settings, device=device, rank=rank, world=world, compile=options.compile,
+        folder=folder, settings=settings, device=device, rank=rank, world=world,
+        compile=options.compile,
         writer=event_writer(folder) if options.tensorboard and rank == 0 else None)
     if world > 1:                                          # all that can be refused has been
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if rank == 0:
         data.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
         introduce(context, pictures, held_out, time.monotonic() - started)
-        print(f"run folder {folder}; Ctrl-C saves, the same command goes on", flush=True)
-    run = (train_pix2pix if settings["model"] == "pix2pix" else train_semgan)(context, pictures, held_out)
+    train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
+    run = train(context, pictures, held_out)
     if rank == 0:
         print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
               f"{folder}/generator.pt; a larger --epochs trains on.")
