@@ -22,6 +22,7 @@ import hashlib
 import io
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +94,10 @@ def sliced_wasserstein(a, b, directions):
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} descriptors: compare equal numbers of images")
     total = 0.0
-    for some in directions.split(16, dim=1):                   # a few at a time, to spare memory
-        low, high = (np.sort((some.T @ v.T).numpy(), axis=1) for v in (a, b))    # (16, M) each
-        total += np.abs(low - high).mean(axis=1, dtype=np.float64).sum()
+    for some in directions.split(32, dim=1):                   # a few at a time, to spare memory
+        with ThreadPoolExecutor(2) as pool:                    # numpy sorts 3 times as fast as torch
+            low, high = pool.map(lambda v: np.sort((some.T @ v.T).numpy(), axis=1), (a, b))
+        total += np.abs(low - high).mean(axis=1, dtype=np.float64).sum()   # of (32, M)
     return float(total / directions.shape[1])
 
 def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
@@ -394,8 +396,7 @@ def fooling_rate(counts, trials):
     """Fooled trials of each session, of trials each -> the mean rate and its standard error: over
     sessions, as one person's answers are alike, so a single session has none (nan)."""
     rates = torch.as_tensor(counts).double() / trials
-    error = rates.std() / len(rates) ** 0.5 if len(rates) > 1 else math.nan
-    return float(rates.mean()), float(error)
+    return float(rates.mean()), float(rates.std() / len(rates) ** 0.5) if len(rates) > 1 else math.nan
 
 def bootstrap_test(counts_a, counts_b, trials, replicates=10_000, seed=0):
     """p that rate A <= rate B, that is, that A fools no more often: the share of replicates, each a
@@ -506,7 +507,7 @@ def score_semgan(generator, settings, count, device, network):
 def table(rows):
     """Rows (name, of, n, {column: value}) -> aligned lines. * marks the best of a column where all
     are "of" the same pictures, as many and of one size; of is None for real pictures."""
-    columns = list(dict.fromkeys(column for row in rows for column in row[3]))
+    columns = list(dict.fromkeys(column for row in rows[::-1] for column in row[3]))
     runs = [row for row in rows if row[1]]
     alike, lines = len(runs) > 1 and len({row[1] for row in runs}) == 1, [["", "n", *columns]]
     for name, of, n, scores in rows:
@@ -514,8 +515,7 @@ def table(rows):
         for column in columns:
             best = max if column in HIGHER_IS_BETTER else min
             mark = alike and of and scores.get(column) == best(row[3].get(column) for row in runs)
-            star = "*" if mark else " "
-            lines[-1].append(f"{scores[column]:.3f}{star}" if column in scores else "- ")
+            lines[-1].append(f"{scores[column]:.3f}" + " *"[bool(mark)] if column in scores else "- ")
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(v.rjust(w) for v, w in zip(line, widths)) for line in lines)
 

@@ -30,7 +30,7 @@ Where it leaves the paper. It gives no layer list; this one is our choice, after
 each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows the
 first layer, which has no bias: so G(z) = G(2z), only the direction of z counts.
 Speed: the library's transposed convolution is the fast path; for kernels 5 to 11, phases with
-pixel_shuffle took 1.3 to 3 times as long, a matrix product and fold 1.5 to 11 times.
+pixel_shuffle took 1.3 to 3 times as long, a matrix product and fold 1.5 to 12 times.
 """
 import argparse
 import math

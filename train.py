@@ -621,7 +621,8 @@ def main():
               f"{folder}/generator.pt; a larger --epochs trains on.")
     if world > 1:
         dist.destroy_process_group()
-    del held_lock
+    if held_lock:
+        held_lock.close()
 
 
 if __name__ == "__main__":
