@@ -527,7 +527,7 @@ def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tm
     """Eight steps, dropout off, the same global batch. The stop is asked of one process only.
 
     Seed 1: with some others a ReLU unit near 0 crosses it in one of the two runs alone, by
-    rounding, and Adam makes the smallest gradient a full step; then these tiny networks drift apart by 1e-4.
+    rounding, and Adam makes the smallest gradient a full step: such tiny networks then part by 1e-4.
     """
     script, marker = tmp_path / "driver.py", tmp_path / "stop"
     script.write_text(DRIVER.format(here=str(HERE), marker=str(marker)))
