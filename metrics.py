@@ -535,7 +535,7 @@ def score(options, device):
         if of not in [shown[1] for shown in rows]:             # the judge's own score comes first
             rows.append(("real pictures", None, row["n"], row["real"]))
         rows.append((run, of, row["n"], row["scores"]))
-        notes.append(f"{run}: {row['note']}")
+        notes.extend([f"{run}: {row['note']}"] if row["note"] else [])
         colours.update({"real": counts[0], run: counts[1]} if counts else {})
     print(table(rows), *notes, sep="\n")
     if options.figure7:                                        # as pix2pix Fig. 7

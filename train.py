@@ -48,8 +48,8 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("sliced Wasserstein distance to the training set, x1000", ["SWD"]),
     ("share of pixels whose colour is no class's", ["out of palette"])]
 
-# paper: Sec. 3.3; SemGAN App. B and Table 3. laptop: the same method, smaller, chosen by looking at
-# samples; the README says what each gives. Batch and epochs not named here are the task's.
+# paper: Sec. 3.3; SemGAN App. B and Table 3. laptop: the same method, smaller, for two cores and half
+# an hour; the README says what it gave. Batch and epochs not named here are the task's.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
                 "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": 80}},
