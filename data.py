@@ -960,7 +960,7 @@ def plot_curves(path, panels, x_label="step"):
         end = x1                                           # the legend grows from the right
         for (name, (xs, ys)), colour in list(zip(series.items(), colours))[::-1]:
             window, rgb = max(1, len(ys) // 20), np.array(ImageColor.getrgb(colour))
-            sums = np.cumsum(np.pad(ys, (window, 0), mode="edge"))
+            sums = np.cumsum(np.pad(ys, (window - window // 2, window // 2), mode="edge"))
             draw.line(place(xs, ys), tuple((rgb + 3 * 255) // 4))
             draw.line(place(xs, (sums[window:] - sums[:-window]) / window), colour, 2)
             end -= draw.textlength(name, font_size=12) + 30
