@@ -95,7 +95,7 @@ def sliced_wasserstein(a, b, directions):
         raise ValueError(f"{len(a)} and {len(b)} descriptors: compare equal numbers of images")
     total = 0.0
     for some in directions.split(32, dim=1):                   # a few at a time, to spare memory
-        with ThreadPoolExecutor(2) as pool:                    # numpy sorts 3 times as fast as torch
+        with ThreadPoolExecutor(2) as pool:                    # numpy sorts thrice as fast as torch
             low, high = pool.map(lambda v: np.sort((some.T @ v.T).numpy(), axis=1), (a, b))
         total += np.abs(low - high).mean(axis=1, dtype=np.float64).sum()   # of (32, M)
     return float(total / directions.shape[1])
@@ -395,8 +395,8 @@ def lab_histogram_intersection(lab_a, lab_b):
 def fooling_rate(counts, trials):
     """Fooled trials of each session, of trials each -> the mean rate and its standard error: over
     sessions, as one person's answers are alike, so a single session has none (nan)."""
-    rates = torch.as_tensor(counts).double() / trials
-    return float(rates.mean()), float(rates.std() / len(rates) ** 0.5) if len(rates) > 1 else math.nan
+    rates, n = torch.as_tensor(counts).double() / trials, len(counts)
+    return float(rates.mean()), float(rates.std()) / n ** 0.5 if n > 1 else math.nan
 
 def bootstrap_test(counts_a, counts_b, trials, replicates=10_000, seed=0):
     """p that rate A <= rate B, that is, that A fools no more often: the share of replicates, each a
@@ -490,8 +490,8 @@ def score_semgan(generator, settings, count, device, network):
     n, random = min(count or 2048, len(pictures)), torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(pictures), generator=random)[:n].tolist()
     truth = torch.stack([pictures[i][0] for i in chosen])                  # (n, h, w)
-    parts = torch.randn(n, settings["latent"], generator=random).split(32)
-    parts = [semgan.to_pixels(generator(z.to(device)).cpu(), palette) for z in parts]
+    latents = torch.randn(n, settings["latent"], generator=random).to(device).split(32)
+    parts = [semgan.to_pixels(generator(z).cpu(), palette, settings["head"]) for z in latents]
     found = torch.cat([semgan.nearest_class(part, palette) for part in parts])
     off = sum(len(part) * semgan.out_of_palette(part, palette) for part in parts) / n
     real, fake = semgan.colorize(truth, palette), torch.cat(parts)         # uint8 (n, 3, h, w)
@@ -515,7 +515,7 @@ def table(rows):
         for column in columns:
             best = max if column in HIGHER_IS_BETTER else min
             mark = alike and of and scores.get(column) == best(row[3].get(column) for row in runs)
-            lines[-1].append(f"{scores[column]:.3f}" + " *"[bool(mark)] if column in scores else "- ")
+            lines[-1] += [(f"{scores[column]:.3f}" if column in scores else "-") + " *"[bool(mark)]]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(v.rjust(w) for v, w in zip(line, widths)) for line in lines)
 
