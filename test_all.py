@@ -406,22 +406,58 @@ def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path, mon
     train_here(monkeypatch, *arguments(tmp_path / "cut", "--data", pairs))
     assert fingerprint(tmp_path / "cut") != fingerprint(straight_run)
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143),
-                                          (signal.SIGKILL, -9)])
-def test_stopped_by_any_signal_and_continued_gives_identical_weights(
-        number, code, straight_run, pairs, tmp_path):
-    with started(HERE / "train.py", *arguments(tmp_path, "--data", pairs)) as process:
-        while "run folder" not in process.stdout.readline():
-            pass
-        time.sleep(0.3)
-        process.send_signal(number)
-        error = process.communicate(timeout=60)[1]
-    assert process.returncode in (0, code), error            # 0: it had just finished
-    again = run_train(*arguments(tmp_path, "--data", pairs))
-    assert again.returncode == 0, again.stderr
+MOMENTS = {"load": (data, "training"), "step": (data, "augment"), "sample": (data, "contact_sheet"),
+           "save": (torch, "save")}  # the function in which a signal arrives
+
+def signalled(monkeypatch, moment, call, times, number, out, pairs):
+    """Trains with a sheet each step and a checkpoint each epoch; at that call of the moment's
+    function, the signal arrives so many times. -> (exit code, step of the last log row)"""
+    (module, name), calls = MOMENTS[moment], iter(range(1000))
+    function = getattr(module, name)
+
+    def interrupted(*args, **more):
+        if next(calls) == call:
+            [signal.raise_signal(number) for _ in range(times)]
+        return function(*args, **more)
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        for clock in ("FIRST_SHEET", "LATER_SHEETS", "SAVE_EVERY"):
+            patch.setattr(train, clock, 0.0)
+        patch.setattr(module, name, interrupted)
+        patch.setattr(train, "main", lambda main=train.main: data.run_command(main))
+        with pytest.raises(SystemExit) as stop:
+            train_here(patch, *arguments(out, "--data", pairs))
+    [signal.signal(s, h) for s, h in zip((signal.SIGINT, signal.SIGTERM), handlers)]
+    return stop.value.code, log_steps(out)[-1] if (out / "log.csv").exists() else 0
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("moment, call, last", [("load", 0, 0), ("step", 3, 4), ("sample", 3, 5),
+                                                ("save", 1, 6)])
+def test_a_signal_at_any_moment_ends_in_one_step_and_loses_nothing(
+        moment, call, last, number, code, straight_run, pairs, tmp_path, monkeypatch):
+    stopped = signalled(monkeypatch, moment, call, 1, number, tmp_path, pairs)
+    assert stopped[0] == code and stopped[1] <= last
+    train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
     assert log_steps(tmp_path)[-1] == log_steps(straight_run)[-1]
-    assert not list(tmp_path.glob(".*.partial"))
+
+def test_a_second_ctrl_c_stops_at_once(straight_run, pairs, tmp_path, monkeypatch):
+    code, step = signalled(monkeypatch, "step", 5, 2, signal.SIGINT, tmp_path, pairs)
+    assert code == 130 and step < 6
+    train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
+    assert fingerprint(tmp_path) == fingerprint(straight_run)
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143),
+                                          (signal.SIGKILL, -9)])
+def test_a_signal_from_outside_ends_a_running_process_with_its_code(number, code, pairs, tmp_path):
+    more = arguments(tmp_path, "--data", pairs, "--epochs", 5000)
+    with started(HERE / "train.py", *more) as process:
+        while "epoch 1  step 1/" not in process.stdout.readline():
+            pass
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == code, error
+    assert (tmp_path / "checkpoint.pt").exists() == (code > 0) and "Traceback" not in error
 
 def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
     cut_after(monkeypatch, 4, tmp_path, pairs)

@@ -313,25 +313,25 @@ class Run:
             poisoned = self.flush(list(values))            # waits for the device, so not each step
         else:
             poisoned = None
-        poisoned, self.signal = self.agree(poisoned)
+        poisoned, stopping = self.agree(poisoned)          # a later signal is the next step's
         if poisoned:
             sys.exit(f"error: {poisoned}")
         if self.rank == 0:
             score_due = self.step % self.score_every == 0 if self.score_every else epoch_ends
-            if row_due or score_due:
+            if row_due or score_due or stopping:
                 self.write_row(list(values), self.score() if score_due or last else {})
-            if now > self.next_sheet or last or self.signal:
+            if now > self.next_sheet or last or stopping:
                 self.next_sheet = now + LATER_SHEETS
                 data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet())
                 draw_losses(self.folder)
-            if self.signal or (epoch_ends and now - self.saved > SAVE_EVERY and not last):
+            if stopping or (epoch_ends and now - self.saved > SAVE_EVERY and not last):
                 self.save()
-        if self.signal:
+        if stopping:
             if self.world > 1:
                 dist.barrier()             # torchrun ends the others as soon as one has left
             if self.rank == 0:
                 print(f"saved at step {self.step:,}; the same command goes on from here")
-            sys.exit(128 + self.signal)
+            sys.exit(128 + stopping)
 
     def flush(self, names):
         """Reads the waiting losses off the device. -> a sentence where one is not finite."""
