@@ -44,7 +44,8 @@ class Norm(nn.Module):
     """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
 
     "instance": mean and std over each picture alone; group norm with one channel a group is that,
-    by a faster kernel on CPUs. "batch": over the whole batch.
+    by a faster kernel on CPUs. "batch": over the whole batch. "fixed": convert() has put a trained
+    network's statistics into weight and bias.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -56,6 +57,8 @@ class Norm(nn.Module):
     def forward(self, x):
         if self.kind == "instance":
             return F.group_norm(x, x.shape[1], self.weight, self.bias)
+        if self.kind == "fixed":
+            return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
 
 
@@ -124,9 +127,9 @@ class UNet(nn.Module):
     """
 
     def __init__(self, in_channels=3, out_channels=3, width=64, depth=8, skips=True,
-                 norm="instance", upsample="deconv", dropout=0.5):
+                 norm="instance", upsample="deconv", dropout=0.5, dropout_at=(0, 1, 2)):
         super().__init__()
-        self.depth, self.skips, self.dropout = depth, skips, dropout
+        self.depth, self.skips, self.dropout, self.dropout_at = depth, skips, dropout, dropout_at
         up = Up if upsample == "deconv" else NearestUp
         channels = [width * min(2 ** i, 8) for i in range(depth)]         # 64, 128, 256, 512, ...
         self.encoder, self.encoder_norms = nn.ModuleList(), nn.ModuleList()
@@ -150,7 +153,7 @@ class UNet(nn.Module):
         skips.pop()                                        # the 1x1 bottleneck is x, not a skip
         for i, (decode, norm) in enumerate(zip(self.decoder, self.decoder_norms)):
             x = norm(decode(F.relu(x)))                    # (N, 512, 2, 2) ... (N, 64, 128, 128)
-            if i < 3:                                      # CD512-CD512-CD512: the noise z of
+            if i in self.dropout_at:                       # CD512-CD512-CD512: the noise z of
                 x = F.dropout(x, self.dropout, training=True)  # Sec. 3.1, on at test time as well
             if self.skips:
                 x = torch.cat([x, skips.pop()], dim=1)     # join layers i and n-i, Sec. 3.2
@@ -238,7 +241,8 @@ def build_generator(settings):
     """A new UNet as settings (a flat dict, see train.py) describe it."""
     return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
                 settings["depth"], settings["generator"] == "unet", settings["norm"],
-                settings["upsample"], settings.get("dropout", 0.5))
+                settings["upsample"], settings.get("dropout", 0.5),
+                settings.get("dropout_at", (0, 1, 2)))
 
 
 def load_generator(path):
@@ -254,6 +258,55 @@ def load_generator(path):
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
     return generator.eval(), settings
+
+
+def convert(path, own_statistics=False):
+    """latest_net_G.pth of the popular PyTorch pix2pix code -> (settings of the network, weights).
+
+    That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first where
+    ours come last, its dropout is one step later, and its batch norm keeps running statistics. These
+    go into "fixed" norms: the same picture as its eval() gives, to 1e-5 with dropout off.
+    own_statistics: each picture's own instead, as its test script does by default.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = {name.removeprefix("module."): tensor for name, tensor in saved.items()}
+        levels, weights = ["model.model.", "model.model.1.model."], {}
+        while f"{levels[-1]}3.model.1.weight" in saved:
+            levels.append(f"{levels[-1]}3.model.")
+        fixed, depth = "model.model.1.model.2.running_mean" in saved and not own_statistics, len(levels)
+
+        def take_norm(name, at, channels, conv):
+            scale = saved.get(f"{at}.weight", torch.ones(channels))
+            shift = saved.get(f"{at}.bias", torch.zeros(channels))
+            if fixed:
+                scale = scale / (saved[f"{at}.running_var"] + 1e-5).sqrt()
+                shift = shift + (saved.get(f"{conv}.bias", 0) - saved[f"{at}.running_mean"]) * scale
+            weights.update({f"{name}.weight": scale, f"{name}.bias": shift})
+        for i, at in enumerate(levels):                    # from the picture to the bottleneck
+            middle, step = 0 < i < depth - 1, depth - 1 - i
+            down, up = at + ("1" if i else "0"), at + ("5" if middle else "3")
+            decoder = f"decoder.{step}" if i else "to_image"
+            shrink, grow = saved[f"{down}.weight"], saved[f"{up}.weight"]
+            weights[f"encoder.{i}.weight"] = shrink
+            weights[f"{decoder}.weight"] = torch.cat(grow.chunk(2)[::-1]) if step else grow
+            if middle:
+                take_norm(f"encoder_norms.{i}", f"{at}2", len(shrink), down)
+            else:
+                weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", torch.zeros(len(shrink)))
+            if i:
+                take_norm(f"decoder_norms.{step}", at + ("6" if middle else "4"), grow.shape[1], up)
+        weights["to_image.bias"] = saved["model.model.3.bias"]
+        width, in_channels = saved["model.model.0.weight"].shape[:2]
+        settings = {"model": "pix2pix", "in_channels": in_channels, "width": width, "depth": depth,
+                    "out_channels": len(weights["to_image.bias"]), "generator": "unet",
+                    "norm": "fixed" if fixed else "instance", "upsample": "deconv",
+                    "dropout_at": list(range(1, depth - 4)), "size": [2 ** depth] * 2}
+        build_generator(settings).load_state_dict(weights)
+        return settings, weights
+    except Exception:                                      # torch.load alone raises some ten kinds
+        raise Refusal(f"{path}: missing, or not a generator of the popular PyTorch pix2pix; give its "
+                      f"latest_net_G.pth, of unet_128 or unet_256 with batch or instance norm") from None
 
 
 def window_starts(side, tile):
@@ -316,6 +369,25 @@ def parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
+def write_converted(path, out, task, own_statistics):
+    """--convert: makes a run's folder, with generator.pt alone, of another code's generator."""
+    import data, train
+    row, out = data.look_up(task), Path(out) / "generator.pt"
+    settings, weights = convert(path, own_statistics)
+    if (settings["in_channels"], settings["out_channels"]) != (row["in_channels"], row["out_channels"]):
+        raise Refusal(f"--task {task}: {path} turns {settings['in_channels']} channels into "
+                      f"{settings['out_channels']}; give the task that it was trained on")
+    if out.exists():
+        raise Refusal(f"{out}: is there already; give another folder")
+    palette = row["palette"] and [[name, list(colour)] for name, colour in row["palette"]]
+    settings.update(task=task, palette=palette, one_hot=False, drawn=False, batch=1, seed=0,
+                    data=row["archive"] and f"datasets/{row['archive']}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    train.save_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
+    print(f"{path} -> {out}: a U-Net of {settings['depth']} levels, width {settings['width']}, norm "
+          f"{settings['norm']}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
@@ -324,8 +396,15 @@ def main():
     parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
     parser.add_argument("--seed", type=int, default=0, help="of the dropout noise")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of "
+                        "latest_net_G.pth, as the popular PyTorch pix2pix code saves it")
+    parser.add_argument("--task", default="pairs", help="what --convert's network was trained on")
+    parser.add_argument("--own-statistics", action="store_true", help="--convert: norms by each "
+                        "picture's own statistics, not by those kept from training")
     import data  # only the command needs its neighbours: reading and writing pictures
     options = data.parse_options(parser)
+    if options.convert:
+        return write_converted(*options.convert, options.task, options.own_statistics)
     if options.run is None:
         x = y = torch.zeros(1, 3, 256, 256)
         describe("UNet", UNet(), x)

@@ -201,6 +201,69 @@ def test_weights_start_from_the_papers_distribution():
     biases = [m.bias for m in g.modules() if getattr(m, "bias", None) is not None]
     assert all(bias.abs().max() == 0 for bias in biases)
 
+# The popular PyTorch code's generator, with its names and its nesting; written here from its layer
+# list, to test --convert: skip first, running statistics, dropout (here off) one step later.
+class NestedLevel(nn.Module):
+    def __init__(self, outer, inner, deeper, norm, in_channels=None):
+        super().__init__()
+        biased, outermost = norm is nn.InstanceNorm2d, in_channels is not None
+        layers = [] if outermost else [nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)]
+        layers += [norm(inner), deeper] if deeper and not outermost else [deeper] if deeper else []
+        layers += [nn.ReLU(), nn.ConvTranspose2d(inner * (2 if deeper else 1), outer, 4, 2, 1,
+                                                 bias=biased or outermost)]
+        layers += [nn.Tanh()] if outermost else [norm(outer)]
+        layers += [nn.Dropout(0)] if deeper and outer == inner else []
+        self.model, self.outermost = nn.Sequential(*layers), outermost
+
+    def forward(self, x):
+        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+
+def nested_generator(levels, width, norm):
+    net = NestedLevel(8 * width, 8 * width, None, norm)
+    for _ in range(levels - 5):
+        net = NestedLevel(8 * width, 8 * width, net, norm)
+    for i in (4, 2, 1):
+        net = NestedLevel(i * width, 2 * i * width, net, norm)
+    whole = nn.Module()
+    whole.model = NestedLevel(3, width, net, norm, 3)
+    for module in whole.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 2)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_()
+    return whole.eval()
+
+@pytest.mark.parametrize("levels", [7, 8])
+@pytest.mark.parametrize("norm, flags", [(nn.BatchNorm2d, []), (nn.InstanceNorm2d, []),
+                                         (nn.BatchNorm2d, ["--own-statistics"])])
+def test_generators_of_the_popular_code_convert_to_the_same_pictures(
+        levels, norm, flags, tmp_path, monkeypatch, capsys):
+    theirs, x = nested_generator(levels, 8, norm), torch.rand(1, 3, 256, 256) * 2 - 1
+    torch.save({f"module.{k}" if flags else k: v for k, v in theirs.state_dict().items()},
+               tmp_path / "latest_net_G.pth")
+    options = ["--convert", tmp_path / "latest_net_G.pth", tmp_path / "run", "--task", "facades"]
+    monkeypatch.setattr(sys, "argv", ["pix2pix.py", *map(str, options), *flags])
+    pix2pix.main()
+    ours, settings = pix2pix.load_generator(tmp_path / "run")
+    assert list(ours.dropout_at) == ([1, 2, 3] if levels == 8 else [1, 2])
+    ours.dropout = 0
+    if flags:
+        theirs.train()
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
+    before = (tmp_path / "run" / "generator.pt").read_bytes()
+    torch.save({"model.model.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    for path, out in (("other.pth", "new"), ("none.pth", "new"), ("latest_net_G.pth", "run")):
+        options[1:3] = tmp_path / path, tmp_path / out
+        monkeypatch.setattr(sys, "argv", ["pix2pix.py", *map(str, options), *flags])
+        with pytest.raises(SystemExit) as stop:
+            data.run_command(pix2pix.main)
+        assert stop.value.code == 2 and capsys.readouterr().err.startswith(f"error: {tmp_path}")
+    assert (tmp_path / "run" / "generator.pt").read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
 @pytest.mark.parametrize("h, w", [(1, 1), (333, 517), (64, 64), (65, 200), (150, 150)])
 def test_any_size_translates_to_its_own_size_with_dropout_on_in_either_mode(h, w):
     generator, image = pix2pix.UNet(width=2, depth=6), noise_picture(3, h, w)
