@@ -1003,6 +1003,25 @@ def test_the_2916_shapes_are_distinct_and_each_square_is_where_its_number_says()
         assert np.isin(square, (1, 3)).all() and (m == 3).sum() == (square == 3).sum()
         assert disc == 317 and 0 < (m == 2).sum() <= 12 * 24             # pixels within radius 10
 
+def test_shapes_are_right_only_whole_alone_and_of_their_size():
+    maps = torch.from_numpy(data.draw_shapes())[::27].long()
+    right = metrics.shapes_right(maps, 0)
+    assert right == (maps == 3).flatten(1).any(1).float().mean() > 0.97
+    plain = (maps == 0).flatten(1).sum(1) == 4096 - 317 - 100 - 288  # nothing covers anything
+    maps = maps[plain]
+    stray, gone, smaller, larger = (maps.clone() for _ in range(4))
+    stray[:, 32, 32] = torch.where(maps[:, 32, 32] == 3, 1, 3)
+    gone[gone == 2] = 0
+    for image, shape, value in ((smaller, 3, 0), (larger, 3, 3)):      # by a pixel on each side
+        mask = (maps == shape).float()[:, None]
+        grown = F.max_pool2d(mask if value else 1 - mask, 3, 1, 1)[:, 0] > 0
+        image[grown & ((maps == 0) | (maps == 3))] = value
+    assert len(maps) > 20 and metrics.shapes_right(maps, 0) == 1 and metrics.shapes_right(gone) == 0
+    assert metrics.shapes_right(stray, 0) == 0 and metrics.shapes_right(stray) < 0.3
+    assert metrics.shapes_right(maps.transpose(1, 2)) == 0          # a rectangle that stands
+    for image in (smaller, larger):
+        assert metrics.shapes_right(image, 0) == 0 and metrics.shapes_right(image, 1) == 1
+
 def test_a_walk_starts_at_each_latent_and_keeps_its_length():
     z = F.normalize(torch.randn(3, 100), dim=1) * 10
     path = semgan.walk(z, frames=8)

@@ -55,9 +55,10 @@ PRESETS = {
                 "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": 80}},
     "semgan": {"paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                          "kernel": 7, "steps": 50_000},
-               "laptop": {"size": [64, 64], "width": 32, "lr": 2e-4, "batch": 32, "latent": 128,
-                          "kernel": 7, "steps": 3_000}}}
-SHAPES_PAPER = {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11}  # App. B's last lines
+               "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
+                          "kernel": 5, "steps": 4_000}}}
+SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # App. B, at its end
+          "laptop": {"steps": 13_000}}
 
 
 def parse():
@@ -115,7 +116,7 @@ def resolve(options, device, world=1):
         "kernel": None, "steps": None, "precision": half or "fp32", "data": None, "drawn": False,
         "in_channels": row["in_channels"], "out_channels": row["out_channels"],
         **PRESETS[model][preset],
-        **(SHAPES_PAPER if (options.task, preset) == ("shapes", "paper") else {}),
+        **(SHAPES[preset] if options.task == "shapes" else {}),
         **{k: v for k, v in vars(options).items() if v is not None and k not in about_here},
         "preset": preset}
     sides, wanted = settings["size"], "x".join(map(str, settings["size"]))
