@@ -56,7 +56,7 @@ PRESETS = {
     "semgan": {"paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                          "kernel": 7, "steps": 50_000},
                "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                          "kernel": 5, "steps": 4_000}}}
+                          "kernel": 5, "steps": 2_400}}}
 SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # App. B, at its end
           "laptop": {"steps": 13_000}}
 
