@@ -309,7 +309,8 @@ def draw(generator, settings, options):
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
-        frames = [data.to_image(picture) for picture in pictures]
+        frames = [data.to_image(picture) for picture in pictures.repeat_interleave(3, 2)
+                  .repeat_interleave(3, 3)]                # each pixel three by three, to be seen
         frames[0].save(options.walk, "GIF", save_all=True, append_images=frames[1:], duration=60)
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square

@@ -15,6 +15,8 @@ import io
 import json
 import os
 import pickle
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -1122,6 +1124,19 @@ def test_swd_is_the_mean_of_scipys_distances_and_0_for_a_set_itself():
         with pytest.raises(ValueError):
             compare()
 
+def test_blur_moves_the_finest_levels_of_swd_and_shuffled_tiles_the_coarsest():  # exercise 9
+    real, like = (semgan.colorize(torch.from_numpy(data.draw_shapes(seed)[::60]), data.SHAPES)
+                  for seed in (0, 1))
+    kernel = torch.tensor([0.25, 0.5, 0.25])
+    blurred = F.conv2d(like.float().flatten(0, 1)[:, None], kernel.outer(kernel)[None, None], padding=1)
+    tiles = [like[..., i:i + 16, j:j + 16] for i in (16, 48, 0, 32) for j in (48, 0, 32, 16)]
+    shuffled = torch.cat([torch.cat(tiles[i:i + 4], 3) for i in (0, 4, 8, 12)], 2)
+    plain, blurred, shuffled = (metrics.swd(real, x) for x in
+                                (like, blurred.view_as(like).round().byte(), shuffled))
+    rise = {name: [change[side] - plain[side] for side in (64, 32, 16)]
+            for name, change in (("blurred", blurred), ("shuffled", shuffled))}
+    assert max(rise["blurred"]) == rise["blurred"][0] and max(rise["shuffled"]) == rise["shuffled"][2]
+
 def ms_ssim_reference(a, b):                                 # pictures (3, S, S), in plain numpy
     product, (a, b) = 1.0, (np.asarray(v, np.float64) for v in (a, b))
     for level, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
@@ -1474,14 +1489,102 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
 
 # files that copy out
 
-@pytest.mark.parametrize("module", [pix2pix, semgan, metrics, data])
-def test_each_file_copies_out_alone(module, tmp_path):
-    shutil.copy(module.__file__, tmp_path)
-    done = python("-c", f"import {module.__name__}", cwd=tmp_path)
+ALONE = {"pix2pix": """
+generator, settings = pix2pix.load_generator(sys.argv[1])
+photo = pix2pix.translate(generator, torch.zeros(3, 100, 70, dtype=torch.uint8), seed=1)
+assert photo.shape == (3, 100, 70) and photo.dtype == torch.uint8
+x = y = torch.zeros(1, 3, 64, 64)
+g, d = pix2pix.UNet(width=4, depth=6), pix2pix.PatchGAN(width=4)
+logits, fake = d(x, y), g(x)
+pix2pix.discriminator_loss(logits, d(x, fake.detach())).backward()
+pix2pix.generator_loss(d(x, fake), fake, y)[0].backward()
+""", "semgan": """
+generator, settings = semgan.load_generator(sys.argv[2])
+probs = generator(torch.randn(2, settings["latent"]))
+label_map = semgan.to_label_map(probs)
+assert label_map.shape == (2, 64, 64) and label_map.max() < len(settings["palette"])
+picture = semgan.colorize(label_map, settings["palette"])
+assert torch.equal(semgan.nearest_class(picture, settings["palette"]), label_map)
+real, fake = (semgan.Discriminator(4, 64, 5, 4)(x) for x in (semgan.one_hot(label_map, 4), probs))
+semgan.feature_matching_loss(real[1], fake[1]).backward()
+""", "metrics": """
+a = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8)
+assert metrics.swd(a, a)["average"] == 0 and set(metrics.swd(a, a.flip(3))) == {64, 32, 16, "average"}
+matrix = metrics.confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)
+assert metrics.segmentation_scores(matrix)["pixel_accuracy"] == 2 / 3
+assert metrics.ssim(a, a).min() > 0.999 and metrics.frechet_distance(
+    *metrics.feature_statistics(torch.randn(9, 4)), *metrics.feature_statistics(torch.randn(9, 4))) > 0
+""", "data": """
+photo, labels = data.draw_facade(0, size=64)
+data.save_picture(Path("a/1.png"), torch.cat([photo, data.colorize(labels, data.FACADES)], 2))
+pictures = data.list_pictures(Path("a"))
+assert data.to_tensor(data.open_picture(pictures[0])).shape == (3, 64, 128)
+halves = data.halves(pictures[0], [64, 64])
+assert torch.equal(halves[0], photo) and data.draw_shapes().shape == (2916, 64, 64)
+"""}  # what each file's docstring offers to those who copy it, in ten lines
+
+@pytest.mark.parametrize("name", ALONE)
+def test_each_file_copies_out_alone_and_works(name, tmp_path):
+    module, there = sys.modules[name], tmp_path / "there"
+    runs = [tiny_run(tmp_path / "p"), tiny_run(tmp_path / "s", "shapes", model="semgan", out_channels=4)]
+    there.mkdir()
+    shutil.copy(module.__file__, there)
+    lines = f"import sys, torch, {name}\nfrom pathlib import Path\ntorch.set_num_threads(1)"
+    done = python("-c", lines + ALONE[name], *runs, cwd=there)
     assert done.returncode == 0 and not done.stdout, done.stderr
-    assert {p.name for p in tmp_path.iterdir()} <= {f"{module.__name__}.py", "__pycache__"}
+    assert {p.name for p in there.iterdir()} <= {f"{name}.py", "__pycache__", "a"}
     assert module.Refusal.__bases__ == (ValueError,)         # written in each file, alike
     assert module.Refusal.__doc__ == data.Refusal.__doc__
+
+def readme_commands():
+    """Every command in the README, in its blocks and in its sentences."""
+    text = (HERE / "README.md").read_text()
+    found = re.findall(r"```sh\n(.*?)```", text, re.S)
+    lines = [line.split(" #")[0] for block in found for line in block.splitlines()]
+    lines += re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    parts = [" ".join(part.split()).removeprefix(".venv/bin/") for line in lines
+             for part in line.split("&&")]
+    return sorted({part for part in parts if re.match(r"(python|torchrun) ", part)})
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, monkeypatch):
+    words = shlex.split(re.sub(r"\bTASK\b", "facades", command))
+    script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+    name, args = words[script].removesuffix(".py"), words[script + 1:]
+    if name == "test_all":                                   # what -k names must be there
+        tests = " ".join(test for test in globals() if test.startswith("test_"))
+        assert "-k" not in args or args[-1] in tests
+        return
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    folder = make_pairs(tmp_path / "my" / "pairs", 16)
+    pictures = sorted(folder.glob("*.png"))
+    for link in ("DIR", "PHOTOS", "my/photos"):
+        (tmp_path / link).symlink_to(folder)
+    (tmp_path / "LABELS").mkdir()
+    for file in ("labels.png", "pair.jpg", "LABELS/1.png", "drawing.png", "photo.jpg"):
+        Image.open(pictures[0]).save(file, "PNG")
+    for run in {word for word in args if word.startswith("runs/")} if name != "train" else ():
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        semantic = re.search("shapes|semantic", run)
+        task = run[5:] if run[5:] in data.TASKS else "shapes" if semantic else "facades"
+        classes = len(data.TASKS[task]["palette"] or ())
+        more = {"model": "semgan", "out_channels": 3 if "tanh" in run else classes,
+                "head": "tanh" if "tanh" in run else "softmax"} if semantic else {}
+        tiny_run(tmp_path / run, task, **more)
+        (tmp_path / run / "study.jsonl").write_text('{"format": 1, "answers": [true, false]}\n')
+    quick = {"train": "--size 64 --width 4 --epochs 1 --device cpu --out new".split(),
+             "metrics": ["--count", "8"], "paint": "--no-browser --port 0".split()}.get(name, [])
+    quick += "--batch 512 --latent 8 --kernel 5".split() if "--task shapes" in command else []
+    if name == "train" and "shapes" not in args and "--data" not in args and "pairs" not in args:
+        monkeypatch.setattr(data, "locate", lambda *_: (folder, False))
+    monkeypatch.setattr(metrics, "train_fcn", functools.partial(metrics.train_fcn, views=8))
+    for module in (data, pix2pix, semgan):                   # which metrics.py imports as a command
+        monkeypatch.setattr(metrics, module.__name__, module, raising=False)
+    monkeypatch.setattr(metrics, "swd", functools.partial(metrics.swd, patches=8, repeats=1))
+    monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: None)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *args, *quick])
+    sys.modules[name].main()
 
 # The benchmark: python test_all.py benchmark [quick]
 
