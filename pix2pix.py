@@ -227,6 +227,8 @@ def load_file(path, advice="train again, or restore the file from a copy"):
         content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
+    except (PermissionError, MemoryError):                 # say nothing of the file's content
+        raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
         content = None
     if not isinstance(content, dict) or "format" not in content:

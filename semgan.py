@@ -165,6 +165,7 @@ def to_label_map(class_probs):
 def colorize(label_map, palette):
     """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
     colours = torch.tensor([c for _, c in palette], dtype=torch.uint8, device=label_map.device)
+    colours = F.pad(colours, (0, 0, 0, 256 - len(palette)))           # 255 = ignore is black
     return colours[label_map.long()].permute(0, 3, 1, 2)
 
 
@@ -221,6 +222,8 @@ def load_generator(path, key="generator", build=build_generator):
             return network.eval(), settings
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
+    except (PermissionError, MemoryError):                 # say nothing of the file's content
+        raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
         raise Refusal(f"{path}: damaged, or not of format {FORMAT}; train again, or restore a copy")
     raise Refusal(f"{path}: this is a {settings['model']} run; give one of a SemGAN task")

@@ -458,9 +458,14 @@ def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(
         step, straight_run, pairs, tmp_path, monkeypatch):
     cut_after(monkeypatch, step, tmp_path, pairs)
     assert fingerprint(tmp_path) != fingerprint(straight_run)
+    log = (tmp_path / "log.csv").read_text() if step > 5 else ""      # the first row is that of step 5
+    if log:                                                  # as of steps after the last checkpoint
+        (tmp_path / "log.csv").write_text(log + log.splitlines()[-1].replace("5,", "99,", 1) + "\n")
+    (tmp_path / ".checkpoint.pt.partial").write_bytes(b"of a process killed while saving")
     train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
-    assert log_steps(tmp_path) == sorted(set(log_steps(tmp_path)))
+    assert log_steps(tmp_path) == sorted(set(log_steps(tmp_path))) and max(log_steps(tmp_path)) == 10
+    assert not list(tmp_path.glob(".*.partial"))
 
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
 def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path, monkeypatch):
@@ -502,6 +507,8 @@ def test_a_signal_at_any_moment_ends_in_one_step_and_loses_nothing(
         moment, call, last, number, code, straight_run, pairs, tmp_path, monkeypatch):
     stopped = signalled(monkeypatch, moment, call, 1, number, tmp_path, pairs)
     assert stopped[0] == code and stopped[1] <= last
+    if moment != "load":
+        assert pix2pix.load_file(tmp_path / "checkpoint.pt")["step"] == stopped[1]
     train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
     assert log_steps(tmp_path)[-1] == log_steps(straight_run)[-1]
@@ -532,6 +539,31 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, m
     with pytest.raises(SystemExit, match=r"step 4: G adversarial.*\.png"):
         train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    monkeypatch.undo()
+    finish = train.Run.finish_step
+
+    def poison(run, values):                                 # a weight, not a loss
+        run.parts["generator"].to_image.bias.data.fill_(float("nan"))
+        run.signal = signal.SIGINT
+        finish(run, values)
+    monkeypatch.setattr(train.Run, "finish_step", poison)
+    with pytest.raises(SystemExit, match="a weight is not finite"):
+        train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(pairs, tmp_path, monkeypatch, capsys):
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+            patch.setattr(pix2pix, "generator_loss", lambda *_: (_ for _ in ()).throw(error))
+            patch.setattr(train, "main", lambda main=train.main: data.run_command(main))
+            train_here(patch, *arguments(tmp_path / "run", "--data", pairs))
+        said = capsys.readouterr().err
+        assert stop.value.code == 1 and said.startswith("error: ") and "--batch" in said
+        assert said.count("\n") == 1
+    command = f"{sys.executable} {HERE / 'pix2pix.py'}"
+    for line, code in ((f"{command} >&-", 0), (f"set -o pipefail; {command} | true", 141)):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+        assert done.returncode == code and not done.stderr, done.stderr
 
 @pytest.mark.parametrize("objective, judged", [("l1", set()), ("gan", {1}), ("cgan", {2}),
                                                ("l1+gan", {1}), ("l1+cgan", {2})])
@@ -616,11 +648,14 @@ def finish_step(run, values):
     if run.step == 2 and run.rank == 1 and os.path.exists({marker!r}):
         os.remove({marker!r})
         run.stop(signal.SIGTERM, None)
+    if run.step == 5 and run.rank == 1 and os.path.exists({marker!r} + "9"):
+        os.remove({marker!r} + "9")
+        os.kill(os.getpid(), 9)
     finish(run, values)
     if run.step == 8:
         torch.save([p.detach() for part in ("generator", "discriminator")
                     for p in run.parts[part].parameters()], run.folder / f"rank{{run.rank}}.pt")
-train.Run.finish_step = finish_step
+train.Run.finish_step, train.SAVE_EVERY = finish_step, 0.0
 train.data.run_command(train.main)
 """
 
@@ -633,9 +668,10 @@ def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tm
     script, marker = tmp_path / "driver.py", tmp_path / "stop"
     script.write_text(DRIVER.format(here=str(HERE), marker=str(marker)))
 
-    def train_in(workers, name):
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", workers]
-        return python(*launch[:0 if workers == 1 else 5], script,
+    def train_in(workers, name, restarts=0):
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", workers,
+                  "--max-restarts", restarts]
+        return python(*launch[:0 if workers == 1 else 7], script,
                       *arguments(tmp_path / name, "--data", pairs, "--batch", 4, "--epochs", 4,
                                  "--seed", 1))
     for workers in (1, 2):
@@ -650,6 +686,10 @@ def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tm
     assert pix2pix.load_file(tmp_path / "cut" / "checkpoint.pt")["step"] == 3
     assert train_in(2, "cut").returncode == 0
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "2")
+    Path(f"{marker}9").touch()                               # kill -9, and torchrun's restart
+    assert (done := train_in(2, "killed", 1)).returncode == 0, done.stderr
+    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "2")
+    assert not Path(f"{marker}9").exists()
 
 # faults
 
@@ -672,6 +712,20 @@ def test_damage_to_a_checkpoint_is_named(flips, cuts, straight_run, tmp_path):
     train.save_whole(path, {**whole, "format": 2})           # from the future
     with pytest.raises(pix2pix.Refusal, match="format"):
         pix2pix.load_generator(path)
+
+def test_a_refused_run_leaves_every_file_as_it_was(straight_run, pairs, tmp_path, monkeypatch, capsys):
+    shutil.copytree(straight_run, run := tmp_path / "run")
+    damage = {"checkpoint.pt": (run / "checkpoint.pt").read_bytes()[:999], "log.csv": b"step\nx;1\n",
+              "settings.json": b"[]"}
+    for name, content in damage.items():
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(content)
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        with pytest.raises(train.Refusal, match=name) if name != "checkpoint.pt" else \
+                pytest.raises(pix2pix.Refusal, match=name):
+            train_here(monkeypatch, *arguments(run, "--data", pairs, "--epochs", 3))
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        (run / name).write_bytes(whole)
 
 class Evil:
     def __init__(self, marker):
@@ -730,6 +784,16 @@ def test_a_full_disk_loses_nothing(pairs, tmp_path, monkeypatch):
     assert done.returncode == 2 and "checkpoint.pt" in done.stderr and "MiB" in done.stderr
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert not list(tmp_path.glob(".*.partial")) and log_steps(tmp_path)     # whole rows only
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+    for write in (lambda: data.write_whole(tmp_path / "log.csv", b"new"),
+                  lambda: train.save_whole(tmp_path / "checkpoint.pt", {"new": 1})):
+        kept = [(tmp_path / name).read_bytes() for name in ("log.csv", "checkpoint.pt")]
+        with monkeypatch.context() as patch, pytest.raises(data.Refusal, match="No space left"):
+            patch.setattr(os, "replace", full)               # all is written, but not yet in place
+            write()
+        assert kept == [(tmp_path / name).read_bytes() for name in ("log.csv", "checkpoint.pt")]
     assert run_train(*arguments(tmp_path, "--data", pairs)).returncode == 0
 
 # files from outside
@@ -782,6 +846,12 @@ def test_bad_pictures_are_refused_by_name_in_one_line(tmp_path, recwarn):
     for name, whole in files.items():
         (tmp_path / name).write_bytes(whole)
     (tmp_path / "folder.jpg").mkdir()
+    Image.new("1", (9_500, 9_500)).save(tmp_path / "wide.png")           # whole, but a bomb
+    (tmp_path / "heavy.png").write_bytes(b"")
+    os.truncate(tmp_path / "heavy.png", data.MOST_BYTES + 1)
+    for name, word in (("wide", "pixels"), ("heavy", "bytes")):
+        with pytest.raises(data.Refusal, match=f"{name}.*{word}"):
+            data.open_picture(tmp_path / f"{name}.png")
     for path in sorted(tmp_path.iterdir()) + [tmp_path / "missing.jpg"]:
         with pytest.raises(data.Refusal) as caught:
             data.open_picture(path)
@@ -858,7 +928,7 @@ def archive_of(*members):
     return buffer.getvalue()
 
 GOOD = archive_of(*[(f"set/train/{i}.jpg", FILE, bytes(5000)) for i in range(3)])
-EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [("/tmp/evil-pix2pix", FILE, b"x")],
+EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [("{outside}/evil", FILE, b"x")],
         "link": [("set/a", LINK, "/tmp")], "hard link": [("set/a", HARD, "/etc/passwd")],
         "device": [("set/a", tarfile.CHRTYPE, "")], "pipe": [("set/a", tarfile.FIFOTYPE, "")],
         "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")], "twice": [("a", FILE, b"x")] * 2,
@@ -866,12 +936,12 @@ EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [("/tmp/evil-pix2pix
 
 @pytest.mark.parametrize("name", EVIL)
 def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, name):
-    (tmp_path / "evil.tar.gz").write_bytes(archive_of(*EVIL[name]))
+    members = [(member.format(outside=tmp_path), *more) for member, *more in EVIL[name]]
+    (tmp_path / "evil.tar.gz").write_bytes(archive_of(*members))
     with pytest.raises(data.Refusal, match="evil.tar.gz"):
         data.extract(tmp_path / "evil.tar.gz", tmp_path / "inner" / "folder")
     outside = {path.name for path in tmp_path.rglob("*")} - {"evil.tar.gz", "inner", "folder"}
     assert outside <= {"a", "set"} and not list(tmp_path.rglob("evil"))
-    assert not Path("/tmp/evil-pix2pix").exists()
 
 class Misbehaving(BaseHTTPRequestHandler):
     """A server that answers each path in its own wrong way, and /good rightly."""
@@ -880,6 +950,9 @@ class Misbehaving(BaseHTTPRequestHandler):
         kind = self.path[1:].split(".")[0]
         moved = {"loop": "/loop", "file": "file:///etc/passwd", "ftp": "ftp://127.0.0.1/x",
                  "moved": "/good"}
+        while kind == "headers":                             # they never end
+            self.wfile.write(b"X")
+            time.sleep(0.05)
         body = {"page": b"<!DOCTYPE html>", "few": archive_of(("set/train/1.jpg", FILE, b"x")),
                 "flipped": GOOD[:-8] + b"\0" + GOOD[-7:], "empty": b""}.get(kind, GOOD)
         length = {"cut": len(body) + 9, "short": len(body) - 9}.get(kind, len(body))
@@ -893,7 +966,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         for byte in (body[:60] if kind == "drip" else b""):
             self.wfile.write(bytes([byte]))
             time.sleep(0.05)
-        self.wfile.write(body)
+        self.wfile.write(body[60:] if kind == "drip" else body)
 
     def log_message(self, *arguments):
         pass
@@ -907,7 +980,7 @@ def server():
         server.shutdown()
 
 @pytest.mark.parametrize("kind", (
-    "404 500 loop file ftp page few flipped empty cut short stalled drip").split())
+    "404 500 loop file ftp page few flipped empty cut short stalled drip headers").split())
 def test_a_failed_download_leaves_nothing_and_the_next_works(kind, tmp_path, server, monkeypatch):
     monkeypatch.setattr(data, "TIMEOUT", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -1063,6 +1136,10 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path, monkeypat
     command(tmp_path, "--train-encoder", 2)
     both = "--encode", tmp_path / "grid.png", "--out", tmp_path / "both.png"
     assert "constant guess" in command(tmp_path, *both) and data.open_picture(tmp_path / "both.png")
+    torch.save({"format": 2, "settings": SETTINGS, "generator": generator.state_dict()},
+               tmp_path / "generator.pt")
+    with pytest.raises(semgan.Refusal, match="format"):
+        semgan.load_generator(tmp_path)
     (tmp_path / "generator.pt").write_bytes(b"not a checkpoint")
     bad = python(HERE / "semgan.py", tmp_path)
     assert bad.returncode == 2 and bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1
@@ -1576,6 +1653,8 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     quick = {"train": "--size 64 --width 4 --epochs 1 --device cpu --out new".split(),
              "metrics": ["--count", "8"], "paint": "--no-browser --port 0".split()}.get(name, [])
     quick += "--batch 512 --latent 8 --kernel 5".split() if "--task shapes" in command else []
+    if "--convert" in args:
+        torch.save(nested_generator(7, 4, nn.BatchNorm2d).state_dict(), "latest_net_G.pth")
     if name == "train" and "shapes" not in args and "--data" not in args and "pairs" not in args:
         monkeypatch.setattr(data, "locate", lambda *_: (folder, False))
     monkeypatch.setattr(metrics, "train_fcn", functools.partial(metrics.train_fcn, views=8))

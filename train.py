@@ -149,7 +149,7 @@ def find_pictures(settings, memory):
         settings["out_channels"] = len(palette) if settings["head"] == "softmax" else 3
     pictures, held_out = data.training(settings, memory), data.held_out(settings)
     names = "/".join(Path(str(file[0])).name for file in pictures.files)
-    settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(names.encode()):08x}"
+    settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
@@ -163,8 +163,8 @@ def check_same(folder, settings):
     if not (folder / "checkpoint.pt").exists():
         return
     try:
-        before = json.loads((folder / "settings.json").read_text())
-    except (OSError, ValueError):
+        before = dict(json.loads((folder / "settings.json").read_text()))
+    except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = ("epochs", "data", "preset", "precision")               # trained longer, or moved
     different = [f"--{key.replace('_', '-')} {before.get(key)} there, {value} now"
@@ -213,6 +213,7 @@ def save_whole(path, content):
         os.fsync(folder)                     # makes the renaming itself last
         os.close(folder)
     except (OSError, RuntimeError) as error:
+        error = error.__context__ or error                 # torch's hides the system's
         size = sum(t.numel() * t.element_size() for t in tensors_of(content)) / 2 ** 20
         temporary.unlink(missing_ok=True)
         raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', error)}; it "
@@ -240,7 +241,9 @@ class Run:
         self.score_columns, self.score_every = score_columns, score_every
         self.step, self.signal, self.pending, self.rows = 0, None, [], []
         self.resume()
-        if self.rank == 0:
+        if self.rank == 0:                                 # all that can be refused has been
+            data.write_whole(self.folder / "settings.json",
+                             json.dumps(self.settings, indent=1).encode())
             sizes = [f"{name} {pix2pix.parameters(parts[name]):,} parameters"
                      for name in ("generator", "discriminator")]
             print(f"{', '.join(sizes)}; "
@@ -257,15 +260,18 @@ class Run:
             try:
                 for name, part in self.parts.items():
                     part.load_state_dict(content[name])
-                self.step = content["step"]
-            except (KeyError, ValueError, RuntimeError):
+                self.step = int(content["step"])
+            except (KeyError, TypeError, ValueError, RuntimeError):
                 raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
         if self.rank == 0:
             for stale in self.folder.glob(".*.partial"):   # of a process killed while saving
                 stale.unlink()
-            text = log.read_text() if log.exists() else ""
-            head, *rows = text.splitlines(keepends=True) or [""]
-            rows = [r for r in rows if r.endswith("\n") and int(r.split(",")[0]) <= self.step]
+            try:
+                text = log.read_text() if log.exists() else ""
+                head, *rows = text.splitlines(keepends=True) or [""]
+                rows = [r for r in rows if r.endswith("\n") and int(r.split(",")[0]) <= self.step]
+            except ValueError:
+                raise Refusal(f"{log}: damaged; mend it or move it away") from None
             self.columns = head.strip().split(",") if rows else None
             data.write_whole(log, "".join([head, *rows] if rows else []).encode())
 
@@ -611,9 +617,15 @@ def main():
         compile=options.compile,
         writer=event_writer(folder) if options.tensorboard and rank == 0 else None)
     if world > 1:                                          # all that can be refused has been
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        store = next(dist.rendezvous("env://"))[0]         # torch 2.13 keeps it over restarts
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store,
+                                rank=rank, world_size=world)
+        dist.all_gather_object(found := [None] * world, settings["pictures"])
+        if len(set(found)) > 1:                            # one fetched them, another drew
+            raise Refusal(f"--task {options.task}: the processes see different pictures; run "
+                          f"`python data.py {options.task}` first")
     if rank == 0:
-        data.write_whole(folder / "settings.json", json.dumps(settings, indent=1).encode())
         introduce(context, pictures, held_out, time.monotonic() - started)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
