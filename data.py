@@ -26,8 +26,6 @@ To copy it out, take this file alone; it needs torch, numpy and pillow:
 """
 import argparse
 import difflib
-import gzip
-import hashlib
 import http.client
 import io
 import json
@@ -492,96 +490,68 @@ def draw_shapes(seed=0):
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
-def copy(response, file, name, total):
-    """Copies a response of total bytes (0: unknown) to a file, saying how far -> its SHA-256."""
-    done, shown, start, digest = 0, 0, time.monotonic(), hashlib.sha256()
+def download(url, path):
+    """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
+
+    It says how far it is. What unpacks to over ten times its size is a bomb: pictures hardly pack.
+    """
+    unpack, done, shown, start = zlib.decompressobj(wbits=31), 0, 0, time.monotonic()
     end, pause = ("\r", 0.5) if sys.stdout.isatty() else ("\n", 10)
-    while data := response.read1(1 << 16):                 # what is there; read() waits for 64 kB
-        file.write(data)
-        digest.update(data)
-        done, seconds = done + len(data), time.monotonic() - start
-        if seconds > TIMEOUT and done < 1000 * seconds:    # a server can drip for ever
-            raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
-        if done == total or seconds > shown + pause:
-            shown, left = seconds, max(total - done, 0) * seconds / done
-            print(f"{name}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {left:,.0f} s left   ",
-                  end="\n" if done == total else end, flush=True)
-    if total and done != total:
-        raise OSError(f"{done:,} bytes came, of {total:,}")
-    return digest.hexdigest()
-
-
-def download(url, path, sha256="", expected_size=None):
-    """Fetches url to path, whole and with the SHA-256 expected (or its beginning); or Refusal."""
-    path, opener = Path(path), urllib.request.OpenerDirector()
-    temporary = path.with_name(f".{path.name}.partial")
-    for kind in ("ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPRedirectHandler",
-                 "HTTPDefaultErrorHandler", "UnknownHandler", "HTTPErrorProcessor"):
-        opener.add_handler(getattr(urllib.request, kind)())  # none for file:, not even redirected
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with opener.open(url, timeout=TIMEOUT) as response, open(temporary, "wb") as file:
-            total = response.length or 0
-            if expected_size and total and total != expected_size:
-                raise OSError(f"it has {total:,} bytes, not {expected_size:,}")
-            if not copy(response, file, path.name, expected_size or total).startswith(sha256):
-                raise OSError(f"its SHA-256 does not begin with {sha256}")
-        os.replace(temporary, path)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-        why = str(error).split("\n")[0] or type(error).__name__
-        raise Refusal(f"{url}: {why}; try again, or fetch it by hand") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
+        total = response.length or 0                       # 0: the server did not say
+        while data := response.read1(1 << 16):             # what is there; read() waits for 64 kB
+            file.write(unpack.decompress(data))
+            done, seconds = done + len(data), time.monotonic() - start
+            if seconds > TIMEOUT and done < 1000 * seconds:  # a server can drip for ever
+                raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
+            if file.tell() > 10 * done + 10_000_000:
+                raise OSError("it unpacks to over ten times its size")
+            if done == total or seconds > shown + pause:
+                shown, left = seconds, max(total - done, 0) * seconds / done
+                print(f"{url}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {left:,.0f} s left   ",
+                      end="\n" if done == total else end, flush=True)
+    if not unpack.eof or done != (total or done):
+        raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
 
 
 def extract(archive, folder):
-    """Unpacks a .tar.gz into folder: files and folders of checked names alone; else Refusal.
+    """Unpacks a .tar into folder: files and folders of checked names alone; else OSError.
 
     By hand: tarfile's filter="data" has let an archive write outside (Python 3.11.7).
     """
-    left = 10 * os.path.getsize(archive) + 10_000_000      # pictures hardly shrink when packed
-    try:
-        with gzip.open(archive) as packed:                 # once through: bombs, and the checksum
-            while left > 0 and (data := packed.read(1 << 20)):
-                left -= len(data)
-        if left <= 0:
-            raise OSError("it unpacks to over ten times its size")
-        members = tarfile.open(archive, "r|gz")
+    with tarfile.open(archive, "r:") as members:
         for number, member in enumerate(members):
             name, place = member.name, Path(folder, member.name)
-            if not (member.isreg() or member.isdir()) or number > 500_000 or (
+            plain = member.isdir() or (member.isreg() and not member.issparse())
+            if not plain or number > 500_000 or (
                     ".." in Path(name).parts or name.startswith("/") or set(name) & set("\\:")):
                 raise OSError(f"{name!r} is a link, a device, outside or one too many")
             (place if member.isdir() else place.parent).mkdir(parents=True, exist_ok=True)
             if member.isreg():
                 with open(place, "xb") as file:            # x: never over another file
                     shutil.copyfileobj(members.extractfile(member), file)
-    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
-        raise Refusal(f"{archive}: {error}; remove it and fetch it again") from error
 
 
 def fetch(url, folder, counts=None):
     """Fetches a .tar.gz and unpacks it as folder, which appears only whole, as counts says."""
-    folder, archive = Path(folder), Path(f"{folder}.tar.gz")
+    folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.partial")
-    if not archive.exists():                               # else: fetched whole, then interrupted
-        download(url, archive)
     try:
         shutil.rmtree(temporary, ignore_errors=True)       # left by a run that was killed
-        temporary.mkdir()
-        extract(archive, temporary)
-        inside = [path for path in temporary.iterdir() if path.is_dir()]
-        whole = inside[0] if len(inside) == 1 else temporary   # published ones hold one folder
+        (temporary / "set").mkdir(parents=True)
+        download(url, temporary / "tar")
+        extract(temporary / "tar", temporary / "set")
+        inside = [path for path in (temporary / "set").iterdir() if path.is_dir()]
+        whole = inside[0] if len(inside) == 1 else temporary / "set"  # published: one folder
         for split, count in (counts or {}).items():
             if (found := len(list_pictures(whole / split))) != count:
-                raise Refusal(f"{url}: {split} has {found:,} pictures, not {count:,}; try again")
+                raise OSError(f"{split} has {found:,} pictures, not {count:,}")
         whole.rename(folder)
-    except Refusal:
-        archive.unlink(missing_ok=True)                    # to be fetched anew
-        raise
+    except (OSError, ValueError, http.client.HTTPException, zlib.error, tarfile.TarError) as error:
+        why = str(error).split("\n")[0] or type(error).__name__
+        raise Refusal(f"{url}: {why}; try again, or fetch it by hand and give --data") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    archive.unlink()
 
 
 def locate(name, folder=None):

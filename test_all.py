@@ -799,15 +799,6 @@ EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [("/tmp/evil-pix2pix
         "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")], "twice": [("a", FILE, b"x")] * 2,
         "bomb": [("a", FILE, bytes(60_000_000))]}
 
-@pytest.mark.parametrize("name", EVIL)
-def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, name):
-    (tmp_path / "evil.tar.gz").write_bytes(archive_of(*EVIL[name]))
-    with pytest.raises(data.Refusal, match="evil.tar.gz"):
-        data.extract(tmp_path / "evil.tar.gz", tmp_path / "inner" / "folder")
-    outside = {path.name for path in tmp_path.rglob("*")} - {"evil.tar.gz", "inner", "folder"}
-    assert outside <= {"a", "set"} and not list(tmp_path.rglob("evil"))
-    assert not Path("/tmp/evil-pix2pix").exists()
-
 class Misbehaving(BaseHTTPRequestHandler):
     """A server that answers each path in its own wrong way, and /good rightly."""
 
@@ -817,6 +808,8 @@ class Misbehaving(BaseHTTPRequestHandler):
                  "moved": "/good"}
         body = {"page": b"<!DOCTYPE html>", "few": archive_of(("set/train/1.jpg", FILE, b"x")),
                 "flipped": GOOD[:-8] + b"\0" + GOOD[-7:], "empty": b""}.get(kind, GOOD)
+        if "evil" in self.path:
+            body = archive_of(*EVIL[kind.replace("_", " ")])
         length = {"cut": len(body) + 9, "short": len(body) - 9}.get(kind, len(body))
         self.send_response(302 if kind in moved else {"404": 404, "500": 500}.get(kind, 200))
         if kind in moved:
@@ -841,15 +834,20 @@ def server():
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
+@pytest.mark.parametrize("name", EVIL)
+def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, server, name, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(data.Refusal, match="evil"):
+        data.fetch(f"{server}/{name.replace(' ', '_')}.evil.tar.gz", tmp_path / "inner" / "folder")
+    assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
+    assert not Path("/tmp/evil-pix2pix").exists()
+
 @pytest.mark.parametrize("kind", (
     "404 500 loop file ftp page few flipped empty cut short stalled drip").split())
 def test_a_failed_download_leaves_nothing_and_the_next_works(kind, tmp_path, server, monkeypatch):
     monkeypatch.setattr(data, "TIMEOUT", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for wrong in ({"sha256": "0123"}, {"expected_size": 9}):
-        with pytest.raises(data.Refusal):
-            data.download(f"{server}/good", tmp_path / "data" / "a", **wrong)
-    with pytest.raises(data.Refusal, match=r"; (remove|try)"):
+    with pytest.raises(data.Refusal, match="; try"):
         data.fetch(f"{server}/{kind}.tar.gz", tmp_path / "data" / "set", {"train": 3})
     assert list((tmp_path / "data").iterdir()) == []
     data.fetch(f"{server}/moved.tar.gz", tmp_path / "data" / "set", {"train": 3})
