@@ -40,7 +40,7 @@ import warnings
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -91,11 +91,9 @@ def parse_options(parser):
 def positive(kind):
     """An argparse type: an int or float above 0 (NaN is not)."""
     def convert(text):
-        try:
+        with suppress(ValueError):
             if 0 < kind(text) < float("inf"):
                 return kind(text)
-        except ValueError:
-            pass
         words = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(f"{text!r} is not {words} above 0; give one")
     return convert
@@ -164,12 +162,11 @@ SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 
 
 def task(kind="pairs", train=None, val=None, **differences):
-    """A row of TASKS. The defaults are what most of pix2pix's tasks share.
+    """A row of TASKS: `differences` from what most of pix2pix's tasks share, Sec. 3.3 and 4.
 
     kind: pairs (two pictures), photos (one, from which x and y are made), label maps (SemGAN).
-    train, val: the published archive's pictures. direction: of its pairs, A left and B right.
-    labels: the half that is a label map ("x" or "y"), so that resizing invents no colours.
-    epochs, batch, crop (load at 286/256 of the size), mirror: the paper's settings, Sec. 3.3 and 4.
+    train, val: the published archive's pictures. labels: the half that is a label map ("x" or "y"),
+    so that resizing invents no colours. crop: load at 286/256 of the size, crop at random.
     """
     return {"kind": kind, "archive": None, "counts": train and {"train": train, "val": val},
             "direction": "AtoB", "palette": None, "labels": None, "in_channels": 3,
@@ -212,6 +209,7 @@ def look_up(name):
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS: that starts Ghostscript
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+INDEX_MODES = ("1", "L", "P", "I;16")  # Pillow's, of pictures that may hold the numbers of classes
 MOST_PIXELS, MOST_BYTES = 50_000_000, 200_000_000   # of a picture (150 MB as RGB), its file
 
 
@@ -255,17 +253,16 @@ def open_picture(path, channels=3):
 def is_index_map(path):
     """Whether a label picture holds class numbers rather than colours."""
     with opened(path) as image:
-        return image.mode in ("L", "P", "1", "I;16")
+        return image.mode in INDEX_MODES
 
 
 def open_label_map(path, classes):
     """A PNG's values as classes: uint8 (H, W), below `classes` or 255 = ignore; or Refusal."""
     with opened(path, ("PNG",)) as image:                  # a JPEG would have smeared the classes
-        if image.mode not in ("1", "L", "P", "I;16"):
+        if image.mode not in INDEX_MODES:
             raise OSError("it holds colours, not the numbers of classes in grey or in a palette")
         spread = {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)  # 2, 4 bits: Pillow fills 0-255
-        ImageOps.exif_transpose(image, in_place=True)
-        # Not .convert("L"): that makes of a palette's index the brightness of its colour.
+        ImageOps.exif_transpose(image, in_place=True)      # .convert("L") would give brightnesses
         labels = np.array(image).astype(np.uint16) // spread
         for y, x in np.argwhere((labels >= classes) & (labels != 255))[:1]:
             raise OSError(f"class {labels[y, x]} at x={x}, y={y} is not in 0-{classes - 1} or 255")
@@ -293,11 +290,10 @@ def resize(picture, size, nearest=False):
 
 def list_pictures(folder):
     """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing."""
-    try:
-        files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in ENDINGS
-                       and not p.name.startswith(".") and p.is_file())
-    except OSError as error:
-        raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
+    if not Path(folder).is_dir():
+        raise Refusal(f"{folder}: no such folder; give a folder of pictures")
+    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in ENDINGS
+                   and not p.name.startswith(".") and p.is_file())
     twins = {p.stem: p for p in files}                     # a.jpg and a.png: one name, one survives
     for path in (p for p in files if twins[p.stem] != p):
         raise Refusal(f"{folder}: {path.name} and {twins[path.stem].name} share a name; keep one")
@@ -325,14 +321,13 @@ def find_files(folder):
 
 def split_files(folder, split):
     """The files of split "train" or "val" below folder. test/ is never looked into."""
-    folder, files = Path(folder), []
+    folder = Path(folder)
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give the folder of the pictures with --data")
-    train, val = folder / "train", folder / "val"
-    if train.is_dir() and val.is_dir():
+    if (folder / "train").is_dir() and (folder / "val").is_dir():
         files = find_files(folder / split)
     else:  # a tenth is held out, by a hash of the name, the same in every run; at least one is
-        files = find_files(train if train.is_dir() else folder)
+        files = find_files(folder / "train" if (folder / "train").is_dir() else folder)
         code = {f: zlib.crc32(f[0].stem.encode()) for f in files}
         chosen = {f for f in files if code[f] % 10 == 0} or {min(files, key=code.get, default=None)}
         files = [f for f in files if (f in chosen) == (split == "val")]
@@ -372,16 +367,15 @@ def clean_label_map(image, palette):
     Nearest colour alone grows seams: halfway from one class's colour to another's lies a third one.
     So a pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby.
     """
-    colours = np.array([rgb for _, rgb in palette], np.float32)                    # (K, 3)
-    squared = torch.from_numpy(((image[:, :, None] - colours) ** 2).sum(-1))       # (H, W, K)
+    colours = torch.tensor([rgb for _, rgb in palette])
+    squared = (torch.from_numpy(image)[:, :, None] - colours).float().pow(2).sum(-1)  # (H, W, K)
     label_map = squared.argmin(-1)
-    if squared.amin(-1).any():                             # else nothing is smeared
-        votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()        # (K, H, W)
-        solid = -F.max_pool2d(-votes, 3, 1, 1)             # 1 where a 3x3 block is one class
-        inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
-        others = squared.where(nearby.permute(1, 2, 0), torch.inf).argmin(-1)
-        label_map = torch.where(inside.any(0) | ~nearby.any(0), label_map, others)
-    return label_map.numpy().astype(np.uint8)
+    votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()            # (K, H, W)
+    solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
+    inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
+    others = squared.where(nearby.permute(1, 2, 0), torch.inf).argmin(-1)
+    kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: nothing is smeared
+    return torch.where(kept, label_map, others).byte().numpy()
 
 
 WALLS = ((196, 172, 118), (172, 164, 150), (150, 88, 68), (200, 186, 162), (150, 164, 140))
@@ -463,19 +457,16 @@ def draw_shapes(seed=0):
     Picture 54 * row + column has its 10x10 red square's top left corner at (row, column). The disc
     (radius 10) and the rectangle (12x24: our choice, the paper gives none) lie wholly inside.
     """
-    generator = torch.Generator().manual_seed(seed)        # integers: the same on every machine
+    generator = torch.Generator().manual_seed(seed)        # of integers: alike on every machine
+    centre_y, centre_x, top, left = (
+        torch.randint(low, high, (54 * 54, 1, 1), generator=generator).numpy()
+        for low, high in ((10, 54), (10, 54), (0, 53), (0, 41)))
+    row, column = np.divmod(np.arange(54 * 54).reshape(-1, 1, 1), 54)
     y, x = np.ogrid[:64, :64]
-
-    def places(low, high):                                 # (2916, 1, 1), low <= value < high
-        return torch.randint(low, high, (54 * 54, 1, 1), generator=generator).numpy()
-
-    def box(top, left, h, w):                              # bool (2916, 64, 64)
-        return (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
-    centre_y, centre_x = places(10, 54), places(10, 54)    # the disc on top of square, of rectangle
-    label_maps = 2 * box(places(0, 53), places(0, 41), 12, 24).astype(np.uint8)
-    label_maps[box(*np.divmod(np.arange(54 * 54).reshape(-1, 1, 1), 54), 10, 10)] = 3
-    label_maps[(y - centre_y) ** 2 + (x - centre_x) ** 2 <= 10 ** 2] = 1
-    return label_maps
+    rectangle = (top <= y) & (y < top + 12) & (left <= x) & (x < left + 24)
+    square = (row <= y) & (y < row + 10) & (column <= x) & (x < column + 10)
+    disc = (y - centre_y) ** 2 + (x - centre_x) ** 2 <= 10 ** 2
+    return np.select([disc, square, rectangle], [1, 3, 2]).astype(np.uint8)  # the first on top
 
 
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
@@ -570,14 +561,14 @@ def locate(name, folder=None):
 
 def palette_of(name, folder):
     """The palette of a task's folder: its palette.json, or CamVid's for a street task's labels/."""
-    row, file = look_up(name), Path(folder or "") / "palette.json"
-    if folder is not None and file.exists():
-        try:
-            return tuple((str(n), tuple(map(int, c))) for n, c in json.loads(file.read_text()))
-        except (ValueError, TypeError):
-            raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
-    streets = folder is not None and row["palette"] is CITYSCAPES
-    return CAMVID if streets and any(Path(folder).glob("**/labels")) else row["palette"]
+    palette, file = look_up(name)["palette"], Path(folder or "", "palette.json")
+    if folder is None or not file.exists():
+        streets = folder is not None and palette is CITYSCAPES
+        return CAMVID if streets and any(Path(folder).glob("**/labels")) else palette
+    try:
+        return tuple((str(n), tuple(map(int, c))) for n, c in json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
 
 
 def open_labels(path, palette):
@@ -627,16 +618,15 @@ class Pictures(Dataset):
         self.settings, self.row, self.cache = settings, TASKS[settings["task"]], None
         scale = 286 / 256 if split == "train" and self.row["crop"] else 1
         self.size = [round(side * scale) for side in settings["size"]]
-        if settings["task"] == "shapes":                   # (2916, 64, 64), every tenth held out
-            self.maps = torch.from_numpy(draw_shapes())
+        if settings["task"] == "shapes":                   # every tenth is held out
+            self.maps = torch.from_numpy(draw_shapes())    # (2916, 64, 64)
             self.files = [(i,) for i in range(len(self.maps)) if (i % 10 == 9) == (split == "val")]
         elif settings["drawn"]:
             self.files = [(i,) for i in (range(400) if split == "train" else range(400, 440))]
         else:
             self.files = split_files(settings["data"], split)
         if len(self.files) * self[0].numel() <= memory * 2 ** 30:
-            with ThreadPoolExecutor() as pool:             # Pillow decodes outside python's lock
-                self.cache = torch.stack(list(pool.map(self.__getitem__, range(len(self)))))
+            self.cache = next(self.batches([range(len(self))]))
 
     def __len__(self):
         return len(self.files)
@@ -652,7 +642,7 @@ class Pictures(Dataset):
 
     def batches(self, order, workers=4):
         """Yields uint8 (n, C, H, W) for each list of indices in order; decodes ahead in threads."""
-        ahead = deque()
+        ahead = deque()                                    # Pillow decodes outside python's lock
         with ThreadPoolExecutor(workers) as pool:
             for indices in order:
                 ahead.append(pool.map(self.__getitem__, indices))
@@ -763,11 +753,10 @@ def edges(photos, threshold=12.0):
     """
     bell = torch.exp(-torch.linspace(-3, 3, 9, device=photos.device) ** 2 / 2)  # sigma 4/3 pixels
     bell = (bell / bell.sum()).expand(3, 1, 1, -1)
-    smooth = F.pad(photos.float(), (5, 5, 5, 5), mode="replicate")  # a picture's border is no edge
+    smooth = F.pad(photos.float(), (4, 4, 4, 4), mode="replicate")  # a picture's border is no edge
     smooth = F.conv2d(F.conv2d(smooth, bell, groups=3), bell.transpose(2, 3), groups=3)
-    dx = (smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2]) / 2
-    dy = (smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1]) / 2
-    slope, channel = (dx ** 2 + dy ** 2).sqrt().max(1, keepdim=True)  # the strongest channel
+    dy, dx = torch.gradient(smooth, dim=(2, 3))
+    slope, channel = torch.hypot(dx, dy).max(1, keepdim=True)       # the strongest channel
     dx, dy = dx.gather(1, channel), dy.gather(1, channel)
     n, ne, e, se, s, sw, w, nw = around(slope)
     across = torch.where(dx * dy > 0, torch.maximum(se, nw), torch.maximum(ne, sw))
@@ -844,10 +833,9 @@ def sources(source, out):
     source, out = Path(source), Path(out)
     if source.is_file():
         return [(source, out / f"{source.stem}.png" if out.is_dir() else out)]
-    if not source.is_dir() or not list_pictures(source):
-        raise Refusal(f"{source}: no such file, or no pictures in it; give a picture or a folder")
-    if out.exists() and not out.is_dir():
-        raise Refusal(f"{out}: is a file, but {source} is a folder; give a folder to write to")
+    if out.is_file() or not source.is_dir() or not list_pictures(source):
+        raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
+                      f"picture and a file, or a folder and a folder")
     return [(path, out / f"{path.stem}.png") for path in list_pictures(source)]
 
 
@@ -871,15 +859,15 @@ def save_picture(path, picture):
 
 def contact_sheet(rows, titles=(), gap=4):
     """Rows of pictures, uint8 (3, h, w), under their titles -> one picture, uint8 (3, H, W)."""
-    h, w = (max(p.shape[i] for row in rows for p in row) for i in (1, 2))
-    top, across = 20 if titles else gap, max(map(len, rows))
-    sheet = Image.new("RGB", (across * (w + gap) + gap, len(rows) * (h + gap) + top), "white")
+    h, w = (max(p.shape[i] for row in rows for p in row) + gap for i in (1, 2))
+    top = 20 if titles else gap
+    size = max(map(len, rows)) * w + gap, len(rows) * h + top
+    draw = ImageDraw.Draw(sheet := Image.new("RGB", size, "white"))
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
-            sheet.paste(to_image(picture), (gap + c * (w + gap), top + r * (h + gap)))
+            sheet.paste(to_image(picture), (gap + c * w, top + r * h))
     for c, title in enumerate(titles):
-        ImageDraw.Draw(sheet).text((gap + c * (w + gap) + w // 2, 9), title, "black", anchor="mm",
-                                   font_size=12)
+        draw.text((gap // 2 + (c + 0.5) * w, 9), title, "black", anchor="mm", font_size=12)
     return to_tensor(sheet)
 
 
@@ -991,8 +979,9 @@ def task_sheet(name, folder, size, out):
           f"from {folder or 'drawings'}")
     shown = torch.stack([train[i] for i in range(min(4, len(train)))])
     shown = augment(shown, size, row["mirror"], torch.Generator().manual_seed(0))
-    rows = [[colorize(p[0], palette)] for p in shown] if row["kind"] == "label maps" else []
-    if not rows:
+    if row["kind"] == "label maps":
+        rows = [[colorize(p[0], palette)] for p in shown]
+    else:
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
     save_picture(out, contact_sheet(rows))
