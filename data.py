@@ -9,15 +9,13 @@
     python data.py edges PHOTOS OUT           edge maps from plain photos
 
 A task is a row of TASKS: what differs between the experiments of pix2pix (arXiv 1611.07004v3,
-Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder of pictures is laid out in one of these ways,
-with or without train/, val/ and test/ above:
+Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder, with or without train/, val/, test/, holds
     *.jpg                    side-by-side pairs, A left and B right; or plain photos
-    A/*.jpg  B/*.jpg         the same names in both; photos/ and labels/ likewise, where labels may
-                             be index maps (PNGs whose pixel values are class numbers)
-Without val/, a tenth of the training pictures is held out by a hash of their names, the same tenth
-in every run; pictures in test/ are never trained on. Both halves of a pair are decoded and resized
-once and stay uint8 in memory while they fit; crops and mirrors happen on the batch, the same for
-both halves. Sec. 3.3 and the authors' code: resize to 286, random crop to 256, random mirror.
+    A/*.jpg  B/*.jpg         the same names in both; or photos/ and labels/, where labels may be
+                             index maps (PNGs whose pixel values are class numbers)
+Without val/, a tenth of the training pictures is held out by a hash of their names, the same in
+every run; test/ is never trained on. Sec. 3.3 and the authors' code: both halves of a pair are
+resized to 286 once, cropped to 256 and mirrored at random, alike, whenever they are shown.
 
 To copy it out, take this file alone; it needs torch, numpy and pillow:
     settings = {"task": "pairs", "data": "my/pairs", "size": [256, 256], "one_hot": False,
@@ -571,38 +569,35 @@ def palette_of(name, folder):
         raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
 
 
-def open_labels(path, palette):
-    """A label picture of class numbers -> label_map uint8 (H, W); Cityscapes' ids become ours."""
-    if path.name.endswith("_labelIds.png"):
+def read_label_map(path, palette):
+    """A picture of class numbers -> label_map uint8 (H, W); None where it holds colours."""
+    if path.name.endswith("_labelIds.png"):                # Cityscapes' numbers become ours
         ids = np.array(CITYSCAPES_IDS + (255,) * 222, np.uint8)
         return ids[open_label_map(path, len(CITYSCAPES_IDS))]
-    return open_label_map(path, len(palette))
+    return open_label_map(path, len(palette)) if is_index_map(path) else None
 
 
 def read_picture(settings, files, size):
     """What a task keeps of its file or two: x above y, a photo or a label map, uint8 (C, *size)."""
     row = TASKS[settings["task"]]
-    palette, path = settings["palette"] or row["palette"], files[-1]
+    palette, path, numbers = settings["palette"] or row["palette"], files[-1], None
     if row["kind"] == "photos":
         return resize(to_tensor(open_picture(path)), size)
-    numbers = row["palette"] and (path.name.endswith("_labelIds.png") or is_index_map(path))
+    if row["kind"] == "label maps" or (row["palette"] and path.parent.name == "labels"):
+        numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
-        if numbers:
-            labels = open_labels(path, palette)
-        else:                                              # colours; of a joint pair the right half
+        if numbers is None:                                # colours; of a joint pair the right half
             image = to_tensor(open_picture(path)) if len(files) == 2 else halves(path, [1, 1])[1]
-            labels = clean_label_map(image.permute(1, 2, 0).numpy(), palette)
-        return resize(torch.from_numpy(labels)[None], size, nearest=True)
+            numbers = clean_label_map(image.permute(1, 2, 0).numpy(), palette)
+        return resize(torch.from_numpy(numbers)[None], size, nearest=True)
     if len(files) == 1:
         a, b = halves(path, settings["size"])
     else:
-        a = to_tensor(open_picture(files[0]))
-        numbers = numbers and path.parent.name == "labels"
-        b = (colorize(open_labels(path, palette), palette) if numbers else
-             to_tensor(open_picture(path)))
-        if a.shape != b.shape:
-            raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {files[1]} is "
-                          f"{b.shape[2]}x{b.shape[1]}; both halves of a pair need one size")
+        a, b = (to_tensor(open_picture(file)) for file in files)
+        b = b if numbers is None else colorize(numbers, palette)
+    if a.shape != b.shape:
+        raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {path} is {b.shape[2]}x"
+                      f"{b.shape[1]}; both halves of a pair need one size")
     pair = (b, a) if row["direction"] == "BtoA" else (a, b)
     return torch.cat([resize(p, size, row["labels"] == side) for p, side in zip(pair, "xy")])
 
@@ -626,7 +621,7 @@ class Pictures(Dataset):
         else:
             self.files = split_files(settings["data"], split)
         if len(self.files) * self[0].numel() <= memory * 2 ** 30:
-            self.cache = next(self.batches([range(len(self))]))
+            self.cache, = self.batches([range(len(self))])
 
     def __len__(self):
         return len(self.files)
@@ -918,20 +913,17 @@ def kmeans_palette(pixels, classes, seed=0):
     before it. An empty cluster moves to a pixel that is worst off. Too few colours: Refusal.
     """
     generator, pixels = torch.Generator().manual_seed(seed), pixels.float()
+    if (colours := len(pixels.unique(dim=0))) < classes:
+        raise Refusal(f"--classes {classes}: only {colours} colours are there; give fewer")
     centres = pixels[torch.randint(len(pixels), (1,), generator=generator)]
-    for _ in range(classes - 1):
+    while len(centres) < classes:
         far = torch.cdist(pixels, centres).amin(1) ** 2
-        if not far.any():
-            raise Refusal(f"--classes {classes}: only {len(centres)} colours are there; give fewer")
         centres = torch.cat([centres, pixels[torch.multinomial(far, 1, generator=generator)]])
-    for _ in range(100):                                   # it mostly settles within 50
+    for _ in range(50):                                    # it mostly settles within these
         distance, nearest = torch.cdist(pixels, centres).min(1)
-        count = torch.bincount(nearest, minlength=classes)[:, None]
-        sums = torch.zeros_like(centres).index_add_(0, nearest, pixels)
-        worst = pixels[distance.topk(classes).indices]
-        before, centres = centres, torch.where(count > 0, sums / count, worst)
-        if torch.equal(before, centres):
-            break
+        centres = torch.stack([pixels[nearest == k].mean(0) for k in range(classes)])
+        empty = centres.isnan().any(1)
+        centres[empty] = pixels[distance.topk(int(empty.sum())).indices]
     return centres[centres.sum(1).argsort()].round().byte()
 
 
