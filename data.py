@@ -45,7 +45,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch.utils.data import Dataset
 
 
@@ -360,11 +360,9 @@ def nearest_class(pictures, palette):
 
 
 def clean_label_map(image, palette):
-    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W).
-
-    Nearest colour alone grows seams: halfway from one class's colour to another's lies a third one.
-    So a pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby.
-    """
+    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
+    colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
+    pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby."""
     colours = torch.tensor([rgb for _, rgb in palette])
     squared = (torch.from_numpy(image)[:, :, None] - colours).float().pow(2).sum(-1)  # (H, W, K)
     label_map = squared.argmin(-1)
@@ -450,11 +448,9 @@ def draw_pair(index, size, kind):
 
 
 def draw_shapes(seed=0):
-    """The Coloured Shapes of SemGAN Sec. 5.0.1: uint8 (2916, 64, 64), classes as SHAPES.
-
-    Picture 54 * row + column has its 10x10 red square's top left corner at (row, column). The disc
-    (radius 10) and the rectangle (12x24: our choice, the paper gives none) lie wholly inside.
-    """
+    """The Coloured Shapes of SemGAN Sec. 5.0.1: uint8 (2916, 64, 64), classes as SHAPES. Picture 54
+    * row + column has its 10x10 red square's top left corner at (row, column). The disc (radius 10)
+    and the rectangle (12x24: our choice, the paper gives none) lie wholly inside."""
     generator = torch.Generator().manual_seed(seed)        # of integers: alike on every machine
     centre_y, centre_x, top, left = (
         torch.randint(low, high, (54 * 54, 1, 1), generator=generator).numpy()
@@ -472,9 +468,8 @@ TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 k
 
 def download(url, path):
     """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
-
-    It says how far it is. What unpacks to over ten times its size is a bomb: pictures hardly pack.
-    """
+    It says how far it is. What unpacks to over ten times its size is a bomb: pictures hardly
+    pack."""
     unpack, done, shown, start = zlib.decompressobj(wbits=31), 0, 0, time.monotonic()
     end, pause = ("\r", 0.5) if sys.stdout.isatty() else ("\n", 10)
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
@@ -535,26 +530,24 @@ def fetch(url, folder, counts=None):
 
 
 def locate(name, folder=None):
-    """(folder, drawn) of a task's pictures: the one given, or datasets/, fetched if missing.
-
-    Where fetching fails, facades are drawn instead: (None, True), said on one loud line.
-    """
+    """(folder, drawn) of a task's pictures: the one given, or datasets/, fetched if missing. Where
+    fetching fails, facades are drawn instead: (None, True), said on one loud line."""
     row = look_up(name)
     if folder is not None or name == "shapes":
         return folder and Path(folder), False
     if row["archive"] is None:
         raise Refusal(f"--task {name}: has no published archive; give its folder with --data DIR")
-    home = Path("datasets") / row["archive"]
+    home = Path("datasets", row["archive"])
     try:
         if not home.is_dir():
             fetch(f"{SERVER}{row['archive']}.tar.gz", home, row["counts"])
-        return home, False
     except Refusal as error:
         if row["palette"] is not FACADES:
             raise
         print(f"{error}\n*** DRAWN FACADES: these pictures are drawn by data.py, not photographed. "
               f"For the real ones give --data DIR, or try again with a network. ***", flush=True)
         return None, True
+    return home, False
 
 
 def palette_of(name, folder):
@@ -651,10 +644,8 @@ held_out = partial(Pictures, split="val")                  # never trained on, a
 
 
 def epoch_order(count, batch, seed, epoch, rank=0, world=1):
-    """The index lists of one rank's batches in one epoch: a function of (seed, epoch) alone.
-
-    Each rank takes its own slice of each global batch of batch * world; no batch is incomplete.
-    """
+    """The index lists of one rank's batches in one epoch: a function of (seed, epoch) alone. Each
+    rank takes its own slice of each global batch of batch * world; no batch is incomplete."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     whole = order[:count // (batch * world) * batch * world].view(-1, world, batch)
     return whole[:, rank].tolist()
@@ -662,10 +653,8 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
 
 def augment(pictures, size, mirror, generator, rank=0, world=1):
     """Random crop and mirror of each picture, both halves alike: (n, C, H, W) -> (n, C, *size).
-
     generator, a torch.Generator on the CPU, draws for the whole batch of n * world pictures, and
-    each rank takes its own: two processes crop as one would.
-    """
+    each rank takes its own: two processes crop as one would."""
     n, _, h, w = pictures.shape
     mine = slice(rank * n, (rank + 1) * n)
     top = torch.randint(h - size[0] + 1, (n * world,), generator=generator)[mine].tolist()
@@ -741,11 +730,9 @@ def keep_pieces(lines, strong, least):
 
 def edges(photos, threshold=12.0):
     """Photos as line drawings: uint8 (N, 3, H, W) -> (N, 1, H, W), lines 0 on 255, 1 pixel wide.
-
     Canny 1986: smooth, take the gradient (threshold: levels a pixel), keep its ridges, join weak
     ones to strong ones, drop pieces under 5 pixels. The paper's edges are HED's, a network that has
-    learned people's outlines of objects; these follow contrast: texture and shadows, too.
-    """
+    learned people's outlines of objects; these follow contrast: texture and shadows, too."""
     bell = torch.exp(-torch.linspace(-3, 3, 9, device=photos.device) ** 2 / 2)  # sigma 4/3 pixels
     bell = (bell / bell.sum()).expand(3, 1, 1, -1)
     smooth = F.pad(photos.float(), (4, 4, 4, 4), mode="replicate")  # a picture's border is no edge
@@ -763,10 +750,8 @@ def edges(photos, threshold=12.0):
 
 def clean_sketch(image, size=None):
     """A drawing in any colours -> lines as edges() makes them: uint8 (N, 3, H, W) -> (N, 1, *size).
-
     Ink is what differs from the paper round about by a third of the most that anything does. With
-    size, (height, width), thick or large drawings shrink to it without losing a line.
-    """
+    size, (height, width), thick or large drawings shrink to it without losing a line."""
     small = F.interpolate(image.float(), (128, 128)).unfold(2, 32, 32).unfold(3, 32, 32)
     paper = small.flatten(4).median(-1).values             # (N, 3, 4, 4): light falls off on photos
     paper = F.interpolate(paper, image.shape[2:], mode="bilinear")
@@ -866,28 +851,27 @@ def contact_sheet(rows, titles=(), gap=4):
     return to_tensor(sheet)
 
 
-def plot_curves(path, panels, x_label="step"):
-    """Draws one panel for each (title, {name: (xs, ys)}) under another: axes, legend, curves.
+CURVES = ((31, 111, 180), (209, 73, 91), (46, 139, 87), (138, 95, 191), (217, 142, 4), (85, 85, 85))
 
-    A pale line is the data, a strong one its running mean over a twentieth of the points.
-    """
-    colours = ("#1f6fb4", "#d1495b", "#2e8b57", "#8a5fbf", "#d98e04", "#555555")
+
+def plot_curves(path, panels, x_label="step"):
+    """Draws one panel for each (title, {name: (xs, ys)}) under another: axes, legend, curves. A
+    pale line is the data, a strong one its running mean over a twentieth of the points."""
     image = Image.new("RGB", (900, 300 * len(panels)), "white")
     draw = ImageDraw.Draw(image)
     write = partial(draw.text, fill="black", font_size=12)
     for row, (title, series) in enumerate(panels):
         x0, y0, x1, y1 = 70, row * 300 + 34, 880, row * 300 + 260  # the axes' box, in pixels
         series = {k: np.array(v, dtype=float) for k, v in series.items() if len(v[0]) > 1}
-        points = np.concatenate([np.zeros((2, 1)), *series.values()][bool(series):], axis=1)
-        xs, ys = np.nan_to_num(points, posinf=0, neginf=0)
+        xs, ys = np.nan_to_num(np.hstack([*series.values()] or [np.zeros((2, 1))]), posinf=0,
+                               neginf=0)
         xa, xb = xs.min(), max(xs.max(), xs.min() + 1)
         ya, yb = min(ys.min(), 0), max(np.quantile(ys, 0.995), 1e-6) * 1.05
 
         def place(xs, ys):
-            return list(zip(x0 + (xs - xa) / (xb - xa) * (x1 - x0),
-                            y1 - (np.clip(ys, ya, yb) - ya) / (yb - ya) * (y1 - y0)))
+            return list(zip(np.interp(xs, (xa, xb), (x0, x1)), np.interp(ys, (ya, yb), (y1, y0))))
         for x, y in np.linspace((xa, ya), (xb, yb), 5):
-            ((left, up),) = place(np.array([x]), np.array([y]))
+            (left, up), = place([x], [y])
             draw.line([(x0, up), (x1, up)], "#e4e4e4")
             write((x0 - 6, up), f"{y:.3g}", anchor="rm")
             write((left, y1 + 12), f"{x:,.0f}", anchor="mm")
@@ -895,23 +879,21 @@ def plot_curves(path, panels, x_label="step"):
         write((x0, y0 - 17), title, anchor="lm", font_size=15)
         write(((x0 + x1) / 2, y1 + 28), x_label, anchor="mm")
         end = x1                                           # the legend grows from the right
-        for (name, (xs, ys)), colour in list(zip(series.items(), colours))[::-1]:
-            window, rgb = max(1, len(ys) // 20), np.array(ImageColor.getrgb(colour))
+        for (name, (xs, ys)), rgb in reversed(list(zip(series.items(), CURVES))):
+            window = max(1, len(ys) // 20)
             sums = np.cumsum(np.pad(ys, (window - window // 2, window // 2), mode="edge"))
-            draw.line(place(xs, ys), tuple((rgb + 3 * 255) // 4))
-            draw.line(place(xs, (sums[window:] - sums[:-window]) / window), colour, 2)
+            draw.line(place(xs, ys), tuple(191 + value // 4 for value in rgb))
+            draw.line(place(xs, (sums[window:] - sums[:-window]) / window), rgb, 2)
             end -= draw.textlength(name, font_size=12) + 30
-            draw.line([(end, y0 - 17), (end + 18, y0 - 17)], colour, 3)
+            draw.line([(end, y0 - 17), (end + 18, y0 - 17)], rgb, 3)
             write((end + 22, y0 - 17), name, anchor="lm")
     save_picture(path, to_tensor(image))
 
 
 def kmeans_palette(pixels, classes, seed=0):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
-
     Arthur & Vassilvitskii 2007: a first centre is a pixel drawn by its squared distance from those
-    before it. An empty cluster moves to a pixel that is worst off. Too few colours: Refusal.
-    """
+    before it. An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
     generator, pixels = torch.Generator().manual_seed(seed), pixels.float()
     if (colours := len(pixels.unique(dim=0))) < classes:
         raise Refusal(f"--classes {classes}: only {colours} colours are there; give fewer")
@@ -929,10 +911,9 @@ def kmeans_palette(pixels, classes, seed=0):
 
 def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
-
     Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
-    are cut to the shape of size. OUT also gets palette.json and sheet.png, to judge the labels by.
-    """
+    are cut to the shape of size. OUT also gets palette.json and sheet.png, to judge the labels
+    by."""
     out, generator = Path(out), torch.Generator().manual_seed(seed)
     files, seen, sample = list_pictures(photos), [], []
     if not 1 < classes < 100:
@@ -943,20 +924,20 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
         pixels = to_tensor(open_picture(path)).flatten(1).T
         places = torch.randint(len(pixels), (200_000 // len(files) + 1,), generator=generator)
         sample.append(pixels[places])
-    palette = [[f"class {number}", colour] for number, colour in
-               enumerate(kmeans_palette(torch.cat(sample), classes, seed).tolist())]
+    colours = kmeans_palette(torch.cat(sample), classes, seed).tolist()
+    palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=generator)[:max(1, len(files) // 5)].tolist()
     for number, path in enumerate(files):
         image = open_picture(path)
         scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
         photo = to_tensor(ImageOps.fit(image, [round(scale * side) for side in size[::-1]]))
-        votes = F.one_hot(nearest_class(photo[None], palette)[0], classes).permute(2, 0, 1)
-        labels = F.avg_pool2d(votes.float(), 5, 1, 2).argmax(0)  # the commonest nearby: no grains
+        labels = to_image(nearest_class(photo[None], palette).byte())
+        labels = labels.filter(ImageFilter.ModeFilter(5))  # the commonest nearby: no grains
         pair = torch.cat([colorize(labels, palette), photo], dim=2)
         save_picture(out / ("val" if number in held else "train") / f"{path.stem}.png", pair)
         seen += [resize(pair, [192, 384])] if number < 12 else []
     write_whole(out / "palette.json", json.dumps(palette).encode())
-    seen += [torch.tensor(c).byte()[:, None, None].expand(3, 192, 384) for _, c in palette]
+    seen += [torch.tensor(c).byte()[:, None, None].expand(3, 192, 384) for c in colours]
     save_picture(out / "sheet.png", contact_sheet([seen[i:i + 4] for i in range(0, len(seen), 4)]))
 
 
