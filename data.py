@@ -64,10 +64,11 @@ def run_command(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)                                      # 128 + SIGPIPE
     except (ValueError, RuntimeError, MemoryError) as error:
-        refused = type(error).__name__ == "Refusal"        # any file's own
-        if not (refused or isinstance(error, MemoryError) or "memory" in str(error)):  # torch's
-            raise
-        text = str(error) if refused else f"out of memory: {error}; lower --batch or --size"
+        refused, text = type(error).__name__ == "Refusal", str(error)        # any file's own
+        if not refused:
+            if not isinstance(error, MemoryError) and "memory" not in text:  # torch's says so
+                raise
+            text = f"out of memory: {text}; lower --batch or --size"
         print("error:", text.replace("\n", " "), file=sys.stderr)
         sys.exit(2 if refused else 1)
 
@@ -101,8 +102,7 @@ def size(text):
     """An argparse type: "256" or "256x512", height x width -> [height, width]."""
     if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r}: give 256, or height x width 256x512")
-    sides = text.lower().split("x")
-    return [int(sides[0]), int(sides[-1])]
+    return [int(text.lower().split("x")[side]) for side in (0, -1)]
 
 
 def device_of(name=None, local_rank=0):
@@ -232,8 +232,8 @@ def opened(path, formats=FORMATS):
         raise Refusal(f"{path}: {why}; mend, replace or remove it") from error
 
 
-def open_picture(path, channels=3):
-    """Any picture as 8-bit RGB (channels=3) or grey (1): a Pillow image, turned as EXIF says."""
+def open_picture(path):
+    """Any picture as 8-bit RGB: a Pillow image, turned as EXIF says."""
     with opened(path) as image:
         ImageOps.exif_transpose(image, in_place=True)      # decodes first: half a JPEG opens
         if image.mode in ("I", "F"):
@@ -245,7 +245,7 @@ def open_picture(path, channels=3):
         if image.has_transparency_data:                    # RGBA, LA, a palette with a clear colour
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
-        return image.convert("L" if channels == 1 else "RGB")
+        return image.convert("RGB")
 
 
 def is_index_map(path):
@@ -748,16 +748,16 @@ def edges(photos, threshold=12.0):
     return torch.where(keep_pieces(lines, slope > threshold, 5), 0, 255).byte()
 
 
-def clean_sketch(image, size=None):
+def clean_sketch(image, size):
     """A drawing in any colours -> lines as edges() makes them: uint8 (N, 3, H, W) -> (N, 1, *size).
-    Ink is what differs from the paper round about by a third of the most that anything does. With
-    size, (height, width), thick or large drawings shrink to it without losing a line."""
+    Ink is what differs from the paper round about by a third of the most that anything does. Thick
+    or large drawings shrink to size, (height, width), without losing a line."""
     small = F.interpolate(image.float(), (128, 128)).unfold(2, 32, 32).unfold(3, 32, 32)
     paper = small.flatten(4).median(-1).values             # (N, 3, 4, 4): light falls off on photos
     paper = F.interpolate(paper, image.shape[2:], mode="bilinear")
     ink = (image.float() - paper).abs().amax(1, keepdim=True)
     lines = ink > (ink.amax((2, 3), keepdim=True) / 3).clamp(min=25)   # 25: paper's grain is no ink
-    lines = F.adaptive_max_pool2d(lines.float(), size or lines.shape[2:]) > 0
+    lines = F.adaptive_max_pool2d(lines.float(), size) > 0
     return torch.where(keep_pieces(thin(lines), lines, 5), 0, 255).byte()
 
 
@@ -781,10 +781,9 @@ def to_network(settings, pictures):
 def input_to_network(settings, pictures):
     """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W)."""
     if settings["task"].startswith("edges2"):              # drawn by hand, and maybe larger
-        sides = pictures.shape[2:]
-        scale = min(1, max(settings["size"]) / max(sides))
-        pictures = clean_sketch(pictures, [round(side * scale) or 1 for side in sides])
-        pictures = pictures.expand(-1, 3, -1, -1)
+        scale = min(1, max(settings["size"]) / max(pictures.shape[2:]))
+        small = [round(side * scale) or 1 for side in pictures.shape[2:]]
+        pictures = clean_sketch(pictures, small).expand(-1, 3, -1, -1)
     return to_network(settings, pictures)[0]
 
 
