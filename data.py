@@ -375,68 +375,75 @@ def clean_label_map(image, palette):
 
 
 WALLS = ((196, 172, 118), (172, 164, 150), (150, 88, 68), (200, 186, 162), (150, 164, 140))
-# Around a drawn window, later ones on top: how often, then (left, top, right, bottom) in its widths
-# and heights from its top left corner; chosen so that class shares come near the real ones.
-WINDOW = (("pillar", 0.15, (-0.45, -0.3, -0.25, 1.3)), ("pillar", 0.15, (1.25, -0.3, 1.45, 1.3)),
-          ("blind", 0.15, (-0.36, 0, 1.36, 1)), ("window", 1, (0, 0, 1, 1)),
-          ("cornice", 0.6, (-0.25, -0.27, 1.25, 0)), ("deco", 0.4, (-0.1, -0.47, 1.1, -0.27)),
-          ("sill", 0.9, (-0.25, 1, 1.25, 1.24)), ("balcony", 0.35, (-0.3, 0.6, 1.3, 1.2)))
+# What drawn windows have around them: how often, then (left, top, right, bottom) in the window's
+# widths and heights from its top left corner; chosen so that class shares come near the real ones.
+AROUND = (("cornice", 0.6, (-0.25, -0.27, 1.25, 0)), ("deco", 0.4, (-0.1, -0.47, 1.1, -0.27)),
+          ("sill", 0.9, (-0.25, 1, 1.25, 1.24)), ("balcony", 0.55, (-0.3, 0.6, 1.3, 1.2)),
+          ("blind", 0.12, (-0.36, 0, 0, 1)), ("blind", 0.12, (1, 0, 1.36, 1)),
+          ("pillar", 0.15, (-0.45, -0.3, -0.25, 1.3)), ("pillar", 0.15, (1.25, -0.3, 1.45, 1.3)))
 
 
-def plan_facade(rand, size):
-    """A facade's label map, and a map with a number for each half of each part: (size, size)."""
-    labels, halves = np.zeros((size, size), np.uint8), np.zeros((size, size), int)
-
-    def put(name, *sides):                                 # left, top, right, bottom, 0 to 1
-        x0, y0, x1, y1 = (int(min(max(side, 0), 1) * size) for side in sides)
-        labels[y0:y1, x0:x1] = [name for name, _ in FACADES].index(name)
-        halves[y0:y1, x0:x1] = halves.max() + 1 + (np.arange(x0, x1) > (x0 + x1) // 2)
+def plan_facade(rand):
+    """A facade's parts, later ones on top: [(class, left, top, right, bottom), ...], 0 to 1."""
     left, right, top, bottom = rand(-0.1, 0.17), rand(0.83, 1.1), rand(0.05, 0.22), rand(0.91, 1.02)
-    storeys, ground = int(rand(2, 5.5)), "shop" if rand(0, 1) < 0.65 else "window"
-    height = (bottom - top) / (storeys + 1.5)              # of a storey; ranges are judged by eye
+    storeys, eaves = int(rand(2, 5.5)), rand(0.03, 0.08)   # these ranges are judged by eye
+    height = (bottom - top - eaves) / (storeys + 1.3)      # of a storey; the ground floor is higher
     columns = round((right - left) / height / rand(0.5, 1.1)) + 1
     pitch, door = (right - left) / columns, int(rand(0, 1.2 * columns))
-    w, h, ledge = rand(0.36, 0.56) * pitch, rand(0.48, 0.6) * height, rand(0, 0.08) * height
-    chosen = [row for row in WINDOW if rand(0, 1) < row[1]]
-    put("facade", left, top, right, bottom)
-    put("molding", left, top, right, top + 0.3 * height)
-    for row in range(storeys):
-        y = top + (row + 0.57) * height
-        for x in left + pitch * np.arange(columns) + (pitch - w) / 2:
-            for name, _, (a, b, c, d) in chosen:
-                put(name, x + a * w, y + b * h, x + c * w, y + d * h)
-        put("molding", left, y + 0.73 * height - ledge, right, y + 0.73 * height + ledge)
+    w, h, up = rand(0.36, 0.56) * pitch, rand(0.48, 0.6) * height, rand(0.24, 0.3) * height
+    around = [row for row in AROUND if rand(0, 1) < row[1]]
+    below = ("shop", 0.08, 0) if rand(0, 1) < 0.65 else ("window", 0.22, 0.4)
+    parts = [("background", 0, 0.9, 1, 1), ("facade", left, top, right, bottom),
+             ("molding", left, top, right, top + eaves)]
     for column in range(columns):
-        name, x = "door" if column == door else ground, left + (column + 0.15) * pitch
-        put(name, x, bottom - height, x + 0.7 * pitch, bottom - 0.4 * height * (name == "window"))
-    return labels, halves
+        start = left + pitch * column
+        for row in range(storeys):
+            x, y = start + (pitch - w) / 2, top + eaves + row * height + up
+            parts.append(("window", x, y, x + w, y + h))
+            parts += [(name, x + a * w, y + b * h, x + c * w, y + d * h)
+                      for name, _, (a, b, c, d) in around if name != "balcony" or column % 2]
+        name, gap, lintel = ("door", 0.22, 0) if column == door else below     # the ground floor
+        parts.append((name, start + pitch * gap, bottom - height,
+                      start + pitch * (1 - gap), bottom - lintel * height))
+    for row in range(1, storeys + 1):
+        y, ledge = top + eaves + row * height, rand(0, 0.09) * height
+        parts.append(("molding", left, y - ledge, right, y + ledge))
+    return parts
 
 
 def draw_facade(index, seed=0, size=286):
-    """A drawn facade, alike everywhere: photo uint8 (3, size, size), label map (size, size)."""
+    """Draws a facade -> photo uint8 (3, size, size), label map uint8 (size, size): rows of FACADES.
+    Made of sums and products of torch's uniform numbers, so that it is the same on every machine."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2 ** 32)
+    draws = iter(torch.rand(4000, generator=generator, dtype=torch.float64).tolist())
 
-    def rand(low, high, *shape):
-        draws = torch.rand(shape, generator=generator, dtype=torch.float64)
-        return low + (high - low) * (draws.numpy() if shape else draws.item())
-
-    def where(*names):                                     # bool (size, size)
-        return np.isin(labels, [i for i, (name, _) in enumerate(FACADES) if name in names])
-    labels, halves = plan_facade(rand, size)
-    down, across = np.ogrid[:size, :size]
-    tones = np.array(WALLS[int(rand(0, 5))]) * rand(0.6, 1.4, 12, 1)         # a colour a class
-    photo = tones[labels] * np.linspace(1.15, 0.85, size)[:, None, None]     # lit from above
-    photo[where("background")] = np.array([135, 162, 194]) * rand(0.8, 1.2)  # the sky
-    photo[where("background") & (down > 0.9 * size)] = rand(60, 130)         # the street
-    photo[where("facade") & (down % (4, 12, size)[int(rand(0, 3))] == 0)] *= 0.8  # bricks, ashlar
-    photo[where("balcony", "blind") & (across % 3 == 0)] *= 0.5  # bars
-    ledges = where("cornice", "sill", "deco", "molding")
-    photo[np.roll(ledges, 2, axis=0) & ~ledges] *= 0.6     # their shadows
-    frame = (halves != np.roll(halves, 1, axis=0)) | (halves != np.roll(halves, 1, axis=1))
-    panes = where("window", "door", "shop") & ~frame
-    photo[panes] = rand(20, 180, halves.max() + 1, 1)[halves[panes]]
-    photo = (photo + rand(-14, 14, size, size, 3)).clip(0, 255).astype(np.uint8)
-    return torch.from_numpy(photo).permute(2, 0, 1), torch.from_numpy(labels)
+    def rand(low, high):
+        return low + (high - low) * next(draws)
+    wall = np.array(WALLS[int(rand(0, len(WALLS)))]).reshape(3, 1, 1) * rand(0.75, 1.1)
+    tone = {name: wall * rand(0.6, 1.4) for name, _ in FACADES}
+    tone.update(facade=wall, background=0 * wall + rand(60, 130))        # the street
+    names, joints = list(tone), (4, 12, size)[int(rand(0, 3))]
+    labels = np.zeros((size, size), np.uint8)
+    photo = np.array([150, 180, 215]).reshape(3, 1, 1) * np.linspace(0.8, 1.2, size)[:, None]
+    photo = photo.repeat(size, 2)                          # the sky
+    for name, *box in plan_facade(rand):
+        x0, y0, x1, y1 = (min(max(int(side * size), 0), size) for side in box)
+        labels[y0:y1, x0:x1] = names.index(name)
+        part, h, w = photo[:, y0:y1, x0:x1], y1 - y0, x1 - x0
+        part[:] = tone[name] * np.linspace(1.15, 0.85, h)[:, None]       # lit from above
+        if name == "facade":                               # of bricks, ashlar or plaster
+            part[:, ::joints] *= 0.8
+        elif name in ("window", "door", "shop"):           # panes reflect less sky further down
+            pane = part[:, 2:-1, 1:-1]
+            pane[:] = rand(20, 160) * np.linspace(1.3, 0.7, pane.shape[1])[:, None]
+            pane[:, :int(h * rand(-0.5, 0.7)), ::int(rand(1, 4))] += rand(20, 90)  # some curtains
+            part[:, :, w // 2:w // 2 + 1] = part[:, h // 3:h // 3 + 1] = tone[name]
+        elif name in ("balcony", "blind"):                 # bars
+            part[:, :, ::3] *= 0.5
+        else:                                              # ledges throw a shadow
+            photo[:, y1:y1 + 2, x0:x1] *= 0.6
+    photo += torch.randint(-14, 15, (3, size, size), generator=generator).numpy()
+    return torch.from_numpy(photo.clip(0, 255).astype(np.uint8)), torch.from_numpy(labels)
 
 
 def draw_pair(index, size, kind):
