@@ -413,7 +413,7 @@ def plan_facade(rand):
 
 def draw_facade(index, seed=0, size=286):
     """Draws a facade -> photo uint8 (3, size, size), label map uint8 (size, size): rows of FACADES.
-    Made of sums and products of torch's uniform numbers, so that it is the same on every machine."""
+    Sums and products of torch's uniform numbers alone: the same on every machine."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2 ** 32)
     draws = iter(torch.rand(4000, generator=generator, dtype=torch.float64).tolist())
 
