@@ -288,10 +288,11 @@ def resize(picture, size, nearest=False):
 
 def list_pictures(folder):
     """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing."""
-    if not Path(folder).is_dir():
-        raise Refusal(f"{folder}: no such folder; give a folder of pictures")
-    files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in ENDINGS
-                   and not p.name.startswith(".") and p.is_file())
+    try:
+        files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in ENDINGS
+                       and not p.name.startswith(".") and p.is_file())
+    except OSError as error:
+        raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
     twins = {p.stem: p for p in files}                     # a.jpg and a.png: one name, one survives
     for path in (p for p in files if twins[p.stem] != p):
         raise Refusal(f"{folder}: {path.name} and {twins[path.stem].name} share a name; keep one")
