@@ -30,6 +30,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tarfile
 import time
@@ -48,6 +49,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch.utils.data import Dataset
 
+try:
+    import fcntl
+except ImportError:                                        # Windows: two fetches at once collide
+    fcntl = None
+
 
 class Refusal(ValueError):
     """Bad input from outside: one line, exit code 2."""
@@ -55,6 +61,7 @@ class Refusal(ValueError):
 
 def run_command(main):
     """Calls main() and says faults in one line. Exit 2: refused, 130: Ctrl-C, 1: out of memory."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")       # None after `>&-`
     try:
         main()
         sys.stdout.flush()                                 # a closed pipe shows here, not at exit
@@ -63,12 +70,15 @@ def run_command(main):
     except BrokenPipeError:                                # `| head` has seen enough: leave quietly
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)                                      # 128 + SIGPIPE
-    except (ValueError, RuntimeError, MemoryError) as error:
-        refused, text = type(error).__name__ == "Refusal", str(error)        # any file's own
-        if not refused:
-            if not isinstance(error, MemoryError) and "memory" not in text:  # torch's says so
-                raise
-            text = f"out of memory: {text}; lower --batch or --size"
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if isinstance(error, OSError):                     # a place that cannot be read or written
+            error = Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another"
+                            f" place, or mend this one")
+        refused = type(error).__name__ == "Refusal"        # any file's own
+        if not (refused or isinstance(error, MemoryError) or "memory" in str(error)):  # torch's
+            raise
+        text = str(error) if refused else (f"memory: not enough ({str(error) or 'MemoryError'}); "
+                                           f"lower --batch or --size, or give smaller pictures")
         print("error:", text.replace("\n", " "), file=sys.stderr)
         sys.exit(2 if refused else 1)
 
@@ -80,6 +90,8 @@ def parse_options(parser):
                       ("" if ";" in message else f"; see `python {parser.prog} --help`"))
     parser.error = refuse
     options, unknown = parser.parse_known_args()
+    if abs(getattr(options, "seed", 0)) > 10 ** 9:
+        refuse(f"--seed: {options.seed} is too large; give at most 1000000000")
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         near = difflib.get_close_matches(unknown[0].split("=")[0], flags, 3, 0.5)
@@ -100,16 +112,17 @@ def positive(kind):
 
 def size(text):
     """An argparse type: "256" or "256x512", height x width -> [height, width]."""
-    if not re.fullmatch(r"0*[1-9]\d*(x0*[1-9]\d*)?", text.lower()):
+    if not re.fullmatch(r"0*[1-9]\d{0,4}(x0*[1-9]\d{0,4})?", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r}: give 256, or height x width 256x512")
     return [int(text.lower().split("x")[side]) for side in (0, -1)]
 
 
 def device_of(name=None, local_rank=0):
     """The torch.device of a --device flag; without one, a GPU where there is one."""
-    kinds = ("cpu", "cuda")[:1 + torch.cuda.is_available()]
-    name = name or kinds[-1]
-    if name.split(":")[0] not in kinds:
+    kinds = ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    kinds = kinds if torch.cuda.is_available() else ["cpu"]
+    name = name or kinds[:2][-1]
+    if name not in kinds:
         raise Refusal(f"--device {name}: not on this machine; give {' or '.join(kinds)}")
     return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
 
@@ -121,8 +134,9 @@ def write_whole(path, content):
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise Refusal(f"{path}: {error.strerror}; free some space and run this again") from None
+        with suppress(OSError):                            # its folder may be none
+            temporary.unlink()
+        raise Refusal(f"{path}: {error.strerror}; free some space or give another place") from None
 
 
 def append_line(path, line):
@@ -225,6 +239,8 @@ def opened(path, formats=FORMATS):
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise OSError("it has several frames or pages")
             yield image
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow on damage: OSError, SyntaxError, struct.error, KeyError ...
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if why.startswith("cannot identify"):              # b'<!DOCTYPE' is a page named .jpg
@@ -327,7 +343,7 @@ def split_files(folder, split):
         files = find_files(folder / split)
     else:  # a tenth is held out, by a hash of the name, the same in every run; at least one is
         files = find_files(folder / "train" if (folder / "train").is_dir() else folder)
-        code = {f: zlib.crc32(f[0].stem.encode()) for f in files}
+        code = {f: zlib.crc32(os.fsencode(f[0].stem)) for f in files}
         chosen = {f for f in files if code[f] % 10 == 0} or {min(files, key=code.get, default=None)}
         files = [f for f in files if (f in chosen) == (split == "val")]
     if not files:
@@ -474,15 +490,26 @@ def draw_shapes(seed=0):
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
+def alarm(seconds):
+    """Ends what takes longer, by OSError; 0: no more. Windows has no such clock."""
+    def late(*_):
+        raise OSError("stalled: its server hardly answers")
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, late)
+        signal.alarm(seconds)
+
+
 def download(url, path):
     """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
     It says how far it is. What unpacks to over ten times its size is a bomb: pictures hardly
     pack."""
     unpack, done, shown, start = zlib.decompressobj(wbits=31), 0, 0, time.monotonic()
     end, pause = ("\r", 0.5) if sys.stdout.isatty() else ("\n", 10)
+    alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
         total = response.length or 0                       # 0: the server did not say
         while data := response.read1(1 << 16):             # what is there; read() waits for 64 kB
+            alarm(2 * TIMEOUT)
             file.write(unpack.decompress(data))
             done, seconds = done + len(data), time.monotonic() - start
             if seconds > TIMEOUT and done < 1000 * seconds:  # a server can drip for ever
@@ -534,6 +561,7 @@ def fetch(url, folder, counts=None):
         why = str(error).split("\n")[0] or type(error).__name__
         raise Refusal(f"{url}: {why}; try again, or fetch it by hand and give --data") from error
     finally:
+        alarm(0)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -548,8 +576,12 @@ def locate(name, folder=None):
     home = Path("datasets", row["archive"])
     try:
         if not home.is_dir():
-            fetch(f"{SERVER}{row['archive']}.tar.gz", home, row["counts"])
-    except Refusal as error:
+            home.parent.mkdir(exist_ok=True)
+            with open(home.parent / ".lock", "w") as handle:   # torchrun's processes come at once
+                fcntl and fcntl.flock(handle, fcntl.LOCK_EX)
+                if not home.is_dir():
+                    fetch(f"{SERVER}{row['archive']}.tar.gz", home, row["counts"])
+    except (OSError, Refusal) as error:
         if row["palette"] is not FACADES:
             raise
         print(f"{error}\n*** DRAWN FACADES: these pictures are drawn by data.py, not photographed. "
@@ -565,7 +597,10 @@ def palette_of(name, folder):
         streets = folder is not None and palette is CITYSCAPES
         return CAMVID if streets and any(Path(folder).glob("**/labels")) else palette
     try:
-        return tuple((str(n), tuple(map(int, c))) for n, c in json.loads(file.read_text()))
+        palette = tuple((str(n), (r, g, b)) for n, (r, g, b) in json.loads(file.read_text()))
+        if not 1 < len(palette) < 256 or not all(bytes(colour) for _, colour in palette):
+            raise ValueError                               # bytes(): integers of 0-255
+        return palette
     except (ValueError, TypeError):
         raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
 
@@ -820,9 +855,10 @@ def sources(source, out):
     source, out = Path(source), Path(out)
     if source.is_file():
         return [(source, out / f"{source.stem}.png" if out.is_dir() else out)]
-    if out.is_file() or not source.is_dir() or not list_pictures(source):
-        raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
-                      f"picture and a file, or a folder and a folder")
+    if out.is_file() or not source.is_dir() or not list_pictures(source) or (
+            out.exists() and out.samefile(source)):
+        raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file or the "
+                      f"same folder; give a picture and a file, or two folders")
     return [(path, out / f"{path.stem}.png") for path in list_pictures(source)]
 
 
@@ -924,7 +960,7 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     out, generator = Path(out), torch.Generator().manual_seed(seed)
     files, seen, sample = list_pictures(photos), [], []
     if not 1 < classes < 100:
-        raise Refusal(f"--classes {classes}: give 2 to 99")
+        raise Refusal(f"--classes {classes}: out of range; give 2 to 99")
     if len(files) < 2 or (out / "train").exists():
         raise Refusal(f"{photos}: {len(files)} pictures; give at least two, and OUT a new folder")
     for path in files:                                     # 200,000 pixels of all
@@ -986,10 +1022,10 @@ def main():
     if name == "kmeans":
         kmeans_folder(*folders, options.classes, size=options.size)
     elif name == "edges":                                  # edges | photo, of the size of training,
-        for path in list_pictures(folders[0]):             # so that no resizing blurs the lines
+        for path, out in sources(*folders):                # so that no resizing blurs the lines
             photo = resize(to_tensor(open_picture(path)), options.size)
             pair = torch.cat([edges(photo[None])[0].expand(3, -1, -1), photo], dim=2)
-            save_picture(Path(folders[1], f"{path.stem}.png"), pair)
+            save_picture(out, pair)
     else:
         task_sheet(name, options.data, options.size, options.out or f"datasets/{name}-sheet.png")
 
