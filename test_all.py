@@ -716,7 +716,7 @@ def test_damage_to_a_checkpoint_is_named(flips, cuts, straight_run, tmp_path):
 def test_a_refused_run_leaves_every_file_as_it_was(straight_run, pairs, tmp_path, monkeypatch, capsys):
     shutil.copytree(straight_run, run := tmp_path / "run")
     damage = {"checkpoint.pt": (run / "checkpoint.pt").read_bytes()[:999], "log.csv": b"step\nx;1\n",
-              "settings.json": b"[]"}
+              "settings.json": b"{"}
     for name, content in damage.items():
         whole = (run / name).read_bytes()
         (run / name).write_bytes(content)
@@ -927,7 +927,8 @@ def archive_of(*members):
     return buffer.getvalue()
 
 GOOD = archive_of(*[(f"set/train/{i}.jpg", FILE, bytes(5000)) for i in range(3)])
-EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [("{outside}/evil", FILE, b"x")],
+OUTSIDE = Path(tempfile.gettempdir(), f"evil-{os.getpid()}")
+EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [(str(OUTSIDE), FILE, b"x")],
         "link": [("set/a", LINK, "/tmp")], "hard link": [("set/a", HARD, "/etc/passwd")],
         "device": [("set/a", tarfile.CHRTYPE, "")], "pipe": [("set/a", tarfile.FIFOTYPE, "")],
         "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")], "twice": [("a", FILE, b"x")] * 2,
@@ -977,7 +978,7 @@ def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, server, nam
     with pytest.raises(data.Refusal, match="evil"):
         data.fetch(f"{server}/{name.replace(' ', '_')}.evil.tar.gz", tmp_path / "inner" / "folder")
     assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
-    assert not Path("/tmp/evil-pix2pix").exists()
+    assert not OUTSIDE.exists()
 
 @pytest.mark.parametrize("kind", (
     "404 500 loop file ftp page few flipped empty cut short stalled drip headers").split())
