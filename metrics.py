@@ -401,10 +401,10 @@ def shapes_right(label_maps, tolerance=1):
     covers it, and no pixel is wrong but within tolerance of an edge; 0 asks for the exact map. Of
     the real maps 98.3% are right at 0: in the others the disc covers the square.
     """
-    masks, legal = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float(), 0 * label_maps.long()
-    rings = torch.arange(-10, 11).square()
-    disc, square, oblong = (rings[:, None] + rings <= 100).float(), torch.ones(10, 10), torch.ones(12, 24)
-    for shape, stamp, above in ((1, disc, []), (3, square, [1]), (2, oblong, [1, 3])):  # top first
+    masks = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float()
+    legal, ring = torch.zeros_like(label_maps.long()), torch.arange(-10, 11).square()
+    stamps = {1: (ring[:, None] + ring <= 100).float(), 3: torch.ones(10, 10), 2: torch.ones(12, 24)}
+    for (shape, stamp), above in zip(stamps.items(), ([], [1], [1, 3])):    # from the top down
         # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
         score = masks[:, shape] + 0.1 * sum(masks[:, other] for other in above)
         score += F.avg_pool2d(masks[:, shape], 5, 1, 2) / 100          # among equals, the middle

@@ -265,10 +265,10 @@ def load_generator(path):
 def convert(path, own_statistics=False):
     """latest_net_G.pth of the popular PyTorch pix2pix code -> (settings of the network, weights).
 
-    That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first where
-    ours come last, its dropout is one step later, and its batch norm keeps running statistics. These
-    go into "fixed" norms: the same picture as its eval() gives, to 1e-5 with dropout off.
-    own_statistics: each picture's own instead, as its test script does by default.
+    That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first,
+    ours last; its dropout is one step later; its batch norm keeps running statistics, which go into
+    "fixed" norms: the same picture as its eval() gives, to 1e-5 with dropout off. own_statistics:
+    each picture's own instead, as its test script does by default.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -276,7 +276,8 @@ def convert(path, own_statistics=False):
         levels, weights = ["model.model.", "model.model.1.model."], {}
         while f"{levels[-1]}3.model.1.weight" in saved:
             levels.append(f"{levels[-1]}3.model.")
-        fixed, depth = "model.model.1.model.2.running_mean" in saved and not own_statistics, len(levels)
+        depth = len(levels)
+        fixed = f"{levels[1]}2.running_mean" in saved and not own_statistics
 
         def take_norm(name, at, channels, conv):
             scale = saved.get(f"{at}.weight", torch.ones(channels))
@@ -307,8 +308,8 @@ def convert(path, own_statistics=False):
         build_generator(settings).load_state_dict(weights)
         return settings, weights
     except Exception:                                      # torch.load alone raises some ten kinds
-        raise Refusal(f"{path}: missing, or not a generator of the popular PyTorch pix2pix; give its "
-                      f"latest_net_G.pth, of unet_128 or unet_256 with batch or instance norm") from None
+        raise Refusal(f"{path}: missing, or no generator of the popular PyTorch pix2pix; give its "
+                      f"latest_net_G.pth, a unet_128 or unet_256") from None
 
 
 def window_starts(side, tile):
@@ -376,7 +377,7 @@ def write_converted(path, out, task, own_statistics):
     import data, train
     row, out = data.look_up(task), Path(out) / "generator.pt"
     settings, weights = convert(path, own_statistics)
-    if (settings["in_channels"], settings["out_channels"]) != (row["in_channels"], row["out_channels"]):
+    if any(settings[key] != row[key] for key in ("in_channels", "out_channels")):
         raise Refusal(f"--task {task}: {path} turns {settings['in_channels']} channels into "
                       f"{settings['out_channels']}; give the task that it was trained on")
     if out.exists():
@@ -386,8 +387,7 @@ def write_converted(path, out, task, own_statistics):
                     data=row["archive"] and f"datasets/{row['archive']}")
     out.parent.mkdir(parents=True, exist_ok=True)
     train.save_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
-    print(f"{path} -> {out}: a U-Net of {settings['depth']} levels, width {settings['width']}, norm "
-          f"{settings['norm']}")
+    print(f"{path} -> {out}: {settings['depth']} levels, width {settings['width']}")
 
 
 def main():

@@ -458,13 +458,14 @@ def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(
         step, straight_run, pairs, tmp_path, monkeypatch):
     cut_after(monkeypatch, step, tmp_path, pairs)
     assert fingerprint(tmp_path) != fingerprint(straight_run)
-    log = (tmp_path / "log.csv").read_text() if step > 5 else ""      # the first row is that of step 5
+    log = (tmp_path / "log.csv").read_text() if step > 5 else ""         # its first row is step 5's
     if log:                                                  # as of steps after the last checkpoint
         (tmp_path / "log.csv").write_text(log + log.splitlines()[-1].replace("5,", "99,", 1) + "\n")
     (tmp_path / ".checkpoint.pt.partial").write_bytes(b"of a process killed while saving")
     train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
-    assert log_steps(tmp_path) == sorted(set(log_steps(tmp_path))) and max(log_steps(tmp_path)) == 10
+    steps = log_steps(tmp_path)
+    assert steps == sorted(set(steps)) and steps[-1] == 10
     assert not list(tmp_path.glob(".*.partial"))
 
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
@@ -551,7 +552,8 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, m
         train_here(monkeypatch, *arguments(tmp_path, "--data", pairs))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
-def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(pairs, tmp_path, monkeypatch, capsys):
+def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(
+        pairs, tmp_path, monkeypatch, capsys):
     for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
             patch.setattr(pix2pix, "generator_loss", lambda *_: (_ for _ in ()).throw(error))
@@ -663,7 +665,7 @@ def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tm
     """Eight steps, dropout off, the same global batch. The stop is asked of one process only.
 
     Seed 1: with some others a ReLU unit near 0 crosses it in one of the two runs alone, by
-    rounding, and Adam makes the smallest gradient a full step: such tiny networks then part by 1e-4.
+    rounding, and Adam makes the smallest gradient a full step: tiny networks then part by 1e-4.
     """
     script, marker = tmp_path / "driver.py", tmp_path / "stop"
     script.write_text(DRIVER.format(here=str(HERE), marker=str(marker)))
@@ -713,10 +715,10 @@ def test_damage_to_a_checkpoint_is_named(flips, cuts, straight_run, tmp_path):
     with pytest.raises(pix2pix.Refusal, match="format"):
         pix2pix.load_generator(path)
 
-def test_a_refused_run_leaves_every_file_as_it_was(straight_run, pairs, tmp_path, monkeypatch, capsys):
+def test_a_refused_run_leaves_every_file_as_it_was(straight_run, pairs, tmp_path, monkeypatch):
     shutil.copytree(straight_run, run := tmp_path / "run")
-    damage = {"checkpoint.pt": (run / "checkpoint.pt").read_bytes()[:999], "log.csv": b"step\nx;1\n",
-              "settings.json": b"{"}
+    damage = {"checkpoint.pt": (run / "checkpoint.pt").read_bytes()[:999],
+              "log.csv": b"step\nx;1\n", "settings.json": b"{"}
     for name, content in damage.items():
         whole = (run / name).read_bytes()
         (run / name).write_bytes(content)
@@ -1203,14 +1205,16 @@ def test_blur_moves_the_finest_levels_of_swd_and_shuffled_tiles_the_coarsest(): 
     real, like = (semgan.colorize(torch.from_numpy(data.draw_shapes(seed)[::60]), data.SHAPES)
                   for seed in (0, 1))
     kernel = torch.tensor([0.25, 0.5, 0.25])
-    blurred = F.conv2d(like.float().flatten(0, 1)[:, None], kernel.outer(kernel)[None, None], padding=1)
+    kernel = kernel.outer(kernel)[None, None]
+    blurred = F.conv2d(like.float().flatten(0, 1)[:, None], kernel, padding=1)
     tiles = [like[..., i:i + 16, j:j + 16] for i in (16, 48, 0, 32) for j in (48, 0, 32, 16)]
     shuffled = torch.cat([torch.cat(tiles[i:i + 4], 3) for i in (0, 4, 8, 12)], 2)
     plain, blurred, shuffled = (metrics.swd(real, x) for x in
                                 (like, blurred.view_as(like).round().byte(), shuffled))
     rise = {name: [change[side] - plain[side] for side in (64, 32, 16)]
             for name, change in (("blurred", blurred), ("shuffled", shuffled))}
-    assert max(rise["blurred"]) == rise["blurred"][0] and max(rise["shuffled"]) == rise["shuffled"][2]
+    assert max(rise["blurred"]) == rise["blurred"][0]
+    assert max(rise["shuffled"]) == rise["shuffled"][2]
 
 def ms_ssim_reference(a, b):                                 # pictures (3, S, S), in plain numpy
     product, (a, b) = 1.0, (np.asarray(v, np.float64) for v in (a, b))
@@ -1584,11 +1588,12 @@ real, fake = (semgan.Discriminator(4, 64, 5, 4)(x) for x in (semgan.one_hot(labe
 semgan.feature_matching_loss(real[1], fake[1]).backward()
 """, "metrics": """
 a = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8)
-assert metrics.swd(a, a)["average"] == 0 and set(metrics.swd(a, a.flip(3))) == {64, 32, 16, "average"}
+assert metrics.swd(a, a)["average"] == 0 < metrics.swd(a, a[:, :, :, ::2].repeat(1, 1, 1, 2))[64]
 matrix = metrics.confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)
 assert metrics.segmentation_scores(matrix)["pixel_accuracy"] == 2 / 3
-assert metrics.ssim(a, a).min() > 0.999 and metrics.frechet_distance(
-    *metrics.feature_statistics(torch.randn(9, 4)), *metrics.feature_statistics(torch.randn(9, 4))) > 0
+assert metrics.ssim(a, a).min() > 0.999
+one, other = (metrics.feature_statistics(torch.randn(9, 4)) for _ in range(2))
+assert metrics.frechet_distance(*one, *other) > 0
 """, "data": """
 photo, labels = data.draw_facade(0, size=64)
 data.save_picture(Path("a/1.png"), torch.cat([photo, data.colorize(labels, data.FACADES)], 2))
@@ -1601,7 +1606,8 @@ assert torch.equal(halves[0], photo) and data.draw_shapes().shape == (2916, 64, 
 @pytest.mark.parametrize("name", ALONE)
 def test_each_file_copies_out_alone_and_works(name, tmp_path):
     module, there = sys.modules[name], tmp_path / "there"
-    runs = [tiny_run(tmp_path / "p"), tiny_run(tmp_path / "s", "shapes", model="semgan", out_channels=4)]
+    runs = [tiny_run(tmp_path / "p"),
+            tiny_run(tmp_path / "s", "shapes", model="semgan", out_channels=4)]
     there.mkdir()
     shutil.copy(module.__file__, there)
     lines = f"import sys, torch, {name}\nfrom pathlib import Path\ntorch.set_num_threads(1)"

@@ -48,8 +48,8 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("sliced Wasserstein distance to the training set, x1000", ["SWD"]),
     ("share of pixels whose colour is no class's", ["out of palette"])]
 
-# paper: Sec. 3.3; SemGAN App. B and Table 3. laptop: the same method, smaller, for two cores and half
-# an hour; the README says what it gave. Batch and epochs not named here are the task's.
+# paper: Sec. 3.3; SemGAN App. B and Table 3. laptop: the same method, smaller, for two cores and
+# half an hour; the README says what it gave. Batch and epochs not named here are the task's.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
                 "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": 80}},
@@ -57,7 +57,7 @@ PRESETS = {
                          "kernel": 7, "steps": 50_000},
                "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                           "kernel": 5, "steps": 2_400}}}
-SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # App. B, at its end
+SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},   # end of App. B
           "laptop": {"steps": 13_000}}
 
 
@@ -429,8 +429,8 @@ def event_writer(folder):
 
 
 def adam(network, settings):
-    """Adam(0.5, 0.999), pix2pix Sec. 3.3 and SemGAN App. B. Fused, it goes through the weights once,
-    57 million in the paper's networks: much of what makes a step faster than the textbook's."""
+    """Adam(0.5, 0.999), pix2pix Sec. 3.3 and SemGAN App. B. Fused, it goes through the weights (57
+    million in the paper's networks) once: much of what makes a step faster than the textbook's."""
     return torch.optim.Adam(network.parameters(), settings["lr"], (0.5, 0.999), fused=True)
 
 
