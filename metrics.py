@@ -9,6 +9,7 @@
     python metrics.py runs/a runs/b                   a row a run, the best of each column marked *
     python metrics.py --train-fcn facades             the FCN-score's judge, trained once and kept
     python metrics.py runs/facades --figure7 out.png  log-probability of L, a and b, as a picture
+    python metrics.py runs/a runs/b --curve SWD c.png any column of log.csv over the steps
     python metrics.py runs/a runs/b --study           the real-or-fake sessions that paint.py kept
 
 pix2pix (arXiv 1611.07004v3) Sec. 4.1: FCN-score, study; Fig. 7: colours. SemGAN (Ghelfi et al.)
@@ -18,6 +19,7 @@ marked, and FID at small n is far too high (11 for two equal 32-d Gaussians at n
 out, take this file alone; it needs torch and numpy. Images are (N, 3, H, W), 0-255, throughout.
 """
 import argparse
+import csv
 import hashlib
 import io
 import json
@@ -591,6 +593,18 @@ def study(runs):
     if len(runs) == 2:
         print(f"p = {bootstrap_test(*fooled, trials):.4f} that the first fools no more often")
 
+def curve(runs, column, path):
+    """Draws a column of log.csv over the steps, a line a run: SemGAN Fig. 4 and 5 with SWD."""
+    series = {}
+    for run in runs:
+        try:
+            with open(Path(run) / "log.csv", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row[column]]
+            series[run] = [[float(row[name]) for row in rows] for name in ("step", column)]
+        except (OSError, ValueError, KeyError):
+            raise Refusal(f"{run}/log.csv: has no column {column}; see its first line") from None
+    data.plot_curves(Path(path), [(column, series)])
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     add = parser.add_argument
@@ -600,12 +614,13 @@ def main():
     add("--count", type=data.positive(int), help="how many pictures (default all; SemGAN 2,048)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
     add("--figure7", metavar="PNG", help="draw the log-probabilities of L, a and b")
+    add("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     add("--study", action="store_true", help="the runs' real-or-fake sessions instead")
     options, device = data.parse_options(parser), data.device_of()
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
-    if options.study:
-        return study(options.runs)
+    if options.study or options.curve:
+        return study(options.runs) if options.study else curve(options.runs, *options.curve)
     if task := options.train_fcn:
         if data.look_up(task)["labels"] != "x":
             raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")

@@ -312,15 +312,17 @@ def draw(generator, settings, options):
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
-        frames = [data.to_image(picture) for picture in pictures.repeat_interleave(3, 2)
-                  .repeat_interleave(3, 3)]                # each pixel three by three, to be seen
+        pictures = F.interpolate(pictures, scale_factor=3)         # of 64 pixels one sees little
+        frames = [data.to_image(picture) for picture in pictures]
         frames[0].save(options.walk, "GIF", save_all=True, append_images=frames[1:], duration=60)
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
     if options.encode:
         rows, titles = [*zip(colorize(maps, palette), pictures)], ("map", "rebuilt")
     if options.dream:
-        rows, titles = dream(output[:12], settings, options.dream), ("map", "photo")
+        pairs = dream(output[:12], settings, options.dream)
+        rows = [sum(pairs[i:i + 3], ()) for i in range(0, len(pairs), 3)]
+        titles = ("map", "photo") * 3
     data.save_picture(options.out, data.contact_sheet(rows, titles))
     print(f"wrote {options.out}")
 

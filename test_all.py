@@ -1335,6 +1335,11 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     session = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False, False]}
     (tmp_path / "s" / "study.jsonl").write_text(2 * (json.dumps(session) + "\n"))
     assert "25.0% +- 0.0%" in run("s", "s", "--study")
+    (tmp_path / "s" / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
+    run("s", "s", "--curve", "SWD", tmp_path / "curve.png")
+    assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
+    with pytest.raises(metrics.Refusal, match="log.csv"):
+        run("s", "--curve", "L1", tmp_path / "curve.png")
     (tmp_path / "s" / "study.jsonl").write_text("{")
     with pytest.raises(metrics.Refusal, match="study.jsonl"):
         run("s", "--study")
@@ -1653,6 +1658,7 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
         more = {"model": "semgan", "out_channels": 3 if "tanh" in run else classes,
                 "head": "tanh" if "tanh" in run else "softmax"} if semantic else {}
         tiny_run(tmp_path / run, task, **more)
+        (tmp_path / run / "log.csv").write_text("step,SWD,held-out L1\n1,2,3\n2,,\n3,1,2\n")
         (tmp_path / run / "study.jsonl").write_text('{"format": 1, "answers": [true, false]}\n')
     quick = {"train": "--size 64 --width 4 --epochs 1 --device cpu --out new".split(),
              "metrics": ["--count", "8"], "paint": "--no-browser --port 0".split()}.get(name, [])
