@@ -613,6 +613,11 @@ def read_label_map(path, palette):
     return open_label_map(path, len(palette)) if is_index_map(path) else None
 
 
+def label_colours(files):
+    """Labels drawn in colours, uint8 (3, H, W): a file of their own, or the right half of a pair."""
+    return to_tensor(open_picture(files[-1])) if len(files) == 2 else halves(files[0], [1, 1])[1]
+
+
 def read_picture(settings, files, size):
     """What a task keeps of its file or two: x above y, a photo or a label map, uint8 (C, *size)."""
     row = TASKS[settings["task"]]
@@ -622,9 +627,8 @@ def read_picture(settings, files, size):
     if row["kind"] == "label maps" or (row["palette"] and path.parent.name == "labels"):
         numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
-        if numbers is None:                                # colours; of a joint pair the right half
-            image = to_tensor(open_picture(path)) if len(files) == 2 else halves(path, [1, 1])[1]
-            numbers = clean_label_map(image.permute(1, 2, 0).numpy(), palette)
+        if numbers is None:
+            numbers = clean_label_map(label_colours(files).permute(1, 2, 0).numpy(), palette)
         return resize(torch.from_numpy(numbers)[None], size, nearest=True)
     if len(files) == 1:
         a, b = halves(path, settings["size"])
@@ -993,14 +997,20 @@ def task_sheet(name, folder, size, out):
     train, held = training(settings), held_out(settings)
     print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
           f"from {folder or 'drawings'}")
-    shown = torch.stack([train[i] for i in range(min(4, len(train)))])
-    shown = augment(shown, size, row["mirror"], torch.Generator().manual_seed(0))
+    shown, titles = torch.stack([train[i] for i in range(min(4, len(train)))]), ()
     if row["kind"] == "label maps":
         rows = [[colorize(p[0], palette)] for p in shown]
+        first = train.files[0][-1]                         # a number where they are drawn
+        if isinstance(first, Path) and read_label_map(first, palette) is None:
+            titles = ("nearest colour", "cleaned")         # JPEG's seams, and what is left of them
+            for files, line in zip(train.files, rows):
+                image = resize(label_colours(files), size, nearest=True)[None]
+                line.insert(0, colorize(nearest_class(image, palette)[0], palette))
     else:
+        shown = augment(shown, size, row["mirror"], torch.Generator().manual_seed(0))
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
-    save_picture(out, contact_sheet(rows))
+    save_picture(out, contact_sheet(rows, titles))
     print(f"training sees {out}: cropped to {size[0]}x{size[1]}{', mirrored' * row['mirror']}")
 
 
