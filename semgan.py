@@ -210,7 +210,8 @@ def build_encoder(settings):                               # the Encoder of a ru
 
 
 def load_generator(path, key="generator", build=build_generator):
-    """(generator, settings) from a run's folder or its generator.pt; no other file is needed."""
+    """(generator, settings) from a run's folder or its generator.pt; no other file is needed. With
+    key "encoder" and build_encoder: the encoder that --train-encoder left in the folder."""
     path = Path(path) / f"{key}.pt" if Path(path).is_dir() else Path(path)
     try:
         with zipfile.ZipFile(path) as archive:             # torch.load misses flipped bits
@@ -227,11 +228,6 @@ def load_generator(path, key="generator", build=build_generator):
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
         raise Refusal(f"{path}: damaged, or not of format {FORMAT}; train again, or restore a copy")
     raise Refusal(f"{path}: this is a {settings['model']} run; give one of a SemGAN task")
-
-
-def load_encoder(path):
-    """(encoder, settings) from a run's folder or the encoder.pt that --train-encoder wrote."""
-    return load_generator(path, "encoder", build_encoder)
 
 
 @torch.no_grad()
@@ -307,13 +303,15 @@ def draw(generator, settings, options):
     z = torch.randn(6 if options.walk else options.count, settings["latent"])
     if options.encode:
         maps = torch.cat([read_map(path, settings) for path in options.encode])
-        z, words = reconstruct(load_encoder(options.run)[0], generator, maps, len(palette))
+        encoder, _ = load_generator(options.run, "encoder", build_encoder)
+        z, words = reconstruct(encoder, generator, maps, len(palette))
         print(words)
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
         pictures = F.interpolate(pictures, scale_factor=3)         # of 64 pixels one sees little
         frames = [data.to_image(picture) for picture in pictures]
+        Path(options.walk).parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(options.walk, "GIF", save_all=True, append_images=frames[1:], duration=60)
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
