@@ -448,7 +448,8 @@ def autocast(settings, device):
 
 def sample_sheet(settings, generator, held_out, device):
     """input | output | target, always of the same six held-out pictures and the same noise."""
-    uint8 = torch.stack([held_out[i] for i in range(min(6, len(held_out)))])
+    count = min(6, len(held_out))                          # apart: streets are a film's frames
+    uint8 = torch.stack([held_out[i * len(held_out) // count] for i in range(count)])
     x, y = data.to_network(settings, uint8.to(device))
     fake = pix2pix.generate(generator, x, seed=0)
     rows = list(zip(*(data.to_pixels(settings, x, image) for image in (x, fake, y))))
