@@ -309,8 +309,7 @@ def draw(generator, settings, options):
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
-        pictures = F.interpolate(pictures, scale_factor=3)         # of 64 pixels one sees little
-        frames = [data.to_image(picture) for picture in pictures]
+        frames = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
         Path(options.walk).parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(options.walk, "GIF", save_all=True, append_images=frames[1:], duration=60)
         return print(f"wrote {options.walk}")
