@@ -920,7 +920,7 @@ def plot_curves(path, panels, x_label="step"):
         for x, y in np.linspace((xa, ya), (xb, yb), 5):
             (left, up), = place([x], [y])
             draw.line([(x0, up), (x1, up)], "#e4e4e4")
-            write((x0 - 6, up), f"{y:.3g}", anchor="rm")
+            write((x0 - 6, up), f"{y:.3g}" if abs(y) > 1e-5 else "0", anchor="rm")
             write((left, y1 + 12), f"{x:,.0f}", anchor="mm")
         draw.line([(x0, y0), (x0, y1), (x1, y1)], "black")
         write((x0, y0 - 17), title, anchor="lm", font_size=15)

@@ -1639,7 +1639,8 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     words = shlex.split(command)
     script = next(i for i, word in enumerate(words) if word.endswith(".py"))
     name, args = words[script].removesuffix(".py"), words[script + 1:]
-    if name == "test_all":                                   # what -k names must be there
+    if name == "test_all":                                   # what -k names must be there; the
+        # benchmark, of minutes, has its own test behind -m slow
         tests = " ".join(test for test in globals() if test.startswith("test_"))
         assert "-k" not in args or args[-1] in tests
         return
@@ -1678,6 +1679,13 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: None)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *args, *quick])
     sys.modules[name].main()
+
+@pytest.mark.slow
+@pytest.mark.skipif("slow" not in " ".join(sys.argv), reason="long: -m slow runs it")
+def test_the_benchmark_runs():
+    command = [sys.executable, HERE / "test_all.py", "benchmark", "quick"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "peak memory" in done.stdout, done.stderr
 
 # The benchmark: python test_all.py benchmark [quick]
 
@@ -1779,7 +1787,8 @@ def benchmark(quick):
     data.save_picture(folder / "pair.jpg", torch.cat([pair[3:], pair[:3]], 2))
 
     def kept(size, batch):
-        uint8 = torch.stack([data.resize(pair, [size * 286 // 256] * 2)] * batch)
+        uint8 = torch.stack([torch.cat([data.resize(half, [size * 286 // 256] * 2)
+                                        for half in pair.split(3)])] * batch)
         return lambda: data.augment(uint8, [size, size], True, torch.Generator().manual_seed(0))
     print("\ntraining step       n     this code, s a step         textbook, s a step    "
           "      faster  pictures/s  floor")
