@@ -51,7 +51,7 @@ from torch.utils.data import Dataset
 
 try:
     import fcntl
-except ImportError:                                        # Windows: two fetches at once collide
+except ImportError:                                        # Windows: nothing is locked there
     fcntl = None
 
 
@@ -614,12 +614,12 @@ def read_label_map(path, palette):
 
 
 def label_colours(files):
-    """Labels drawn in colours, uint8 (3, H, W): a file of their own, or the right half of a pair."""
+    """Labels drawn in colours, uint8 (3, H, W): a file of their own or the right half of a pair."""
     return to_tensor(open_picture(files[-1])) if len(files) == 2 else halves(files[0], [1, 1])[1]
 
 
 def read_picture(settings, files, size):
-    """What a task keeps of its file or two: x above y, a photo or a label map, uint8 (C, *size)."""
+    """What a task keeps of its file or two, uint8 (C, *size): x above y, a photo, a label map."""
     row = TASKS[settings["task"]]
     palette, path, numbers = settings["palette"] or row["palette"], files[-1], None
     if row["kind"] == "photos":

@@ -405,7 +405,8 @@ def shapes_right(label_maps, tolerance=1):
     """
     masks = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float()
     legal, ring = torch.zeros_like(label_maps.long()), torch.arange(-10, 11).square()
-    stamps = {1: (ring[:, None] + ring <= 100).float(), 3: torch.ones(10, 10), 2: torch.ones(12, 24)}
+    disc = (ring[:, None] + ring <= 100).float()
+    stamps = {1: disc, 3: torch.ones(10, 10), 2: torch.ones(12, 24)}
     for (shape, stamp), above in zip(stamps.items(), ([], [1], [1, 3])):    # from the top down
         # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
         score = masks[:, shape] + 0.1 * sum(masks[:, other] for other in above)

@@ -243,8 +243,7 @@ def build_generator(settings):
     """A new UNet as settings (a flat dict, see train.py) describe it."""
     return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
                 settings["depth"], settings["generator"] == "unet", settings["norm"],
-                settings["upsample"], settings.get("dropout", 0.5),
-                settings.get("dropout_at", (0, 1, 2)))
+                settings["upsample"], dropout_at=settings.get("dropout_at", (0, 1, 2)))
 
 
 def load_generator(path):

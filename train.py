@@ -35,7 +35,7 @@ import data
 import metrics
 import pix2pix
 import semgan
-from data import Refusal
+from data import Refusal, fcntl
 
 LOG_EVERY = 25            # steps between two rows of log.csv
 SHOW_EVERY = 2.0          # seconds between progress lines on a terminal, five times that elsewhere
@@ -180,15 +180,13 @@ def lock(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / ".lock", "w")
-        import fcntl  # not on Windows, where two runs in one folder go unnoticed
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return handle
     except BlockingIOError:
         raise Refusal(f"--out {folder}: another process trains there; give another --out") from None
     except OSError as error:
         raise Refusal(f"--out {folder}: {error.strerror}; give a folder to write to") from None
-    except ImportError:
-        pass
-    return handle
 
 
 def tensors_of(content):
