@@ -1665,7 +1665,8 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     for run in {word for word in args if word.startswith("runs/") and not made}:
         (tmp_path / "runs").mkdir(exist_ok=True)
         semantic = re.search("shapes|semantic", run)
-        task = run[5:] if run[5:] in data.TASKS else "shapes" if semantic else "facades"
+        named = run.removeprefix("runs/").removesuffix("-tanh")
+        task = named if named in data.TASKS else "facades"
         classes = len(data.TASKS[task]["palette"] or ())
         more = {"model": "semgan", "out_channels": 3 if "tanh" in run else classes,
                 "head": "tanh" if "tanh" in run else "softmax"} if semantic else {}
