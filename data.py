@@ -117,6 +117,13 @@ def size(text):
     return [int(text.lower().split("x")[side]) for side in (0, -1)]
 
 
+def picture(text):
+    """An argparse type: the name of a picture to write, refused before hours of work, not after."""
+    if Path(text).suffix.lower() not in WRITTEN:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a name ending in {' or '.join(WRITTEN)}")
+    return text
+
+
 def device_of(name=None, local_rank=0):
     """The torch.device of a --device flag; without one, a GPU where there is one."""
     kinds = ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -221,6 +228,7 @@ def look_up(name):
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS: that starts Ghostscript
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 INDEX_MODES = ("1", "L", "P", "I;16")  # Pillow's, of pictures that may hold the numbers of classes
 MOST_PIXELS, MOST_BYTES = 50_000_000, 200_000_000   # of a picture (150 MB as RGB), its file
 
@@ -374,6 +382,18 @@ def nearest_class(pictures, palette):
     colours = torch.tensor([colour for _, colour in palette], device=pictures.device).float()
     pixels = pictures.permute(0, 2, 3, 1).float()          # (N, H, W, 3)
     return torch.cdist(pixels.flatten(1, 2), colours).argmin(-1).view(pixels.shape[:3])
+
+
+def check_colours(path, picture, palette):
+    """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's; what a JPEG
+    smears between two classes is hardly flat: of 400 facades none has such a patch over 19 off."""
+    pixels = picture[None].float()
+    off = pixels[0] - colorize(nearest_class(picture[None], palette)[0], palette)
+    flat = F.pad(F.max_pool2d(pixels, 3, 1) + F.max_pool2d(-pixels, 3, 1), (1, 1, 1, 1), value=99)
+    far = (off.square().sum(0) > 40 ** 2) & (flat[0].amax(0) <= 2)       # 3x3 within 2 levels
+    for y, x in far.nonzero()[:1].tolist():
+        raise Refusal(f"{path}: colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
+                      f"class's; correct it, or put the classes into a palette.json")
 
 
 def clean_label_map(image, palette):
@@ -567,8 +587,11 @@ def fetch(url, folder, counts=None):
 
 def locate(name, folder=None):
     """(folder, drawn) of a task's pictures: the one given, or datasets/, fetched if missing. Where
-    fetching fails, facades are drawn instead: (None, True), said on one loud line."""
+    fetching fails, facades are drawn instead: (None, True), said on one loud line. They are drawn
+    on demand, too: --data drawn."""
     row = look_up(name)
+    if str(folder) == "drawn" and row["palette"] is FACADES:
+        return None, True
     if folder is not None or name == "shapes":
         return folder and Path(folder), False
     if row["archive"] is None:
@@ -628,7 +651,9 @@ def read_picture(settings, files, size):
         numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
         if numbers is None:
-            numbers = clean_label_map(label_colours(files).permute(1, 2, 0).numpy(), palette)
+            colours = label_colours(files)
+            check_colours(path, colours, palette)
+            numbers = clean_label_map(colours.permute(1, 2, 0).numpy(), palette)
         return resize(torch.from_numpy(numbers)[None], size, nearest=True)
     if len(files) == 1:
         a, b = halves(path, settings["size"])
@@ -639,6 +664,8 @@ def read_picture(settings, files, size):
         raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {path} is {b.shape[2]}x"
                       f"{b.shape[1]}; both halves of a pair need one size")
     pair = (b, a) if row["direction"] == "BtoA" else (a, b)
+    if settings["one_hot"]:
+        check_colours(path, pair[0], palette)
     return torch.cat([resize(p, size, row["labels"] == side) for p, side in zip(pair, "xy")])
 
 
@@ -876,9 +903,9 @@ def read_input(settings, path, pair=False):
 def save_picture(path, picture):
     """Writes uint8 (3, H, W) as PNG or JPEG by the name's ending, whole or not at all."""
     path, buffer = Path(path), io.BytesIO()
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}.get(path.suffix.lower())
+    kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
-        raise Refusal(f"{path}: pictures are written as .png or .jpg; choose one of these endings")
+        raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
     path.parent.mkdir(parents=True, exist_ok=True)
     to_image(picture).save(buffer, kind, quality=95)
     write_whole(path, buffer.getvalue())
@@ -1023,7 +1050,7 @@ def main():
     add("--data", metavar="DIR", help="a folder of one's own")
     add("--size", type=size, default=[256, 256], help="pixels (default 256)")
     add("--classes", type=positive(int), default=8, help="of kmeans (default 8)")
-    add("--out", metavar="PNG", help="the sheet (default datasets/TASK-sheet.png)")
+    add("--out", type=picture, metavar="PNG", help="the sheet (default datasets/TASK-sheet.png)")
     options = parse_options(parser)
     name, folders = options.task, options.folders
     if len(folders) != (2 if name in ("kmeans", "edges") else 0):

@@ -9,6 +9,7 @@
     python metrics.py runs/a runs/b                   a row a run, the best of each column marked *
     python metrics.py --train-fcn facades             the FCN-score's judge, trained once and kept
     python metrics.py runs/facades --figure7 out.png  log-probability of L, a and b, as a picture
+    python metrics.py runs/a runs/b --figure4 s.png   input | a's and b's output | target, a sheet
     python metrics.py runs/a runs/b --curve SWD c.png any column of log.csv over the steps
     python metrics.py runs/a runs/b --study           the real-or-fake sessions that paint.py kept
 
@@ -557,7 +558,8 @@ def score(options, device):
         model = pix2pix.load_file(Path(run) / "generator.pt")["settings"].get("model")
         file, measure = (semgan, score_semgan) if model == "semgan" else (pix2pix, score_pix2pix)
         generator, settings = file.load_generator(run)
-        settings["data"] = options.data or settings["data"]
+        if options.data:
+            settings["data"], settings["drawn"] = data.locate(settings["task"], options.data)
         row, found, counts = measure(generator.to(device), settings, options.count, device, network)
         if network:
             row["scores"]["FID"] = frechet_distance(*sum(map(feature_statistics, found), ()))
@@ -576,6 +578,21 @@ def score(options, device):
             panels.append((f"log probability of {name}", {
                 run: (v.nonzero()[:, 0] + lowest, v[v > 0].log()) for run, v in shares.items()}))
         data.plot_curves(Path(options.figure7), panels, x_label="value")
+
+def figure4(runs, folder, path):
+    """Writes a sheet as pix2pix Fig. 4: of four held-out pictures, input | each run's | target."""
+    columns = []
+    for run in runs:
+        generator, settings = pix2pix.load_generator(run)
+        if folder:
+            settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+        pictures = data.held_out(settings)
+        apart = range(0, len(pictures), -(-len(pictures) // 4))
+        x, y = data.to_network(settings, torch.stack([pictures[i] for i in apart]))
+        shown = [data.to_pixels(settings, x, v) for v in (x, pix2pix.generate(generator, x, 0), y)]
+        columns = [shown[0], *columns[1:-1], *shown[1:]]
+    titles = ["input", *(Path(run).name for run in runs), "target"]
+    data.save_picture(path, data.contact_sheet(list(zip(*columns)), titles))
 
 def study(runs):
     """Prints the fooling rate of each run's sessions and, of two runs, the bootstrap test."""
@@ -614,12 +631,15 @@ def main():
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
     add("--count", type=data.positive(int), help="how many pictures (default all; SemGAN 2,048)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
-    add("--figure7", metavar="PNG", help="draw the log-probabilities of L, a and b")
+    add("--figure7", type=data.picture, metavar="PNG", help="draw the densities of L, a and b")
+    add("--figure4", type=data.picture, metavar="PNG", help="a sheet of the runs' outputs instead")
     add("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     add("--study", action="store_true", help="the runs' real-or-fake sessions instead")
     options, device = data.parse_options(parser), data.device_of()
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
+    if options.figure4:
+        return figure4(options.runs, options.data, options.figure4)
     if options.study or options.curve:
         return study(options.runs) if options.study else curve(options.runs, *options.curve)
     if task := options.train_fcn:
@@ -627,7 +647,8 @@ def main():
             raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
         if options.runs:                                       # the judge of just these pictures
             settings = pix2pix.load_generator(options.runs[0])[1]
-            settings["data"] = options.data or settings["data"]
+            if options.data:
+                settings["data"], settings["drawn"] = data.locate(task, options.data)
         else:
             folder, drawn = data.locate(task, options.data)
             settings = {"task": task, "data": folder and str(folder), "drawn": drawn, "one_hot": 0,

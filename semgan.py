@@ -265,9 +265,13 @@ def read_map(path, settings):
     """A picture of label colours, or an index map, at the run's size: uint8 (1, size, size)."""
     import data
     palette, path = settings["palette"], Path(path)
-    label_map = data.open_label_map(path, len(palette)) if data.is_index_map(path) else \
-        nearest_class(data.to_tensor(data.open_picture(path))[None], palette)[0]
-    return data.resize(torch.as_tensor(label_map).byte()[None], settings["size"], nearest=True)
+    if data.is_index_map(path):
+        label_map = torch.from_numpy(data.open_label_map(path, len(palette)))
+    else:
+        picture = data.to_tensor(data.open_picture(path))
+        data.check_colours(path, picture, palette)
+        label_map = nearest_class(picture[None], palette)[0].byte()
+    return data.resize(label_map[None], settings["size"], nearest=True)
 
 
 @torch.no_grad()
@@ -330,7 +334,7 @@ def main():
     add, count = parser.add_argument, data.positive(int)
     add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     add("--count", type=count, default=64, help="samples (default 64)")
-    add("--out", metavar="PNG", default="grid.png", help="picture to write (default grid.png)")
+    add("--out", type=data.picture, metavar="PNG", default="grid.png", help="default grid.png")
     add("--walk", metavar="GIF", help="walk through 6 latents, or those of the --encode maps")
     add("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
     add("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")

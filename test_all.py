@@ -901,6 +901,23 @@ def test_a_label_map_keeps_its_numbers_whatever_the_mode(tmp_path):
     with pytest.raises(data.Refusal, match="colours"):
         data.open_label_map(path, 12)
 
+def test_a_colour_of_no_class_is_named_with_its_place(tmp_path):
+    """In smeared pictures, too; what a JPEG smears between two classes is no such colour."""
+    labels = data.colorize(data.draw_facade(3)[1], data.FACADES)
+    settings = {**SETTINGS, "data": tmp_path, "task": "semantic-facades", "palette": data.FACADES}
+    for ending in ("png", "jpg"):
+        path = tmp_path / f"a.{ending}"
+        data.to_image(torch.cat([labels] * 2, 2)).save(path, quality=60)
+        assert data.read_picture(settings, (path,), [286, 286]).max() <= 11
+        pink = labels.clone()
+        pink[:, 32:80, 88:128] = torch.tensor([250, 120, 200]).byte()[:, None, None]
+        data.to_image(torch.cat([pink] * 2, 2)).save(path, quality=60)
+        with pytest.raises(data.Refusal, match=fr"{ending}: colour \(2\d\d, 1\d\d, \d+\) at x=\d+"):
+            data.read_picture(settings, (path,), [286, 286])
+        one_hot = {**settings, "task": "facades", "one_hot": True, "size": [286, 286]}
+        with pytest.raises(data.Refusal, match="no class's"):
+            data.read_picture(one_hot, (path,), [286, 286])
+
 def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
     a, b = tmp_path / "A", tmp_path / "B"
     for folder, names, ending in ((a, "ab c é", "png"), (b, "c é", "jpg")):
@@ -1331,6 +1348,13 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     assert [line.split()[0] for line in lines[first + 1:first + 4]] == ["real", "a", "b"]
     assert lines[first + 2].count("*") + lines[first + 3].count("*") >= 8        # best of 9 columns
     assert "FID: no weights at datasets/" in lines[first + 4] and data.open_picture("f.png")
+    run("a", "b", "--data", "drawn", "--figure4", "sheet.png")
+    sheet = data.to_tensor(data.open_picture("sheet.png")).float()          # x, a's, b's and y
+    assert sheet.shape[1:] == (20 + 4 * 68, 4 + 4 * 68)
+    pictures = data.held_out(pix2pix.load_generator("a")[1])
+    for column, half in ((0, slice(0, 3)), (3, slice(3, 6))):
+        cell = sheet[:, 20:84, 4 + 68 * column:68 + 68 * column]
+        assert torch.equal(cell, pictures[0][half].float()), column
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
     assert scores["n"] == 3 and 0 < scores["real"]["class_iou"] < 1 < scores["scores"]["PSNR"]
     assert "SWD average" in (table := run("s", "a", "--count", 6)) and "*" not in table
@@ -1342,6 +1366,8 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     (tmp_path / "s" / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
     run("s", "s", "--curve", "SWD", tmp_path / "curve.png")
     assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
+    with pytest.raises(data.Refusal, match="--figure7: 'x.bmp'"):         # before it scores
+        run("a", "--figure7", "x.bmp")
     with pytest.raises(metrics.Refusal, match="log.csv"):
         run("s", "--curve", "L1", tmp_path / "curve.png")
     (tmp_path / "s" / "study.jsonl").write_text("{")

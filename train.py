@@ -71,7 +71,7 @@ def parse():
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     count, number, add = data.positive(int), data.positive(float), parser.add_argument
     add("--task", default="facades", help=f"{', '.join(data.TASKS)} (default facades)")
-    add("--data", metavar="DIR", help="a folder of one's own instead of the task's archive")
+    add("--data", metavar="DIR", help="a folder, not the task's archive (of facades, also: drawn)")
     add("--out", metavar="RUN", help="the run's folder (default runs/TASK)")
     add("--preset", choices=["paper", "laptop"], help="default: paper with a GPU, else laptop")
     add("--seed", type=int, default=0, help="of all randomness (default 0)")
