@@ -354,7 +354,7 @@ class Run:
         """All processes stop at the same step: any one's reason is everybody's."""
         if self.world == 1:
             return poisoned, self.signal
-        flags = torch.tensor([bool(poisoned), self.signal or 0], device=self.device)
+        flags = torch.tensor([bool(poisoned), self.signal or 0])         # on the CPU: no GPU waits
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         bad, number = flags.tolist()
         return (poisoned or "another process met a loss that is not finite") * bad, number
@@ -618,8 +618,8 @@ def main():
     if world > 1:                                          # all that can be refused has been
         store = next(dist.rendezvous("env://"))[0]         # torch 2.13 keeps it over restarts
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store,
-                                rank=rank, world_size=world)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                                store=store, rank=rank, world_size=world)
         dist.all_gather_object(found := [None] * world, settings["pictures"])
         if len(set(found)) > 1:                            # one fetched them, another drew
             raise Refusal(f"--task {options.task}: the processes see different pictures; run "
