@@ -45,6 +45,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from torch.utils.data import Dataset
@@ -79,7 +80,9 @@ def run_command(main):
             raise
         text = str(error) if refused else (f"memory: not enough ({str(error) or 'MemoryError'}); "
                                            f"lower --batch or --size, or give smaller pictures")
-        print("error:", text.replace("\n", " "), file=sys.stderr)
+        said = refused and os.environ.get("LOCAL_RANK", "0") != "0" and not dist.is_initialized()
+        if not said:                                       # by its machine's first process
+            print("error:", text.replace("\n", " "), file=sys.stderr)
         sys.exit(2 if refused else 1)
 
 

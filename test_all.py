@@ -614,6 +614,10 @@ def test_bad_options_get_one_line_and_code_2(args, words, tmp_path, monkeypatch,
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.startswith("error: ") and words in error
     assert error.count("\n") == 1 and not list(tmp_path.iterdir())
+    monkeypatch.setenv("LOCAL_RANK", "1")                    # torchrun's first process says it all
+    with pytest.raises(SystemExit):
+        data.run_command(lambda: train_here(monkeypatch, "--out", tmp_path / "run", *args.split()))
+    assert not capsys.readouterr().err
 
 def test_another_networks_or_another_process_run_folder_is_refused(straight_run, pairs, tmp_path):
     before = fingerprint(straight_run)
