@@ -70,7 +70,7 @@ class Down(nn.Conv2d):
 
     def forward(self, x):
         n, c, h, w = x.shape
-        if h * w > 16:
+        if h * w > 64:
             return super().forward(x)
         # Deep layers are all weights and hardly any pixels; the library's convolution then spends
         # its time rearranging the weights. One matrix product of the same numbers does not.
