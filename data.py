@@ -14,7 +14,7 @@ Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder, with or without train/, va
     A/*.jpg  B/*.jpg         the same names in both; or photos/ and labels/, where labels may be
                              index maps (PNGs whose pixel values are class numbers)
 Without val/, a tenth of the training pictures is held out by a hash of their names, the same in
-every run; test/ is never trained on. Sec. 3.3 and the authors' code: both halves of a pair are
+every run; test/ is never trained on. As the authors' code has it, both halves of a pair are
 resized to 286 once, cropped to 256 and mirrored at random, alike, whenever they are shown.
 
 To copy it out, take this file alone; it needs torch, numpy and pillow:
@@ -55,6 +55,8 @@ try:
 except ImportError:                                        # Windows: nothing is locked there
     fcntl = None
 
+
+# What every command needs: refusals, options, files written whole. Skip it on first reading.
 
 class Refusal(ValueError):
     """Bad input from outside: one line, exit code 2."""
@@ -113,14 +115,14 @@ def positive(kind):
     return convert
 
 
-def size(text):
+def sides(text):
     """An argparse type: "256" or "256x512", height x width -> [height, width]."""
     if not re.fullmatch(r"0*[1-9]\d{0,4}(x0*[1-9]\d{0,4})?", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r}: give 256, or height x width 256x512")
     return [int(text.lower().split("x")[side]) for side in (0, -1)]
 
 
-def picture(text):
+def picture_name(text):
     """An argparse type: the name of a picture to write, refused before hours of work, not after."""
     if Path(text).suffix.lower() not in WRITTEN:
         raise argparse.ArgumentTypeError(f"{text!r}: give a name ending in {' or '.join(WRITTEN)}")
@@ -154,6 +156,8 @@ def append_line(path, line):
     write_whole(path, (path.read_bytes() if path.exists() else b"") + f"{line}\n".encode())
 
 
+# Palettes and tasks
+
 FACADES = (  # CMP Facades; colours measured in the published JPEGs
     ("background", (0, 0, 222)), ("facade", (0, 48, 255)), ("window", (0, 128, 255)),
     ("door", (0, 207, 255)), ("cornice", (32, 255, 224)), ("sill", (112, 255, 143)),
@@ -183,12 +187,13 @@ SHAPES = (("background", (0, 0, 0)), ("circle", (0, 0, 255)), ("rectangle", (0, 
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 
 
-def task(kind="pairs", train=None, val=None, **differences):
-    """A row of TASKS: `differences` from what most of pix2pix's tasks share, Sec. 3.3 and 4.
+def task_row(kind="pairs", train=None, val=None, **differences):
+    """A row of TASKS: `differences` from what most of pix2pix's tasks share.
 
     kind: pairs (two pictures), photos (one, from which x and y are made), label maps (SemGAN).
-    train, val: the published archive's pictures. labels: the half that is a label map ("x" or "y"),
-    so that resizing invents no colours. crop: load at 286/256 of the size, crop at random.
+    train, val: the published archive's pictures. direction: AtoB if x is A, the left half, else
+    BtoA. labels: the half that is a label map ("x" or "y"), so that resizing invents no colours.
+    crop: load at 286/256 of the size, crop at random. What only one task does asks for its name.
     """
     return {"kind": kind, "archive": None, "counts": train and {"train": train, "val": val},
             "direction": "AtoB", "palette": None, "labels": None, "in_channels": 3,
@@ -197,27 +202,28 @@ def task(kind="pairs", train=None, val=None, **differences):
 
 
 TASKS = {
-    "facades": task("pairs", 400, 100, archive="facades", direction="BtoA", palette=FACADES,
-                    labels="x"),
-    "cityscapes": task("pairs", 2975, 500, archive="cityscapes", direction="BtoA",
-                       palette=CITYSCAPES, labels="x"),
-    "segmentation": task("pairs", 2975, 500, archive="cityscapes", palette=CITYSCAPES,
-                         labels="y"),                      # photo to labels, Sec. 4.6
-    "maps": task("pairs", 1096, 1098, archive="maps"),     # photo to map
-    "aerial": task("pairs", 1096, 1098, archive="maps", direction="BtoA"),
-    "edges2shoes": task("pairs", 49825, 200, archive="edges2shoes", epochs=15, batch=4, crop=False,
-                        mirror=False),
-    "edges2handbags": task("pairs", 138567, 200, archive="edges2handbags", epochs=15, batch=4,
-                           crop=False),
-    "day2night": task(archive="night2day", direction="BtoA", epochs=17, batch=4),
-    "thermal": task(epochs=10, batch=4),
-    "colorization": task("photos", in_channels=1, out_channels=2, epochs=6, batch=4, crop=False),
-    "inpainting": task("photos", epochs=25, batch=4, mirror=False),
-    "pairs": task(),
-    "shapes": task("label maps", palette=SHAPES, crop=False, mirror=False, epochs=None),
-    "semantic-facades": task("label maps", 400, 100, archive="facades", palette=FACADES, crop=False,
-                             epochs=None),
-    "semantic-cityscapes": task("label maps", palette=CITYSCAPES, crop=False, epochs=None),
+    "facades": task_row("pairs", 400, 100, archive="facades", direction="BtoA", palette=FACADES,
+                        labels="x"),
+    "cityscapes": task_row("pairs", 2975, 500, archive="cityscapes", direction="BtoA",
+                           palette=CITYSCAPES, labels="x"),
+    "segmentation": task_row("pairs", 2975, 500, archive="cityscapes", palette=CITYSCAPES,
+                             labels="y"),                  # photo to labels, Sec. 4.6
+    "maps": task_row("pairs", 1096, 1098, archive="maps"),  # photo to map
+    "aerial": task_row("pairs", 1096, 1098, archive="maps", direction="BtoA"),
+    "edges2shoes": task_row("pairs", 49825, 200, archive="edges2shoes", epochs=15, batch=4,
+                            crop=False, mirror=False),
+    "edges2handbags": task_row("pairs", 138567, 200, archive="edges2handbags", epochs=15, batch=4,
+                               crop=False),
+    "day2night": task_row(archive="night2day", direction="BtoA", epochs=17, batch=4),
+    "thermal": task_row(epochs=10, batch=4),
+    "colorization": task_row("photos", in_channels=1, out_channels=2, epochs=6, batch=4,
+                             crop=False),
+    "inpainting": task_row("photos", epochs=25, batch=4, mirror=False),
+    "pairs": task_row(),
+    "shapes": task_row("label maps", palette=SHAPES, crop=False, mirror=False, epochs=None),
+    "semantic-facades": task_row("label maps", 400, 100, archive="facades", palette=FACADES,
+                                 crop=False, epochs=None),
+    "semantic-cityscapes": task_row("label maps", palette=CITYSCAPES, crop=False, epochs=None),
 }
 
 
@@ -228,6 +234,8 @@ def look_up(name):
         raise Refusal(f"--task {name}: no such task; did you mean {offer}?")
     return TASKS[name]
 
+
+# A picture in
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS: that starts Ghostscript
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -289,7 +297,9 @@ def open_label_map(path, classes):
         spread = {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)  # 2, 4 bits: Pillow fills 0-255
         ImageOps.exif_transpose(image, in_place=True)      # .convert("L") would give brightnesses
         labels = np.array(image).astype(np.uint16) // spread
-        for y, x in np.argwhere((labels >= classes) & (labels != 255))[:1]:
+        bad = np.argwhere((labels >= classes) & (labels != 255))
+        if len(bad):
+            y, x = bad[0]
             raise OSError(f"class {labels[y, x]} at x={x}, y={y} is not in 0-{classes - 1} or 255")
     return labels.astype(np.uint8)
 
@@ -313,6 +323,8 @@ def resize(picture, size, nearest=False):
     return to_tensor(to_image(picture).resize((size[1], size[0]), how))
 
 
+# A folder of pictures, its pairs and its splits
+
 def list_pictures(folder):
     """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing."""
     try:
@@ -321,8 +333,9 @@ def list_pictures(folder):
     except OSError as error:
         raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
     twins = {p.stem: p for p in files}                     # a.jpg and a.png: one name, one survives
-    for path in (p for p in files if twins[p.stem] != p):
-        raise Refusal(f"{folder}: {path.name} and {twins[path.stem].name} share a name; keep one")
+    for path in files:
+        if (twin := twins[path.stem]) != path:
+            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
     return files
 
 
@@ -364,7 +377,8 @@ def split_files(folder, split):
 
 
 def halves(path, size):
-    """The two pictures of a side-by-side file, A and B: uint8 (3, H, W) each."""
+    """The two pictures of a side-by-side file, A and B: uint8 (3, H, W) each, of the shape of size
+    to 2%."""
     pair = to_tensor(open_picture(path))
     h, w = pair.shape[1:]
     if w % 2 or abs(w / 2 * size[0] - h * size[1]) > 0.02 * h * size[1]:
@@ -372,6 +386,8 @@ def halves(path, size):
                       f"is two pictures of that shape side by side; give single ones in A/ and B/")
     return pair.chunk(2, dim=2)
 
+
+# Label maps and their colours
 
 def colorize(label_map, palette):
     """Class numbers (H, W) -> their colours, uint8 (3, H, W); 255 = ignore is black."""
@@ -394,7 +410,8 @@ def check_colours(path, picture, palette):
     off = pixels[0] - colorize(nearest_class(picture[None], palette)[0], palette)
     flat = F.pad(F.max_pool2d(pixels, 3, 1) + F.max_pool2d(-pixels, 3, 1), (1, 1, 1, 1), value=99)
     far = (off.square().sum(0) > 40 ** 2) & (flat[0].amax(0) <= 2)       # 3x3 within 2 levels
-    for y, x in far.nonzero()[:1].tolist():
+    if far.any():
+        y, x = far.nonzero()[0].tolist()
         raise Refusal(f"{path}: colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
                       f"class's; correct it, or put the classes into a palette.json")
 
@@ -413,6 +430,8 @@ def clean_label_map(image, palette):
     kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: nothing is smeared
     return torch.where(kept, label_map, others).byte().numpy()
 
+
+# Drawn facades and shapes, for machines without a network. Skip it on first reading.
 
 WALLS = ((196, 172, 118), (172, 164, 150), (150, 88, 68), (200, 186, 162), (150, 164, 140))
 # What drawn windows have around them: how often, then (left, top, right, bottom) in the window's
@@ -462,7 +481,7 @@ def draw_facade(index, seed=0, size=286):
     wall = np.array(WALLS[int(rand(0, len(WALLS)))]).reshape(3, 1, 1) * rand(0.75, 1.1)
     tone = {name: wall * rand(0.6, 1.4) for name, _ in FACADES}
     tone.update(facade=wall, background=0 * wall + rand(60, 130))        # the street
-    names, joints = list(tone), (4, 12, size)[int(rand(0, 3))]
+    joints, names = (4, 12, size)[int(rand(0, 3))], [name for name, _ in FACADES]
     labels = np.zeros((size, size), np.uint8)
     photo = np.array([150, 180, 215]).reshape(3, 1, 1) * np.linspace(0.8, 1.2, size)[:, None]
     photo = photo.repeat(size, 2)                          # the sky
@@ -509,6 +528,8 @@ def draw_shapes(seed=0):
     disc = (y - centre_y) ** 2 + (x - centre_x) ** 2 <= 10 ** 2
     return np.select([disc, square, rectangle], [1, 3, 2]).astype(np.uint8)  # the first on top
 
+
+# Downloads. Skip it on first reading.
 
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
@@ -616,6 +637,8 @@ def locate(name, folder=None):
     return home, False
 
 
+# From files to batches: what training asks for
+
 def palette_of(name, folder):
     """The palette of a task's folder: its palette.json, or CamVid's for a street task's labels/."""
     palette, file = look_up(name)["palette"], Path(folder or "", "palette.json")
@@ -691,7 +714,7 @@ class Pictures(Dataset):
         else:
             self.files = split_files(settings["data"], split)
         if len(self.files) * self[0].numel() <= memory * 2 ** 30:
-            self.cache, = self.batches([range(len(self))])
+            self.cache = next(self.batches([range(len(self))]))
 
     def __len__(self):
         return len(self.files)
@@ -741,6 +764,8 @@ def augment(pictures, size, mirror, generator, rank=0, world=1):
     return torch.stack([c.flip(-1) if f else c for c, f in zip(crops, flip)])
 
 
+# Colour spaces
+
 RGB_TO_XYZ = torch.tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
                            [0.0193339, 0.1191920, 0.9503041]])             # sRGB, D65
 WHITE = torch.tensor([0.95047, 1.0, 1.08883]).view(3, 1, 1)
@@ -765,6 +790,8 @@ def lab_to_rgb(lab):
     c = torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
     return (c * 255).round().byte()
 
+
+# Edges, and sketches to look like them
 
 def around(pixels):
     """The 8 neighbours of each pixel, clockwise from the north: (N, 1, H, W) -> (8, N, 1, H, W)."""
@@ -838,6 +865,8 @@ def clean_sketch(image, size):
     return torch.where(keep_pieces(thin(lines), lines, 5), 0, 255).byte()
 
 
+# From pixels to what networks see, and back
+
 def to_network(settings, pictures):
     """A batch of Pictures, uint8 (N, C, H, W) -> x and y, float in [-1, 1], as G and D see them."""
     rgb, task = pictures[:, :3], settings["task"]
@@ -883,6 +912,8 @@ def label_map_of(settings, pictures):
     ignored = torch.tensor([name == "unlabelled" for name, _ in palette], device=classes.device)
     return classes.masked_fill(ignored[classes], 255)
 
+
+# Pictures out: files, sheets, curves
 
 def sources(source, out):
     """[(picture to read, picture to write), ...] for a picture or a folder of them."""
@@ -967,6 +998,8 @@ def plot_curves(path, panels, x_label="step"):
     save_picture(path, to_tensor(image))
 
 
+# Label maps of any photos, by clustering: "Imagine your World"
+
 def kmeans_palette(pixels, classes, seed=0):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
     Arthur & Vassilvitskii 2007: a first centre is a pixel drawn by its squared distance from those
@@ -1018,6 +1051,8 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     save_picture(out / "sheet.png", contact_sheet([seen[i:i + 4] for i in range(0, len(seen), 4)]))
 
 
+# The command
+
 def task_sheet(name, folder, size, out):
     """Fetches and checks a task's pictures; writes a sheet of what training sees."""
     folder, drawn = locate(name, folder)
@@ -1051,9 +1086,9 @@ def main():
     add("task", help=f"{', '.join(TASKS)}; or kmeans, or edges")
     add("folders", nargs="*", metavar="PHOTOS OUT", help="of kmeans and edges")
     add("--data", metavar="DIR", help="a folder of one's own")
-    add("--size", type=size, default=[256, 256], help="pixels (default 256)")
+    add("--size", type=sides, default=[256, 256], help="pixels (default 256)")
     add("--classes", type=positive(int), default=8, help="of kmeans (default 8)")
-    add("--out", type=picture, metavar="PNG", help="the sheet (default datasets/TASK-sheet.png)")
+    add("--out", type=picture_name, metavar="PNG", help="default datasets/TASK-sheet.png")
     options = parse_options(parser)
     name, folders = options.task, options.folders
     if len(folders) != (2 if name in ("kmeans", "edges") else 0):

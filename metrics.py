@@ -197,7 +197,7 @@ class ConvNormReLU(nn.Module):
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 # Inception's blocks are branches, a branch is a list of steps, a step a list of units in parallel.
-# A unit is (name as published, channels, kernel[, stride, padding]), or a pooling (name,).
+# A unit is (name as published, channels, kernel[, stride, padding]), or Mixed's pooling (name,).
 def chain(name, *units):
     return [[(f"{name}_{i}", *unit)] for i, unit in enumerate(units, 1)]
 def mixed_a(pooled):                                           # 35x35
@@ -229,10 +229,11 @@ class Mixed(nn.Module):
         self.average = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
         for branch in branches:
             c = channels
-            for step in ([unit for unit in step if len(unit) > 1] for step in branch):
-                for name, *sizes in step:
+            for step in branch:
+                units = [unit for unit in step if len(unit) > 1]   # a pooling has no weights
+                for name, *sizes in units:
                     self.add_module(name, ConvNormReLU(c, *sizes))
-                c = sum(unit[1] for unit in step) or c
+                c = sum(unit[1] for unit in units) or c
 
     def forward(self, x):
         outputs = []
@@ -290,8 +291,10 @@ def inception_features(network, images):
 def fid(real, fake, weights):
     """Frechet Inception Distance of two sets; weights: the published file's path. Compare values of
     equal n only. Below 2,049 images the covariances are singular, which is legal."""
-    features = (inception_features(load_inception(weights), images) for images in (real, fake))
-    return frechet_distance(*sum(map(feature_statistics, features), ()))
+    network = load_inception(weights)
+    (mean_1, cov_1), (mean_2, cov_2) = (feature_statistics(inception_features(network, images))
+                                        for images in (real, fake))
+    return frechet_distance(mean_1, cov_1, mean_2, cov_2)
 
 
 # FCN-score (pix2pix Sec. 4.1): does a network that knows real photos find the classes in the fakes?
@@ -529,7 +532,7 @@ def score_semgan(generator, settings, count, device, network):
     note = "share of pixels, data / samples: " + ", ".join(
         f"{name} {a:.3f} / {b:.3f}" for (name, _), a, b in zip(palette, *shares))
     scores = {**{f"SWD {side}": value for side, value in swd(real, fake).items()},
-              "MS-SSIM": ms_ssim_diversity(fake), "off_palette": off}      # MS-SSIM: n/2 pairs
+              "MS-SSIM": ms_ssim_diversity(fake), "out of palette": off}      # MS-SSIM: n/2 pairs
     if settings["task"] == "shapes":
         scores.update({f"right within {t} px": shapes_right(found, t) for t in (1, 2, 3)})
     features = [inception_features(network, v) if network else [] for v in (real, fake)]
@@ -539,6 +542,7 @@ def score_semgan(generator, settings, count, device, network):
 def table(rows):
     """Rows (name, of, n, {column: value}) -> aligned lines. * marks the best of a column where all
     are "of" the same pictures, as many and of one size; of is None for real pictures."""
+    # Runs name columns that real pictures lack, so their order counts: hence from the last row.
     columns = list(dict.fromkeys(column for row in rows[::-1] for column in row[3]))
     runs = [row for row in rows if row[1]]
     alike, lines = len(runs) > 1 and len({row[1] for row in runs}) == 1, [["", "n", *columns]]
@@ -562,7 +566,8 @@ def score(options, device):
             settings["data"], settings["drawn"] = data.locate(settings["task"], options.data)
         row, found, counts = measure(generator.to(device), settings, options.count, device, network)
         if network:
-            row["scores"]["FID"] = frechet_distance(*sum(map(feature_statistics, found), ()))
+            (mean_1, cov_1), (mean_2, cov_2) = map(feature_statistics, found)
+            row["scores"]["FID"] = frechet_distance(mean_1, cov_1, mean_2, cov_2)
         data.write_whole(Path(run) / "scores.json", json.dumps({"format": 1, **row}).encode())
         of = (settings["task"], settings["data"], *settings["size"], row["n"])
         if of not in [shown[1] for shown in rows]:             # the judge's own score comes first
@@ -590,7 +595,7 @@ def figure4(runs, folder, path):
         apart = range(0, len(pictures), -(-len(pictures) // 4))
         x, y = data.to_network(settings, torch.stack([pictures[i] for i in apart]))
         shown = [data.to_pixels(settings, x, v) for v in (x, pix2pix.generate(generator, x, 0), y)]
-        columns = [shown[0], *columns[1:-1], *shown[1:]]
+        columns = [shown[0], *columns[1:-1], *shown[1:]]       # the last one's target is kept
     titles = ["input", *(Path(run).name for run in runs), "target"]
     data.save_picture(path, data.contact_sheet(list(zip(*columns)), titles))
 
@@ -631,8 +636,8 @@ def main():
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
     add("--count", type=data.positive(int), help="how many pictures (default all; SemGAN 2,048)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
-    add("--figure7", type=data.picture, metavar="PNG", help="draw the densities of L, a and b")
-    add("--figure4", type=data.picture, metavar="PNG", help="a sheet of the runs' outputs instead")
+    add("--figure7", type=data.picture_name, metavar="PNG", help="draw the densities of L, a and b")
+    add("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
     add("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     add("--study", action="store_true", help="the runs' real-or-fake sessions instead")
     options, device = data.parse_options(parser), data.device_of()

@@ -8,9 +8,9 @@
 
 The application of "Imagine your World" (Sec. 4.3), for label maps, pencil edges or plain pictures.
 --dream: label maps from a SemGAN run, to paint on (SemGAN Sec. 6.1). /study: the real-or-fake test
-of pix2pix Sec. 4.1, a line of RUN/study.jsonl a session, for metrics.py. Paper: maps are judged at
-512x512. Here: at the run's size. The server is the standard library's, made strict: a fixed table
-of addresses, replies to its own page only, a deadline. Copy it with its imports and paint.html.
+of pix2pix Sec. 4.1, a line of RUN/study.jsonl a session, for metrics.py; at the run's size, where
+the paper shows 256x256. The server is the standard library's, made strict: a fixed table of
+addresses, replies to its own page only, a deadline. Copy it with its imports and paint.html.
 """
 import argparse
 import base64
@@ -101,7 +101,7 @@ class Studio:
         return run["pictures"]
 
     def example(self, run, request):
-        """A picture to start from: a drawn facade, or one of those held out. The page snaps it."""
+        """A picture to start from, drawn or held out. The page moves its colours to a class's."""
         if run["task"] == "facades":
             return {"png": png(data.draw_pair(request["seed"], run["size"], "pairs")[:3])}
         return {"png": png(self.pictures(run)[request["seed"] % len(self.pictures(run))][:3])}

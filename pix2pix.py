@@ -4,7 +4,8 @@ A U-Net generator and a PatchGAN discriminator learn from pairs of pictures (x, 
 Isola, Zhu, Zhou & Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
 arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and testing.
 
-    UNet, 256x256 (each arrow a 4x4 convolution, stride 2)            PatchGAN, 70x70
+    UNet: each row a 4x4 convolution of stride 2; 64 x 128 is         PatchGAN, 70x70
+    64 channels, 128 pixels a side. Left down, right up (transposed).
     x   3 x 256 ----------------------------------> fake 3 x 256      x and y  6 x 256
     e1 64 x 128 ---------------- skip -----------> 128 x 128               64 x 128
     e2 128 x 64 ---------------- skip -----------> 256 x 64               128 x 64
@@ -14,6 +15,9 @@ arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and te
     e6 512 x 4  ---------------- skip ----------> 1024 x 4                a 70x70 patch
     e7 512 x 2  ---------------- skip ----------> 1024 x 2
                 `-> e8 512 x 1, the bottleneck --^      right: decoder (half) + skip (half)
+    A row down: LeakyReLU 0.2, convolution, norm; e1 and e8 have a bias instead of the norm, e1 no
+    LeakyReLU. A row up: ReLU, convolution, norm, and on the first three dropout 0.5; the last ends
+    in a bias and tanh. D: as down, the first and the last layer without a norm.
 
     python pix2pix.py                         every layer of both networks, with shapes and counts
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
@@ -22,7 +26,8 @@ arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and te
 Where it leaves the paper. Norm: each picture's own statistics, in every mode. At batch 1 this is
 the paper's batch norm with "the statistics of the test batch" (Sec. 3.3); at larger batches it
 keeps pictures independent. So eval() and train() are the same; dropout is on in both, as in the
-paper. The bottleneck has no norm: over a single pixel it gives zero, whatever x (authors' erratum).
+paper. The bottleneck has no norm: over a single pixel it gives its bias, whatever x (authors'
+erratum).
 """
 import argparse
 import itertools
@@ -63,14 +68,15 @@ class Norm(nn.Module):
 
 
 class Down(nn.Conv2d):
-    """The 4x4 convolution of stride 2: (N, C, H, W) -> (N, O, H/2, W/2)."""
+    """The 4x4 convolution of stride 2: (N, C, H, W) -> (N, O, H/2, W/2), as nn.Conv2d gives it. The
+    rest of this class, and of Up, is speed: skip it on first reading."""
 
     def __init__(self, channels, out_channels, bias):
         super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
 
     def forward(self, x):
         n, c, h, w = x.shape
-        if h * w > 64:
+        if h * w > 64:                                     # 8x8: measured on two cores
             return super().forward(x)
         # Deep layers are all weights and hardly any pixels; the library's convolution then spends
         # its time rearranging the weights. One matrix product of the same numbers does not.
@@ -165,7 +171,7 @@ class PatchGAN(nn.Module):
 
     discriminator(x, y) joins its pictures and so judges y given x: the conditional GAN. With y
     alone it is the unconditional one, Eq. 2 (in_channels is then y's). receptive_field, the patch's
-    side in pixels: 1 (PixelGAN), 16, 34, 70, 142 or 286 (ImageGAN), Sec. 4.4.
+    side in pixels: 1 (PixelGAN), 16, 70 or 286 (ImageGAN) of Sec. 4.4; or 34 or 142.
     """
     LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}   # the number of layers of stride 2
 
@@ -200,7 +206,7 @@ def discriminator_loss(real_logits, fake_logits):          # each (N, 1, 30, 30)
     """pix2pix Eq. 1 from D's side, negated to minimise: -log D(x, y) - log(1 - D(x, G(x)))."""
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
-    return (real + fake) / 2  # halved so that D learns more slowly than G, Sec. 3.3
+    return (real + fake) / 2  # Sec. 3.3 halves it to slow D down; under Adam that hardly matters
 
 
 def generator_loss(fake_logits, fake, target, l1_weight=100.0):
@@ -262,7 +268,7 @@ def load_generator(path):
 
 
 def convert(path, own_statistics=False):
-    """latest_net_G.pth of the popular PyTorch pix2pix code -> (settings of the network, weights).
+    """junyanz/pytorch-CycleGAN-and-pix2pix's latest_net_G.pth -> (settings, weights) of a UNet.
 
     That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first,
     ours last; its dropout is one step later; its batch norm keeps running statistics, which go into

@@ -16,7 +16,7 @@ Images": Sec. 3.2 idea, Sec. 5 experiments, Sec. 6 dreams, App. B training.
       softmax over K classes: SemGAN               feature_matching_loss, which trains G, compares
       tanh, K = 3 colours: the RGB GAN             the mean outputs of all layers of D
 
-    python semgan.py                                  every layer, with shapes and counts
+    python semgan.py                                  every weight, with its shape and count
     python semgan.py RUN --count 64 --out grid.png    label maps from noise
     python semgan.py RUN --walk walk.gif              from one latent to the next, and back
     python semgan.py RUN --dream RUN2 --out d.png     each map, and the photo a pix2pix makes of it
@@ -26,11 +26,12 @@ To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     label_map = to_label_map(generator(torch.randn(1, settings["latent"])))
 
-Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Norms use
-each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows the
-first layer, which has no bias: so G(z) = G(2z), only the direction of z counts.
-Speed: the library's transposed convolution is the fast path; for kernels 5 to 11, phases with
-pixel_shuffle took 1.3 to 3 times as long, a matrix product and fold 1.5 to 12 times.
+Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Each layer
+but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms use
+each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows G's
+dense layer, which has no bias: so G(z) = G(2z), only the direction of z counts. The library's
+transposed convolution is the fastest found; for kernels 5 to 11, phases with pixel_shuffle took
+1.3 to 3 times as long, a matrix product and fold 1.5 to 12 times.
 """
 import argparse
 import math
@@ -57,7 +58,7 @@ def initialize(layer):
 
 
 def doubling(size, width):
-    """Channels at 4, 8, ... size / 2 pixels, and the other way round: 512, 512, 256, 128, 64."""
+    """Channels at sides 4, 8, ... size / 2 of G: 512, 512, 256, 128, 64; D takes them reversed."""
     count = int(math.log2(size)) - 2
     assert size == 4 * 2 ** count and count > 0, f"size {size} is not 4 times a power of 2"
     return [width * min(2 ** i, 8) for i in reversed(range(count))]
@@ -162,6 +163,7 @@ def to_label_map(class_probs):
     return class_probs.argmax(1)
 
 
+# Also in data.py, repeated so that this file copies alone: colorize, nearest_class.
 def colorize(label_map, palette):
     """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
     colours = torch.tensor([c for _, c in palette], dtype=torch.uint8, device=label_map.device)
@@ -190,7 +192,8 @@ def to_pixels(output, palette, head="softmax"):
 def walk(latents, frames=24):
     """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first.
 
-    On great circles, as latents from N(0, 1) lie near a sphere: straight lines leave it."""
+    On great circles: straight lines show the same maps, as only z's direction counts here, but
+    hurry through the middle."""
     t, path = torch.arange(frames, device=latents.device)[:, None] / frames, []
     for a, b in zip(latents, latents.roll(-1, 0)):
         angle = torch.acos(F.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
@@ -334,7 +337,7 @@ def main():
     add, count = parser.add_argument, data.positive(int)
     add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     add("--count", type=count, default=64, help="samples (default 64)")
-    add("--out", type=data.picture, metavar="PNG", default="grid.png", help="default grid.png")
+    add("--out", type=data.picture_name, metavar="PNG", default="grid.png", help="default grid.png")
     add("--walk", metavar="GIF", help="walk through 6 latents, or those of the --encode maps")
     add("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
     add("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")

@@ -1,7 +1,7 @@
 """How are the networks trained? `python train.py --task facades`
 
     settings (flags over preset over task) -> pictures (data.py) -> one of two loops, both below:
-        train_pix2pix   pix2pix Sec. 3.3: a step on D, then a step on G, Adam, constant rate
+        train_pix2pix   pix2pix Sec. 3.3: a step on D, then a step on G, by Adam
         train_semgan    SemGAN App. B: D by binary cross-entropy, G by feature matching
     -> runs/NAME/: settings.json, log.csv, losses.png, samples/, checkpoint.pt, generator.pt
 
@@ -10,9 +10,10 @@
     python train.py --task shapes --head tanh --out runs/shapes-tanh      SemGAN's RGB baseline
     torchrun --nproc-per-node 2 train.py --task facades --batch 4         several processes
 
-The same command goes on where it stopped, bit by bit as if it had not: everything random in a step
-is a function of (seed, epoch) or (seed, step, rank), so a checkpoint holds networks, optimisers and
-the step, and nothing else. --batch counts over all processes: two with --batch 4 see 2 each.
+The same command goes on where it stopped, on a CPU bit by bit as if it had not (a GPU may round
+differently each time): everything random in a step is a function of (seed, epoch) or (seed, step,
+rank), so a checkpoint holds networks, optimisers, the step, and nothing else (in fp16 the scale of
+the losses, too). --batch counts over all processes: two with --batch 4 see 2 each.
 """
 import argparse
 import contextlib
@@ -48,17 +49,23 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("sliced Wasserstein distance to the training set, x1000", ["SWD"]),
     ("share of pixels whose colour is no class's", ["out of palette"])]
 
-# paper: Sec. 3.3; SemGAN App. B and Table 3. laptop: the same method, smaller, for two cores and
-# half an hour; the README says what it gave. Batch and epochs not named here are the task's.
+# paper: Sec. 3.3; SemGAN App. A and B, where latents and rates differ by row. laptop: the same
+# method, smaller, for two cores and half an hour; the README says what it gave. Batch and epochs
+# not named here are the task's.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
-                "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": 80}},
+                "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": None,
+                           "steps": 14_400}},
     "semgan": {"paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                          "kernel": 7, "steps": 50_000},
                "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                           "kernel": 5, "steps": 2_400}}}
 SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},   # end of App. B
           "laptop": {"steps": 13_000}}
+# What only one of the two has, with its defaults: Eq. 4, Table 1, 2 and 3; SemGAN Sec. 5.
+OWN = {"pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
+                   "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
+       "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 
 def parse():
@@ -76,23 +83,24 @@ def parse():
     add("--preset", choices=["paper", "laptop"], help="default: paper with a GPU, else laptop")
     add("--seed", type=int, default=0, help="of all randomness (default 0)")
     add("--device", help="cpu or cuda (default: cuda where there is one)")
-    add("--size", type=data.size, help="pixels: 128, or height x width 256x512 (paper 256)")
-    add("--width", type=count, help="channels of the first layer (paper 64, laptop 32)")
-    add("--batch", type=count, help="pictures a step, over all processes (default: the task's)")
-    add("--epochs", type=count, help="passes over the pictures (default: the task's)")
+    add("--size", type=data.sides, help="pixels: 128, or height x width 256x512 (paper 256)")
+    add("--width", type=count, help="channels of the first layer (paper 64; laptop 32, SemGAN 16)")
+    add("--batch", type=count, help="pictures a step, over all processes (paper: the task's, 1 or "
+        "4; laptop 2; SemGAN 32)")
+    add("--epochs", type=count, help="passes over the pictures (paper: the task's; laptop: as many "
+        "as make 14,400 steps)")
     add("--lr", type=number, help="Adam's learning rate (pix2pix 0.0002)")
-    add("--l1-weight", type=number, default=100.0, help="lambda of Eq. 4 (default 100)")
-    add("--objective", default="l1+cgan", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
+    add("--l1-weight", type=number, help="lambda of Eq. 4 (default 100)")
+    add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
         help="Table 1 (default l1+cgan)")
-    add("--generator", default="unet", choices=["unet", "encoder-decoder"],
-        help="Table 2 (default unet)")
-    add("--receptive-field", type=int, default=70, choices=list(pix2pix.PatchGAN.LAYERS),
+    add("--generator", choices=["unet", "encoder-decoder"], help="Table 2 (default unet)")
+    add("--receptive-field", type=int, choices=list(pix2pix.PatchGAN.LAYERS),
         help="of D in pixels, Table 3 (default 70)")
-    add("--norm", default="instance", choices=["instance", "batch"], help="default instance")
-    add("--upsample", default="deconv", choices=["deconv", "nearest"],
+    add("--norm", choices=["instance", "batch"], help="default instance")
+    add("--upsample", choices=["deconv", "nearest"],
         help="nearest cures checkerboards (default: the paper's deconv)")
     add("--one-hot", action="store_true", help="label maps enter as a channel for each class")
-    add("--head", default="softmax", choices=["softmax", "tanh"], help="SemGAN or its RGB baseline")
+    add("--head", choices=["softmax", "tanh"], help="SemGAN (default) or its RGB baseline")
     add("--latent", type=count, help="SemGAN: length of the latent vector")
     add("--kernel", type=count, help="SemGAN: side of all kernels, odd (paper 7 or 11)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
@@ -108,17 +116,25 @@ def resolve(options, device, world=1):
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
     row = data.look_up(options.task)
     model = "semgan" if row["kind"] == "label maps" else "pix2pix"
-    preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
-    half = device.type == "cuda" and ("bf16" if torch.cuda.is_bf16_supported() else "fp16")
+    preset, precision = options.preset, "fp32"
+    if device.type == "cuda":
+        preset = preset or "paper"
+        half = "fp16" if model == "pix2pix" else "fp32"    # SemGAN's loop scales no losses
+        precision = "bf16" if torch.cuda.is_bf16_supported() else half
+    preset = preset or "laptop"
     about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
+    given = {k: v for k, v in vars(options).items() if v is not None and k not in about_here}
+    for key in OWN["pix2pix" if model == "semgan" else "semgan"]:
+        if key in given:
+            raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
+                          f"task; leave it out")
+    if model == "semgan" and options.precision == "fp16":
+        raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
     settings = {
-        "model": model, "epochs": row["epochs"], "batch": row["batch"], "latent": None,
-        "kernel": None, "steps": None, "precision": half or "fp32", "data": None, "drawn": False,
-        "in_channels": row["in_channels"], "out_channels": row["out_channels"],
-        **PRESETS[model][preset],
-        **(SHAPES[preset] if options.task == "shapes" else {}),
-        **{k: v for k, v in vars(options).items() if v is not None and k not in about_here},
-        "preset": preset}
+        "model": model, "epochs": row["epochs"], "batch": row["batch"], "steps": None,
+        "precision": precision, "data": None, "drawn": False, "in_channels": row["in_channels"],
+        "out_channels": row["out_channels"], **OWN[model], **PRESETS[model][preset],
+        **(SHAPES[preset] if options.task == "shapes" else {}), **given, "preset": preset}
     sides, wanted = settings["size"], "x".join(map(str, settings["size"]))
     settings["depth"] = min(8, max(6, int(math.log2(min(sides)))))       # 64: 6, 128: 7, 256: 8
     step = 2 ** settings["depth"]
@@ -129,6 +145,9 @@ def resolve(options, device, world=1):
                               or settings["kernel"] % 2 == 0):
         raise Refusal(f"--size {wanted}, --kernel {settings['kernel']}: SemGAN makes squares of "
                       f"64, 128 or 256 pixels, with odd kernels; give --size 128 --kernel 7")
+    if model == "pix2pix" and settings["receptive_field"] == 286 and min(sides) < 128:
+        raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
+                      f"or more, or --receptive-field 142")
     if settings["one_hot"] and (model == "semgan" or row["labels"] != "x"):
         raise Refusal(f"--one-hot: the input of {options.task} is not a label map; leave it out")
     if settings["batch"] % world:
@@ -153,8 +172,9 @@ def find_pictures(settings, memory):
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
-    if steps := settings.pop("steps"):                     # SemGAN's length is given in steps
-        settings["epochs"] = settings["epochs"] or -(-steps // (len(pictures) // settings["batch"]))
+    if steps := settings.pop("steps"):                     # what is given so are SemGAN and laptop
+        settings["epochs"] = settings["epochs"] or math.ceil(
+            steps / (len(pictures) // settings["batch"]))
     return pictures, held_out
 
 
@@ -233,7 +253,7 @@ class Run:
     """
 
     def __init__(self, context, parts, sheet, score, score_columns, score_every=0):
-        self.folder, self.settings, self.device = context.folder, context.settings, context.device
+        self.folder, self.settings = context.folder, context.settings
         self.rank, self.world, self.writer = context.rank, context.world, context.writer
         self.parts, self.sheet, self.score = parts, sheet, score
         self.score_columns, self.score_every = score_columns, score_every
@@ -294,7 +314,8 @@ class Run:
                 signal.signal(number, handler)
 
     def chance(self):
-        """For what all processes draw alike, each taking its share: generator, rank, world."""
+        """For what all processes draw alike, each taking its share: generator, rank, world. (Rank
+        0's dropout starts from the same seed; nothing depends on both.)"""
         seed = step_seed(self.settings["seed"], self.step)
         return torch.Generator().manual_seed(seed), self.rank, self.world
 
@@ -357,7 +378,9 @@ class Run:
         flags = torch.tensor([bool(poisoned), self.signal or 0])         # on the CPU: no GPU waits
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         bad, number = flags.tolist()
-        return (poisoned or "another process met a loss that is not finite") * bad, number
+        if bad and not poisoned:
+            poisoned = "another process met a loss that is not finite"
+        return poisoned, number
 
     def progress(self, names):
         """The progress line: rewritten in place on a terminal, a new one now and then elsewhere."""
@@ -446,7 +469,7 @@ def autocast(settings, device):
 
 def sample_sheet(settings, generator, held_out, device):
     """input | output | target, always of the same six held-out pictures and the same noise."""
-    count = min(6, len(held_out))                          # apart: streets are a film's frames
+    count = min(6, len(held_out))                          # far apart: CamVid's are a film's frames
     uint8 = torch.stack([held_out[i * len(held_out) // count] for i in range(count)])
     x, y = data.to_network(settings, uint8.to(device))
     fake = pix2pix.generate(generator, x, seed=0)
@@ -469,20 +492,23 @@ def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G"."""
     settings, device = context.settings, context.device
     objective = settings["objective"].split("+")           # Table 1: ["l1", "cgan"] by default
-    conditional, l1_weight = "cgan" in objective, settings["l1_weight"] * ("l1" in objective)
+    adversarial_too, conditional = objective != ["l1"], "cgan" in objective
+    l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
     torch.manual_seed(settings["seed"])
     generator = pix2pix.build_generator(settings).to(device)
     discriminator = pix2pix.PatchGAN(
         settings["in_channels"] * conditional + settings["out_channels"], settings["width"],
         settings["receptive_field"], settings["norm"]).to(device)
     g_optimizer, d_optimizer = adam(generator, settings), adam(discriminator, settings)
+    # fp16's smallest gradients would vanish: the losses are scaled up, the gradients down again.
+    scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "fp16")
     run = Run(context, {"generator": generator, "discriminator": discriminator,
-                        "g_optimizer": g_optimizer, "d_optimizer": d_optimizer},
+                        "g_optimizer": g_optimizer, "d_optimizer": d_optimizer,
+                        **({"scaler": scaler} if scaler.is_enabled() else {})},
               lambda: sample_sheet(settings, generator, held_out, device),
               lambda: {"held-out L1": held_out_l1(settings, generator, held_out, device)},
               ["held-out L1"])
     translate, judge = wrapped(generator, context), wrapped(discriminator, context)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "fp16")
 
     for uint8 in run.batches(pictures):                                  # (N, 6, 286, 286)
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], *run.chance())
@@ -492,7 +518,7 @@ def train_pix2pix(context, pictures, held_out):
         with autocast(settings, device):
             fake = translate(x)                                          # G(x, z); z is the dropout
 
-        if "gan" in settings["objective"]:                               # the step on D
+        if adversarial_too:                                              # the step on D
             with autocast(settings, device):
                 real_logits = judge(*given, y).float()                   # (N, 1, 30, 30)
                 fake_logits = judge(*given, fake.detach()).float()       # no gradient reaches G
@@ -503,9 +529,11 @@ def train_pix2pix(context, pictures, held_out):
             values = {"D loss": d_loss, "D on real": (real_logits > 0).float().mean(),
                       "D on fake": (fake_logits < 0).float().mean()}
 
-        discriminator.requires_grad_(False)                              # the step on G, through
-        with autocast(settings, device):                                 # a D at rest
-            fake_logits = discriminator(*given, fake).float() if values else None
+        # The step on G, through a D at rest: the bare network, as there is no gradient of D to
+        # share with other processes. D has just changed, so it judges the same fake anew.
+        discriminator.requires_grad_(False)
+        with autocast(settings, device):
+            fake_logits = discriminator(*given, fake).float() if adversarial_too else None
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
         g_optimizer.zero_grad()
         scaler.scale(g_loss).backward()
