@@ -569,11 +569,13 @@ def score(options, device):
             (mean_1, cov_1), (mean_2, cov_2) = map(feature_statistics, found)
             row["scores"]["FID"] = frechet_distance(mean_1, cov_1, mean_2, cov_2)
         data.write_whole(Path(run) / "scores.json", json.dumps({"format": 1, **row}).encode())
-        of = (settings["task"], settings["data"], *settings["size"], row["n"])
+        source = settings["data"] and Path(settings["data"]).resolve()     # by whatever name
+        of = (settings["task"], source, *settings["size"], row["n"])
         if of not in [shown[1] for shown in rows]:             # the judge's own score comes first
             rows.append(("real pictures", None, row["n"], row["real"]))
         rows.append((run, of, row["n"], row["scores"]))
-        notes.extend([f"{run}: {row['note']}"] if row["note"] else [])
+        if not any(row["note"] in note for note in notes): # a judge is said once
+            notes.append(f"{run}: {row['note']}")
         colours.update({"real": counts[0], run: counts[1]} if counts else {})
     print(table(rows), *notes, sep="\n")
     if options.figure7:                                        # as pix2pix Fig. 7

@@ -267,14 +267,12 @@ def train_encoder(generator, settings, folder, steps):
 def read_map(path, settings):
     """A picture of label colours, or an index map, at the run's size: uint8 (1, size, size)."""
     import data
-    palette, path = settings["palette"], Path(path)
-    if data.is_index_map(path):
-        label_map = torch.from_numpy(data.open_label_map(path, len(palette)))
-    else:
+    palette, label_map = settings["palette"], data.read_label_map(Path(path), settings["palette"])
+    if label_map is None:
         picture = data.to_tensor(data.open_picture(path))
         data.check_colours(path, picture, palette)
         label_map = nearest_class(picture[None], palette)[0].byte()
-    return data.resize(label_map[None], settings["size"], nearest=True)
+    return data.resize(torch.as_tensor(label_map)[None], settings["size"], nearest=True)
 
 
 @torch.no_grad()
