@@ -586,15 +586,15 @@ def score(options, device):
                 run: (v.nonzero()[:, 0] + lowest, v[v > 0].log()) for run, v in shares.items()}))
         data.plot_curves(Path(options.figure7), panels, x_label="value")
 
-def figure4(runs, folder, path):
-    """Writes a sheet as pix2pix Fig. 4: of four held-out pictures, input | each run's | target."""
+def figure4(runs, folder, path, count):
+    """Writes a sheet as pix2pix Fig. 4: of a few held-out pictures, input | each run's | target."""
     columns = []
     for run in runs:
         generator, settings = pix2pix.load_generator(run)
         if folder:
             settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
         pictures = data.held_out(settings)
-        apart = range(0, len(pictures), -(-len(pictures) // 4))
+        apart = range(0, len(pictures), math.ceil(len(pictures) / count))
         x, y = data.to_network(settings, torch.stack([pictures[i] for i in apart]))
         shown = [data.to_pixels(settings, x, v) for v in (x, pix2pix.generate(generator, x, 0), y)]
         columns = [shown[0], *columns[1:-1], *shown[1:]]       # the last one's target is kept
@@ -636,7 +636,7 @@ def main():
     add("runs", nargs="*", metavar="RUN", help="the folder of a run; several give one table")
     add("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
-    add("--count", type=data.positive(int), help="how many pictures (default all; SemGAN 2,048)")
+    add("--count", type=data.positive(int), help="pictures (default all; SemGAN 2,048; Fig. 4: 4)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
     add("--figure7", type=data.picture_name, metavar="PNG", help="draw the densities of L, a and b")
     add("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
@@ -646,7 +646,7 @@ def main():
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.figure4:
-        return figure4(options.runs, options.data, options.figure4)
+        return figure4(options.runs, options.data, options.figure4, options.count or 4)
     if options.study or options.curve:
         return study(options.runs) if options.study else curve(options.runs, *options.curve)
     if task := options.train_fcn:
