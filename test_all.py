@@ -602,6 +602,21 @@ def test_d_learns_nothing_in_gs_step_and_g_nothing_in_ds(pairs, tmp_path, monkey
     assert found["g"] and all(gradient is None for gradient in found["g"])
     assert found["d"] and not any(found["d"])
 
+def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_epochs(monkeypatch):
+    def epochs(count, *args):
+        pictures = type("Fake", (), {"files": [("a.jpg",)] * count, "__len__": lambda _: count})()
+        monkeypatch.setattr(data, "training", lambda *_: pictures)
+        monkeypatch.setattr(data, "held_out", lambda *_: pictures)
+        monkeypatch.setattr(data, "locate", lambda *_: (None, True))
+        monkeypatch.setattr(sys, "argv", ["train.py", *args])
+        settings = train.resolve(train.parse(), torch.device("cpu"))
+        train.find_pictures(settings, 1.0)
+        return settings["epochs"]
+    assert epochs(360) == 80 and epochs(49_825, "--task", "edges2shoes") == 1
+    assert epochs(360, "--epochs", "7") == 7 and epochs(2_625, "--task", "shapes") == 159
+    assert epochs(400, "--preset", "paper") == 200
+    assert epochs(49_825, "--task", "edges2shoes", "--preset", "paper") == 15
+
 @pytest.mark.parametrize("args, words", [
     ("--batchs 2", "--batch"), ("--batch 0", "above 0"), ("--lr nan", "above 0"),
     ("--epochs x", "whole number"), ("--size 100", "nearest is"), ("--device tpu", "cpu"),
