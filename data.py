@@ -305,8 +305,8 @@ def open_label_map(path, classes):
 
 
 def to_tensor(image):
-    """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W). By numpy: torch would start two threads
-    of its own in each thread that decodes, and these wait for each other: 2 times as slow."""
+    """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W). By numpy: torch would start threads of
+    its own in each thread that decodes."""
     pixels = np.array(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(pixels))
