@@ -82,8 +82,8 @@ def run_command(main):
             raise
         text = str(error) if refused else (f"memory: not enough ({str(error) or 'MemoryError'}); "
                                            f"lower --batch or --size, or give smaller pictures")
-        said = refused and os.environ.get("LOCAL_RANK", "0") != "0" and not dist.is_initialized()
-        if not said:                                       # by its machine's first process
+        # What torchrun's processes refuse before they have met, each machine's first one says.
+        if not refused or os.environ.get("LOCAL_RANK", "0") == "0" or dist.is_initialized():
             print("error:", text.replace("\n", " "), file=sys.stderr)
         sys.exit(2 if refused else 1)
 
@@ -120,6 +120,9 @@ def sides(text):
     if not re.fullmatch(r"0*[1-9]\d{0,4}(x0*[1-9]\d{0,4})?", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r}: give 256, or height x width 256x512")
     return [int(text.lower().split("x")[side]) for side in (0, -1)]
+
+
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def picture_name(text):
@@ -239,7 +242,6 @@ def look_up(name):
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS: that starts Ghostscript
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 INDEX_MODES = ("1", "L", "P", "I;16")  # Pillow's, of pictures that may hold the numbers of classes
 MOST_PIXELS, MOST_BYTES = 50_000_000, 200_000_000   # of a picture (150 MB as RGB), its file
 
@@ -407,7 +409,8 @@ def nearest_class(pictures, palette):
 
 def check_colours(path, picture, palette):
     """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's; what a JPEG
-    smears between two classes is hardly flat: of 400 facades none has such a patch over 19 off."""
+    smears between two classes is hardly flat: of 400 facades none has such a patch over 19 off, so
+    40 is far."""
     pixels = picture[None].float()
     off = pixels[0] - colorize(nearest_class(picture[None], palette)[0], palette)
     flat = F.pad(F.max_pool2d(pixels, 3, 1) + F.max_pool2d(-pixels, 3, 1), (1, 1, 1, 1), value=99)
@@ -740,6 +743,12 @@ class Pictures(Dataset):
                 if len(ahead) > 4:                         # batches in flight
                     yield torch.stack(list(ahead.popleft()))
             yield from (torch.stack(list(batch)) for batch in ahead)
+
+
+def far_apart(pictures, count):
+    """At most count of Pictures, as far apart as can be: neighbours may be frames of one film."""
+    count = min(count, len(pictures))
+    return torch.stack([pictures[i * len(pictures) // count] for i in range(count)])
 
 
 training = Pictures                                        # (settings, memory): at the load size

@@ -555,6 +555,11 @@ def table(rows):
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(v.rjust(w) for v, w in zip(line, widths)) for line in lines)
 
+def use_pictures(settings, folder):
+    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on."""
+    if folder:
+        settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+
 def score(options, device):
     """Scores each run, writes its scores.json, prints the table and what is missing."""
     (network, *notes), rows, colours = inception_of(options.fid_weights, device), [], {}
@@ -562,8 +567,7 @@ def score(options, device):
         model = pix2pix.load_file(Path(run) / "generator.pt")["settings"].get("model")
         file, measure = (semgan, score_semgan) if model == "semgan" else (pix2pix, score_pix2pix)
         generator, settings = file.load_generator(run)
-        if options.data:
-            settings["data"], settings["drawn"] = data.locate(settings["task"], options.data)
+        use_pictures(settings, options.data)
         row, found, counts = measure(generator.to(device), settings, options.count, device, network)
         if network:
             (mean_1, cov_1), (mean_2, cov_2) = map(feature_statistics, found)
@@ -574,7 +578,7 @@ def score(options, device):
         if of not in [shown[1] for shown in rows]:             # the judge's own score comes first
             rows.append(("real pictures", None, row["n"], row["real"]))
         rows.append((run, of, row["n"], row["scores"]))
-        if not any(row["note"] in note for note in notes): # a judge is said once
+        if row["note"] and not any(row["note"] in note for note in notes):   # a judge is said once
             notes.append(f"{run}: {row['note']}")
         colours.update({"real": counts[0], run: counts[1]} if counts else {})
     print(table(rows), *notes, sep="\n")
@@ -591,11 +595,8 @@ def figure4(runs, folder, path, count):
     columns = []
     for run in runs:
         generator, settings = pix2pix.load_generator(run)
-        if folder:
-            settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
-        pictures = data.held_out(settings)
-        apart = range(0, len(pictures), math.ceil(len(pictures) / count))
-        x, y = data.to_network(settings, torch.stack([pictures[i] for i in apart]))
+        use_pictures(settings, folder)
+        x, y = data.to_network(settings, data.far_apart(data.held_out(settings), count))
         shown = [data.to_pixels(settings, x, v) for v in (x, pix2pix.generate(generator, x, 0), y)]
         columns = [shown[0], *columns[1:-1], *shown[1:]]       # the last one's target is kept
     titles = ["input", *(Path(run).name for run in runs), "target"]
@@ -643,19 +644,21 @@ def main():
     add("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     add("--study", action="store_true", help="the runs' real-or-fake sessions instead")
     options, device = data.parse_options(parser), data.device_of()
-    if not options.runs and not options.train_fcn:
+    shown = options.figure4 or options.curve or options.study  # instead of scores
+    if not options.runs and (shown or not options.train_fcn):
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.figure4:
         return figure4(options.runs, options.data, options.figure4, options.count or 4)
-    if options.study or options.curve:
-        return study(options.runs) if options.study else curve(options.runs, *options.curve)
+    if options.curve:
+        return curve(options.runs, *options.curve)
+    if options.study:
+        return study(options.runs)
     if task := options.train_fcn:
         if data.look_up(task)["labels"] != "x":
             raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
         if options.runs:                                       # the judge of just these pictures
             settings = pix2pix.load_generator(options.runs[0])[1]
-            if options.data:
-                settings["data"], settings["drawn"] = data.locate(task, options.data)
+            use_pictures(settings, options.data)
         else:
             folder, drawn = data.locate(task, options.data)
             settings = {"task": task, "data": folder and str(folder), "drawn": drawn, "one_hot": 0,

@@ -1397,6 +1397,8 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
     with pytest.raises(data.Refusal, match="--figure7: 'x.bmp'"):         # before it scores
         run("a", "--figure7", "x.bmp")
+    with pytest.raises(metrics.Refusal, match="RUN"):
+        run("--train-fcn", "facades", "--figure4", "x.png")
     with pytest.raises(metrics.Refusal, match="log.csv"):
         run("s", "--curve", "L1", tmp_path / "curve.png")
     (tmp_path / "s" / "study.jsonl").write_text("{")

@@ -172,7 +172,7 @@ def find_pictures(settings, memory):
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
-    if steps := settings.pop("steps"):                     # what is given so are SemGAN and laptop
+    if steps := settings.pop("steps"):                     # SemGAN's length, and laptop's
         settings["epochs"] = settings["epochs"] or math.ceil(
             steps / (len(pictures) // settings["batch"]))
     return pictures, held_out
@@ -469,9 +469,7 @@ def autocast(settings, device):
 
 def sample_sheet(settings, generator, held_out, device):
     """input | output | target, always of the same six held-out pictures and the same noise."""
-    count = min(6, len(held_out))                          # far apart: CamVid's are a film's frames
-    uint8 = torch.stack([held_out[i * len(held_out) // count] for i in range(count)])
-    x, y = data.to_network(settings, uint8.to(device))
+    x, y = data.to_network(settings, data.far_apart(held_out, 6).to(device))
     fake = pix2pix.generate(generator, x, seed=0)
     rows = list(zip(*(data.to_pixels(settings, x, image) for image in (x, fake, y))))
     rows = [sum(rows[i:i + 2], ()) for i in range(0, len(rows), 2)]      # two triples side by side
