@@ -718,7 +718,7 @@ def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tm
     marker.touch()
     assert train_in(2, "cut").returncode != 0
     assert pix2pix.load_file(tmp_path / "cut" / "checkpoint.pt")["step"] == 3
-    assert train_in(2, "cut").returncode == 0
+    assert (done := train_in(2, "cut")).returncode == 0, done.stderr
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "2")
     Path(f"{marker}9").touch()                               # kill -9, and torchrun's restart
     assert (done := train_in(2, "killed", 1)).returncode == 0, done.stderr

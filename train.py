@@ -658,6 +658,7 @@ def main():
         print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
               f"{folder}/generator.pt; a larger --epochs trains on.")
     if world > 1:
+        dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
     if held_lock:
         held_lock.close()
