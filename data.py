@@ -78,7 +78,8 @@ def run_command(main):
             error = Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another"
                             f" place, or mend this one")
         refused = type(error).__name__ == "Refusal"        # any file's own
-        if not (refused or isinstance(error, MemoryError) or "memory" in str(error)):  # torch's
+        full = "out of memory", "not enough memory", "can't allocate memory"   # torch's words
+        if not (refused or isinstance(error, MemoryError) or any(f in str(error) for f in full)):
             raise
         text = str(error) if refused else (f"memory: not enough ({str(error) or 'MemoryError'}); "
                                            f"lower --batch or --size, or give smaller pictures")
@@ -132,14 +133,20 @@ def picture_name(text):
     return text
 
 
-def device_of(name=None, local_rank=0):
-    """The torch.device of a --device flag; without one, a GPU where there is one."""
-    kinds = ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    kinds = kinds if torch.cuda.is_available() else ["cpu"]
-    name = name or kinds[:2][-1]
+def device_of(name=None, local_rank=0, world=1):
+    """The torch.device of a --device flag; without one, a GPU where there is one. It is then the
+    one that torch means by "cuda". Each of several processes on a machine takes its own."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kinds = ["cpu", *["cuda"] * (local_rank < count)]
+    kinds += [f"cuda:{i}" for i in range(count) if world == 1]
+    name = name or ("cuda" if count else "cpu")
     if name not in kinds:
-        raise Refusal(f"--device {name}: not on this machine; give {' or '.join(kinds)}")
-    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+        raise Refusal(f"--device {name}: not on this machine, or not one for each process; give "
+                      f"{' or '.join(kinds)}")
+    device = torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def write_whole(path, content):
@@ -346,10 +353,10 @@ def list_pictures(folder):
 def pair_names(folder_a, folder_b):
     """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
     a, b = ({path.stem: path for path in list_pictures(f)} for f in (folder_a, folder_b))
-    for folder, names in (folder_b, sorted(a.keys() - b)), (folder_a, sorted(b.keys() - a)):
-        if names:
-            raise Refusal(f"{folder}: {len(names)} partners missing: {', '.join(names[:5])}; both "
-                          f"folders need the same names, endings aside")
+    missing = [f"{folder}: {len(names)} partners missing: {', '.join(sorted(names)[:5])}"
+               for folder, names in ((folder_b, a.keys() - b), (folder_a, b.keys() - a)) if names]
+    if missing:
+        raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")
     return [(a[name], b[name]) for name in sorted(a)]
 
 
@@ -365,6 +372,8 @@ def find_files(folder):
 def split_files(folder, split):
     """The files of split "train" or "val" below folder. test/ is never looked into."""
     folder = Path(folder)
+    if (folder / "gtFine").is_dir():                       # Cityscapes as published
+        folder = folder / "gtFine"
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give the folder of the pictures with --data")
     if (folder / "train").is_dir() and (folder / "val").is_dir():
@@ -411,6 +420,8 @@ def check_colours(path, picture, palette):
     """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's; what a JPEG
     smears between two classes is hardly flat: of 400 facades none has such a patch over 19 off, so
     40 is far."""
+    if min(picture.shape[1:]) < 3:
+        return
     pixels = picture[None].float()
     off = pixels[0] - colorize(nearest_class(picture[None], palette)[0], palette)
     flat = F.pad(F.max_pool2d(pixels, 3, 1) + F.max_pool2d(-pixels, 3, 1), (1, 1, 1, 1), value=99)
@@ -425,8 +436,8 @@ def clean_label_map(image, palette):
     """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
     colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
     pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby."""
-    colours = torch.tensor([rgb for _, rgb in palette])
-    squared = (torch.from_numpy(image)[:, :, None] - colours).float().pow(2).sum(-1)  # (H, W, K)
+    pixels, colours = torch.from_numpy(image).float(), torch.tensor([rgb for _, rgb in palette])
+    squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, K)
     label_map = squared.argmin(-1)
     votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()            # (K, H, W)
     solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
@@ -569,6 +580,7 @@ def download(url, path):
                 shown, left = seconds, max(total - done, 0) * seconds / done
                 print(f"{url}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {left:,.0f} s left   ",
                       end="\n" if done == total else end, flush=True)
+    alarm(0)                                               # unpacking may take its time
     if not unpack.eof or done != (total or done):
         raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
 
@@ -678,7 +690,7 @@ def read_picture(settings, files, size):
     palette, path, numbers = settings["palette"] or row["palette"], files[-1], None
     if row["kind"] == "photos":
         return resize(to_tensor(open_picture(path)), size)
-    if row["kind"] == "label maps" or (row["palette"] and path.parent.name == "labels"):
+    if row["kind"] == "label maps" or (palette and path.parent.name == "labels"):
         numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
         if numbers is None:
@@ -720,7 +732,10 @@ class Pictures(Dataset):
         else:
             self.files = split_files(settings["data"], split)
         if len(self.files) * self[0].numel() <= memory * 2 ** 30:
-            self.cache = next(self.batches([range(len(self))]))
+            kept = torch.empty(len(self), *self[0].shape, dtype=torch.uint8)
+            for i, picture in enumerate(self.batches([i] for i in range(len(self)))):
+                kept[i] = picture[0]
+            self.cache = kept
 
     def __len__(self):
         return len(self.files)
@@ -907,7 +922,7 @@ def input_to_network(settings, pictures):
 
 def to_pixels(settings, x, image):
     """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W)."""
-    if settings["one_hot"] and image.shape[1] == len(settings["palette"]):
+    if settings["one_hot"] and image is x:
         return torch.stack([colorize(m, settings["palette"]) for m in image.argmax(1).cpu()])
     if settings["task"] == "colorization":                 # the output gets its input's own L
         ab = torch.zeros_like(x).expand(-1, 2, -1, -1) if image is x else image.clamp(-1, 1) * 110
@@ -930,20 +945,28 @@ def label_map_of(settings, pictures):
 def sources(source, out):
     """[(picture to read, picture to write), ...] for a picture or a folder of them."""
     source, out = Path(source), Path(out)
+    if source.is_file() and out.is_dir():
+        out = out / f"{source.stem}.png"
+    if out.exists() and source.exists() and out.samefile(source):
+        raise Refusal(f"{out}: is what is to be read; give another place to write to")
     if source.is_file():
-        return [(source, out / f"{source.stem}.png" if out.is_dir() else out)]
-    if out.is_file() or not source.is_dir() or not list_pictures(source) or (
-            out.exists() and out.samefile(source)):
-        raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file or the "
-                      f"same folder; give a picture and a file, or two folders")
+        return [(source, out)]
+    if out.is_file() or not source.is_dir() or not list_pictures(source):
+        raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
+                      f"picture and a file, or two folders")
     return [(path, out / f"{path.stem}.png") for path in list_pictures(source)]
 
 
 def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (3, H, W); of a side-by-side pair, the half that is x."""
-    if not pair:
-        return to_tensor(open_picture(path))
-    return halves(path, settings["size"])[TASKS[settings["task"]]["direction"] == "BtoA"]
+    row, path, numbers = TASKS[settings["task"]], Path(path), None
+    if pair:
+        return halves(path, settings["size"])[row["direction"] == "BtoA"]
+    if row["labels"] == "x" and path.parent.name == "labels":            # as read_picture does
+        numbers = read_label_map(path, settings["palette"])
+    if numbers is not None:
+        return colorize(numbers, settings["palette"])
+    return to_tensor(open_picture(path))
 
 
 def save_picture(path, picture):
@@ -1072,6 +1095,9 @@ def task_sheet(name, folder, size, out):
     settings = {"task": name, "data": folder, "drawn": drawn, "size": size, "palette": palette,
                 "one_hot": False}
     train, held = training(settings), held_out(settings)
+    for pictures in (train, held):                         # each has been read if they are kept
+        deque(() if pictures.cache is not None else
+              pictures.batches([i] for i in range(len(pictures))), maxlen=0)
     print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
           f"from {folder or 'drawings'}")
     shown, titles = torch.stack([train[i] for i in range(min(4, len(train)))]), ()
@@ -1103,9 +1129,10 @@ def main():
     add("--out", type=picture_name, metavar="PNG", help="default datasets/TASK-sheet.png")
     options = parse_options(parser)
     name, folders = options.task, options.folders
-    if len(folders) != (2 if name in ("kmeans", "edges") else 0):
+    makes_pairs = name in ("kmeans", "edges")
+    if len(folders) != 2 * makes_pairs or (makes_pairs and (options.data or options.out)):
         raise Refusal(f"{name}: was given {len(folders)} folders; `kmeans PHOTOS OUT` and `edges "
-                      f"PHOTOS OUT` take two, a task takes --data DIR")
+                      f"PHOTOS OUT` take two and no --data or --out, a task takes --data DIR")
     if name == "kmeans":
         kmeans_folder(*folders, options.classes, size=options.size)
     elif name == "edges":                                  # edges | photo, of the size of training,

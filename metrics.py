@@ -494,7 +494,8 @@ def score_pix2pix(generator, settings, count, device, network):
     pictures, palette = data.held_out(settings), settings["palette"]
     n = min(count or len(pictures), len(pictures))
     segments = palette and data.look_up(settings["task"])["labels"] == "y"  # Table 6: to labels
-    judge, note = judge_of(settings, device) if palette and not segments else (None, "")
+    labels = data.look_up(settings["task"])["labels"] == "x"
+    judge, note = judge_of(settings, device) if palette and labels else (None, "")
     near, counts, colours, features = [], [0, 0], [[0] * 3, [0] * 3], [[], []]  # of real, of fake
     batch = settings["batch"] if settings["norm"] == "batch" else 8        # its statistics matter
     for first in range(0, n, batch):
@@ -521,6 +522,8 @@ def score_semgan(generator, settings, count, device, network):
     """Samples of a run against as many training pictures (2,048, count, or all) -> see score."""
     pictures, palette = data.training(settings), settings["palette"]
     n, random = min(count or 2048, len(pictures)), torch.Generator().manual_seed(0)
+    if n < 2:
+        raise Refusal("--count 1: MS-SSIM compares pairs of samples; give 2 or more")
     chosen = torch.randperm(len(pictures), generator=random)[:n].tolist()
     truth = torch.stack([pictures[i][0] for i in chosen])                  # (n, h, w)
     latents = torch.randn(n, settings["latent"], generator=random).to(device).split(32)
@@ -569,7 +572,7 @@ def score(options, device):
         generator, settings = file.load_generator(run)
         use_pictures(settings, options.data)
         row, found, counts = measure(generator.to(device), settings, options.count, device, network)
-        if network:
+        if network and row["n"] > 1:                           # a covariance needs two
             (mean_1, cov_1), (mean_2, cov_2) = map(feature_statistics, found)
             row["scores"]["FID"] = frechet_distance(mean_1, cov_1, mean_2, cov_2)
         data.write_whole(Path(run) / "scores.json", json.dumps({"format": 1, **row}).encode())
@@ -658,6 +661,9 @@ def main():
             raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
         if options.runs:                                       # the judge of just these pictures
             settings = pix2pix.load_generator(options.runs[0])[1]
+            if settings["task"] != task:
+                raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of {settings['task']}; "
+                              f"name its task, or no run")
             use_pictures(settings, options.data)
         else:
             folder, drawn = data.locate(task, options.data)

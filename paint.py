@@ -8,9 +8,7 @@
 
 The application of "Imagine your World" (Sec. 4.3), for label maps, pencil edges or plain pictures.
 --dream: label maps from a SemGAN run, to paint on (SemGAN Sec. 6.1). /study: the real-or-fake test
-of pix2pix Sec. 4.1, a line of RUN/study.jsonl a session, for metrics.py; at the run's size, where
-the paper shows 256x256. The server is the standard library's, made strict: a fixed table of
-addresses, replies to its own page only, a deadline. Copy it with its imports and paint.html.
+of pix2pix Sec. 4.1, at the run's size; a session is a line of RUN/study.jsonl, for metrics.py.
 """
 import argparse
 import base64
@@ -167,6 +165,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self):  # the status that refuses, or 0: all that can be wrong before the body
         names, post, get = self.server.names, self.command == "POST", self.headers.get_all
+        names = {*names, "{}:{}".format(*self.connection.getsockname())}   # of --host 0.0.0.0
         hosts, origins, sizes = (get(h, []) for h in ("Host", "Origin", "Content-Length"))
         size = sizes[0] if len(sizes) == 1 and sizes[0].isascii() else ""
         return next((status for status, wrong in (
@@ -187,6 +186,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             request = {key: type(v)(given.get(key, v)) for key, v in FIELDS.items()}
+            request["seed"] %= 2 ** 32         # torch takes no more than 64 bits
             run = studio.runs[request["run"]]  # a name is looked up, and never becomes a path
         except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
             return self.send_error(400)        # cut short, too late, or of the wrong kind
@@ -217,8 +217,8 @@ class Handler(BaseHTTPRequestHandler):
 def open_server(studio, host, port):
     try:
         server = ThreadingHTTPServer((host, port), Handler)
-    except (OSError, OverflowError) as error:
-        raise data.Refusal(f"--port {port}: {error}; try --port {min(port, 65534) + 1}") from None
+    except (OSError, OverflowError) as why:
+        raise data.Refusal(f"--host {host}:{port}: {why}; try --port {port % 65535 + 1}") from None
     server.socket.listen(128)      # the library's 5 would let idle visitors keep others waiting
     server.studio, names = studio, ("localhost", "127.0.0.1", "[::1]", host)
     server.names = {f"{name}:{server.server_port}" for name in names}

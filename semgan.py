@@ -34,6 +34,7 @@ transposed convolution is the fastest found; for kernels 5 to 11, phases with pi
 1.3 to 3 times as long, a matrix product and fold 1.5 to 12 times.
 """
 import argparse
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -73,8 +74,8 @@ class Generator(nn.Module):
     def __init__(self, out_channels, latent=128, size=128, kernel=7, width=64, head="softmax"):
         super().__init__()
         self.head, half = head, kernel // 2
-        channels = doubling(size, width) + [width // 2]    # no bias before a norm, which cancels it
-        self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)
+        channels = doubling(size, width) + [max(1, width // 2)]
+        self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # a norm would cancel it
         self.grow = nn.ModuleList(                         # output_padding 1: odd kernels double
             nn.ConvTranspose2d(a, b, kernel, 2, half, output_padding=1, bias=False)
             for a, b in zip(channels, channels[1:]))
@@ -138,7 +139,7 @@ def feature_matching_loss(real_features, fake_features):   # lists of (N, c, sid
     Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers, D's logit
     too: from the last layer alone, which soon knows every fake, G learned to give empty maps; the
     shallow ones say what is where. L1: its gradient does not fade near the target (detached)."""
-    return sum((real.mean(0).detach() - fake.mean(0)).abs().mean()
+    return sum((real.float().mean(0).detach() - fake.float().mean(0)).abs().mean()
                for real, fake in zip(real_features, fake_features))
 
 
@@ -215,7 +216,8 @@ def build_encoder(settings):                               # the Encoder of a ru
 def load_generator(path, key="generator", build=build_generator):
     """(generator, settings) from a run's folder or its generator.pt; no other file is needed. With
     key "encoder" and build_encoder: the encoder that --train-encoder left in the folder."""
-    path = Path(path) / f"{key}.pt" if Path(path).is_dir() else Path(path)
+    path = Path(path) / "generator.pt" if Path(path).is_dir() else Path(path)
+    path = path.with_name(f"{key}.pt") if key != "generator" else path
     try:
         with zipfile.ZipFile(path) as archive:             # torch.load misses flipped bits
             content = {} if archive.testzip() else torch.load(path, "cpu", weights_only=True)
@@ -315,8 +317,10 @@ def draw(generator, settings, options):
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
         frames = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
+        frames[0].save(gif := io.BytesIO(), "GIF", save_all=True, append_images=frames[1:],
+                       duration=60)
         Path(options.walk).parent.mkdir(parents=True, exist_ok=True)
-        frames[0].save(options.walk, "GIF", save_all=True, append_images=frames[1:], duration=60)
+        data.write_whole(Path(options.walk), gif.getvalue())
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
     if options.encode:
@@ -344,6 +348,8 @@ def main():
     options = data.parse_options(parser)
     if options.run is None:
         return describe()
+    if options.walk and not options.walk.lower().endswith(".gif"):
+        raise Refusal(f"--walk {options.walk}: a walk is a GIF; give a name ending in .gif")
     generator, settings = load_generator(options.run)
     if settings["head"] == "tanh" and (options.encode or options.train_encoder):
         raise Refusal(f"{options.run}: --head tanh gives no class_probs; encode with a softmax run")

@@ -4,7 +4,7 @@
     pytest test_all.py -m slow           the long ones: kills, bit flips, resuming at every step
     python test_all.py benchmark [quick] speed, against the textbook training step defined below
 
-FACADES=DIR names a folder of the real pairs; without it their test is skipped.
+FACADES=DIR and CAMVID=DIR name folders of real pictures; without them their tests are skipped.
 """
 import base64
 import csv
@@ -364,6 +364,69 @@ def test_real_facades_have_their_published_split_and_colours():
     shares = labels.flatten().bincount(minlength=12) / labels.numel()
     assert shares[:3].tolist() == pytest.approx([0.236, 0.343, 0.127], abs=0.05)
 
+@pytest.mark.skipif("CAMVID" not in os.environ, reason="CAMVID names no folder of index maps")
+def test_real_index_maps_are_read_as_classes_and_match_their_photos():
+    folder = Path(os.environ["CAMVID"])
+    settings = {**settings_for(folder, "segmentation"), "palette": data.CAMVID, "size": [96, 128]}
+    assert data.palette_of("segmentation", folder) is data.CAMVID
+    kept = data.held_out(settings)
+    truth = data.label_map_of(settings, torch.stack([kept[i] for i in range(0, 101, 20)]))
+    assert len(kept) == 101 and set(truth.unique().tolist()) <= {*range(11), 255}
+    upper, lower = (half.flatten().mode()[0] for half in (truth[:, :20], truth[:, -20:]))
+    assert data.CAMVID[lower][0] == "road" and data.CAMVID[upper][0] in ("sky", "building", "tree")
+
+def test_cityscapes_as_published_keeps_its_splits_and_its_ids_become_the_22_classes(tmp_path):
+    for number, split in enumerate(("train", "train", "val", "test")):
+        folder = tmp_path / "gtFine" / split / f"city{number}"
+        folder.mkdir(parents=True)
+        ids = np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 34
+        Image.fromarray(ids).save(folder / f"a{number}_gtFine_labelIds.png")
+        data.save_picture(folder / f"a{number}_gtFine_color.png", noise_picture(3, 64, 64))
+    settings = {**settings_for(tmp_path, "semantic-cityscapes"), "palette": data.CITYSCAPES}
+    train_on, kept = data.training(settings), data.held_out(settings)
+    assert (len(train_on), len(kept)) == (2, 1)              # test/ is not among them
+    names = {7: "road", 11: "building", 15: "building", 9: "ground", 26: "car", 0: "static"}
+    for value, name in names.items():
+        assert {data.CITYSCAPES[k][0] for k in kept[0][0][ids == value].tolist()} == {name}
+
+def test_resizing_invents_no_class_and_cleaning_removes_what_a_jpeg_smeared():
+    wrong = [0, 0]
+    for i in range(4):
+        labels = data.draw_facade(i, size=286)[1]
+        small = data.resize(labels[None], [100, 77], nearest=True)
+        assert set(small.unique().tolist()) <= set(labels.unique().tolist())
+        data.to_image(data.colorize(labels, FACADES)).save(jpeg := io.BytesIO(), "JPEG", quality=75)
+        smeared = data.to_tensor(Image.open(jpeg))
+        nearest = data.nearest_class(smeared[None], FACADES)[0]
+        clean = torch.from_numpy(data.clean_label_map(smeared.permute(1, 2, 0).numpy(), FACADES))
+        thick = -F.max_pool2d(-F.max_pool2d(F.one_hot(labels.long(), 12).permute(2, 0, 1).float(),
+                                            1), 5, 1, 2)     # solid 5x5 blocks and their reach
+        sure = F.max_pool2d(thick, 7, 1, 3).amax(0) > 0
+        wrong = [n + ((v != labels) & sure).sum().item() for n, v in zip(wrong, (nearest, clean))]
+    assert wrong[1] < 0.6 * wrong[0], wrong
+
+def test_a_label_file_is_read_alike_in_training_and_in_use(tmp_path):
+    for name in ("photos", "labels"):
+        (tmp_path / name).mkdir()
+    maps = noise_picture(12, 64, 64).numpy() % 12
+    for i, label_map in enumerate(maps):
+        Image.fromarray(label_map).save(tmp_path / "labels" / f"{i}.png")
+        data.save_picture(tmp_path / "photos" / f"{i}.jpg", noise_picture(3, 64, 64))
+    (tmp_path / "palette.json").write_text(json.dumps(FACADES))
+    for task, half in (("facades", slice(3)), ("pairs", slice(3, 6))):   # x of one, y of the other
+        settings = settings_for(tmp_path, task, palette=data.palette_of(task, tmp_path))
+        pictures = data.held_out(settings)
+        path = pictures.files[0][1]
+        expected = data.colorize(maps[int(path.stem)], FACADES)
+        assert torch.equal(pictures[0][half], expected)
+        if task == "facades":
+            assert torch.equal(data.read_input(settings, path), expected)
+            three = {**settings, "one_hot": True, "palette": [[n, c] for n, c in FACADES[:3]]}
+            x, y = data.to_network(three, pictures[0][None])
+            shown = data.to_pixels(three, x, x)              # three classes, not three colours
+            assert (data.to_pixels(three, x, y).int() - pictures[0][3:].int()).abs().max() <= 1
+            assert semgan.out_of_palette(shown, FACADES[:3]) == 0
+
 def test_drawn_facades_come_from_their_numbers_alone_and_use_every_class():
     photo, labels = data.draw_facade(3, seed=1, size=128)
     again, other = (data.draw_facade(i, seed=1, size=128) for i in (3, 4))
@@ -436,6 +499,32 @@ def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straig
     assert again.returncode == 0 and "finished" in again.stdout
     assert fingerprint(straight_run) == before
 
+def test_checkpoints_come_within_an_epoch_and_before_a_picture_that_has_gone(
+        pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(train, "LOG_EVERY", 2)
+    monkeypatch.setattr(train, "save_whole", lambda path, content: saved.append(
+        (path.name, content.get("step"))))
+    saved = []
+    train_here(monkeypatch, *arguments(tmp_path / "whole", "--data", pairs))
+    assert [step for name, step in saved if name == "checkpoint.pt"] == [2, 4, 5, 6, 8, 10]
+    assert saved[0][0] == "generator.pt"                     # a finished run never lacks it
+    monkeypatch.undo()
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    files, finish = data.split_files(folder, "train"), train.Run.finish_step
+
+    def lose_one(run, values):
+        finish(run, values)
+        for file in files if run.step == 2 else ():
+            file[0].unlink()
+    monkeypatch.setattr(train.Run, "finish_step", lose_one)
+    args = arguments(tmp_path / "run", "--data", folder, "--memory", "1e-9")
+    monkeypatch.setattr(data.Pictures, "batches", lambda self, order: (
+        torch.stack([self[i] for i in indices]) for indices in order))   # none is decoded ahead
+    with pytest.raises(train.Refusal, match="no such file"):
+        train_here(monkeypatch, *args)
+    assert pix2pix.load_file(tmp_path / "run" / "checkpoint.pt")["step"] == 2
+
 class Cut(Exception):
     """Stands for kill -9: nothing of the interrupted step is written."""
 
@@ -467,6 +556,18 @@ def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(
     steps = log_steps(tmp_path)
     assert steps == sorted(set(steps)) and steps[-1] == 10
     assert not list(tmp_path.glob(".*.partial"))
+
+def test_a_semgan_run_continues_exactly_too(tmp_path, monkeypatch):
+    args = ("--task shapes --width 2 --kernel 3 --latent 4 --batch 400 --epochs 1 --device cpu "
+            "--out").split()
+    monkeypatch.setattr(train, "map_scores", lambda *_: {"SWD": 0.0, "out of palette": 0.0})
+    train_here(monkeypatch, *args, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "arguments", lambda out, *_: [*args, out])
+        cut_after(patch, 4, tmp_path / "cut", None)
+    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
+    train_here(monkeypatch, *args, tmp_path / "cut")
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
 
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
 def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path, monkeypatch):
@@ -623,7 +724,10 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("--size 3x4x5", "height x width"), ("--task facade", "facades"),
     ("--data /no/such", "no such folder"), ("--one-hot --task maps", "not a label map"),
     ("--head tanh", "not an option"), ("--task shapes --l1-weight 3", "not an option"),
-    ("--task shapes --precision fp16", "bf16"), ("--size 64 --receptive-field 286", "142")])
+    ("--task shapes --precision fp16", "bf16"), ("--size 64 --receptive-field 286", "142"),
+    ("--size 100x300", "nearest is 128x256"), ("--task shapes --kernel 999", "up to 31"),
+    ("--objective gan --l1-weight 3", "does not use"),
+    ("--objective l1 --receptive-field 16", "does not use")])
 def test_bad_options_get_one_line_and_code_2(args, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:

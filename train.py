@@ -88,7 +88,7 @@ def parse():
     add("--batch", type=count, help="pictures a step, over all processes (paper: the task's, 1 or "
         "4; laptop 2; SemGAN 32)")
     add("--epochs", type=count, help="passes over the pictures (paper: the task's; laptop: as many "
-        "as make 14,400 steps)")
+        "as make 14,400 steps, one at least)")
     add("--lr", type=number, help="Adam's learning rate (pix2pix 0.0002)")
     add("--l1-weight", type=number, help="lambda of Eq. 4 (default 100)")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
@@ -111,6 +111,11 @@ def parse():
     return data.parse_options(parser)
 
 
+def depth_for(size):
+    """The U-Net's levels: 8 halve a smaller side of 256 to 1, as do 7 for 128 and 6 for 64."""
+    return min(8, max(6, int(math.log2(min(size)))))
+
+
 def resolve(options, device, world=1):
     """Flags over preset over task -> the settings: a flat dict of plain types, all that is needed
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
@@ -120,7 +125,7 @@ def resolve(options, device, world=1):
     if device.type == "cuda":
         preset = preset or "paper"
         half = "fp16" if model == "pix2pix" else "fp32"    # SemGAN's loop scales no losses
-        precision = "bf16" if torch.cuda.is_bf16_supported() else half
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else half
     preset = preset or "laptop"
     about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
     given = {k: v for k, v in vars(options).items() if v is not None and k not in about_here}
@@ -136,20 +141,26 @@ def resolve(options, device, world=1):
         "out_channels": row["out_channels"], **OWN[model], **PRESETS[model][preset],
         **(SHAPES[preset] if options.task == "shapes" else {}), **given, "preset": preset}
     sides, wanted = settings["size"], "x".join(map(str, settings["size"]))
-    settings["depth"] = min(8, max(6, int(math.log2(min(sides)))))       # 64: 6, 128: 7, 256: 8
-    step = 2 ** settings["depth"]
-    if any(side % step for side in sides):
-        legal = "x".join(str(max(1, round(side / step)) * step) for side in sides)
-        raise Refusal(f"--size {wanted}: sides must be multiples of {step}; the nearest is {legal}")
+    settings["depth"], legal = depth_for(sides), sides
+    while any(side % 2 ** depth_for(legal) for side in legal):
+        step = 2 ** depth_for(legal)
+        legal = [max(1, round(side / step)) * step for side in legal]
+    if legal != sides:
+        raise Refusal(f"--size {wanted}: sides must be multiples of {2 ** settings['depth']}; the "
+                      f"nearest is {legal[0]}x{legal[1]}")
     if model == "semgan" and (sides not in ([64] * 2, [128] * 2, [256] * 2)
-                              or settings["kernel"] % 2 == 0):
-        raise Refusal(f"--size {wanted}, --kernel {settings['kernel']}: SemGAN makes squares of "
-                      f"64, 128 or 256 pixels, with odd kernels; give --size 128 --kernel 7")
+                              or settings["kernel"] % 2 == 0 or settings["kernel"] > 31):
+        raise Refusal(f"--size {wanted}, --kernel {settings['kernel']}: SemGAN makes squares of 64,"
+                      f" 128 or 256 pixels, with odd kernels up to 31; give --size 128 --kernel 7")
     if model == "pix2pix" and settings["receptive_field"] == 286 and min(sides) < 128:
         raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
                       f"or more, or --receptive-field 142")
     if settings["one_hot"] and (model == "semgan" or row["labels"] != "x"):
         raise Refusal(f"--one-hot: the input of {options.task} is not a label map; leave it out")
+    for key, needs in (("l1_weight", "l1"), ("receptive_field", "gan")):
+        if key in given and needs not in settings["objective"]:
+            raise Refusal(f"--{key.replace('_', '-')}: --objective {settings['objective']} does "
+                          f"not use it; leave it out")
     if settings["batch"] % world:
         raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
                       f"multiple of {world}")
@@ -166,7 +177,7 @@ def find_pictures(settings, memory):
         settings["in_channels"] = len(palette)
     if settings["model"] == "semgan":
         settings["out_channels"] = len(palette) if settings["head"] == "softmax" else 3
-    pictures, held_out = data.training(settings, memory), data.held_out(settings)
+    pictures, held_out = (kind(settings, memory) for kind in (data.training, data.held_out))
     names = "/".join(Path(str(file[0])).name for file in pictures.files)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
     if len(pictures) < settings["batch"]:
@@ -180,6 +191,8 @@ def find_pictures(settings, memory):
 
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values."""
+    if (folder / "generator.pt").exists() and not (folder / "settings.json").exists():
+        raise Refusal(f"--out {folder}: holds a converted generator; give another --out")
     if not (folder / "checkpoint.pt").exists():
         return
     try:
@@ -227,9 +240,10 @@ def save_whole(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)                     # makes the renaming itself last
-        os.close(folder)
+        if fcntl:                            # Windows opens no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)                 # makes the renaming itself last
+            os.close(folder)
     except (OSError, RuntimeError) as error:
         error = error.__context__ or error                 # torch's hides the system's
         size = sum(t.numel() * t.element_size() for t in tensors_of(content)) / 2 ** 20
@@ -277,7 +291,8 @@ class Run:
             content = pix2pix.load_file(path, "move the run's folder away to start afresh")
             try:
                 for name, part in self.parts.items():
-                    part.load_state_dict(content[name])
+                    if name != "scaler" or name in content:  # not in those of other precisions
+                        part.load_state_dict(content[name])
                 self.step = int(content["step"])
             except (KeyError, TypeError, ValueError, RuntimeError):
                 raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
@@ -309,6 +324,10 @@ class Run:
                     yield uint8
             if self.step > self.first_step:
                 self.save()
+        except Refusal:                                    # a picture that has gone in mid-epoch
+            if self.step > self.first_step:
+                self.save()
+            raise
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -325,7 +344,8 @@ class Run:
             raise KeyboardInterrupt
         self.signal = number
         if self.rank == 0:
-            print("\nstopping after this step, and saving", flush=True)
+            with contextlib.suppress(RuntimeError):        # it may have come within another print
+                print("\nstopping after this step, and saving", flush=True)
 
     def finish_step(self, values):
         """Ends a step: values, {name: scalar tensor}, go to the log; saves and stops where due."""
@@ -350,7 +370,7 @@ class Run:
                 self.next_sheet = now + LATER_SHEETS
                 data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet())
                 draw_losses(self.folder)
-            if stopping or (epoch_ends and now - self.saved > SAVE_EVERY and not last):
+            if stopping or (row_due and now - self.saved > SAVE_EVERY and not last):
                 self.save()
         if stopping:
             if self.world > 1:
@@ -421,8 +441,10 @@ class Run:
             sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
                      f"Try a smaller --lr, or --precision fp32")
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        save_whole(self.folder / "checkpoint.pt", {**head, "step": self.step, **content})
         save_whole(self.folder / "generator.pt", {**head, "generator": content["generator"]})
+        save_whole(self.folder / "checkpoint.pt", {**head, "step": self.step, **content})
+        if self.writer:
+            self.writer.flush()
         self.saved = time.monotonic()
 
 
@@ -479,8 +501,9 @@ def sample_sheet(settings, generator, held_out, device):
 def held_out_l1(settings, generator, held_out, device):
     """Mean |y - G(x)| in [-1, 1] units over the held-out pictures (the first 100 of them)."""
     total, count = 0.0, min(100, len(held_out))
-    for first in range(0, count, 10):
-        uint8 = torch.stack([held_out[i] for i in range(first, min(first + 10, count))])
+    batch = settings["batch"] if settings["norm"] == "batch" else 10     # its statistics matter
+    for first in range(0, count, batch):
+        uint8 = torch.stack([held_out[i] for i in range(first, min(first + batch, count))])
         x, y = data.to_network(settings, uint8.to(device))
         total += l1_loss(pix2pix.generate(generator, x, seed=0), y).item() * len(uint8)
     return total / count
@@ -631,7 +654,7 @@ def main():
     started, options = time.monotonic(), parse()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until there is a run
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = data.device_of(options.device, int(os.environ.get("LOCAL_RANK", 0)))
+    device = data.device_of(options.device, int(os.environ.get("LOCAL_RANK", 0)), world)
     settings = resolve(options, device, world)
     pictures, held_out = find_pictures(settings, options.memory)
     folder = Path(options.out or f"runs/{options.task}{'-drawn' * settings['drawn']}")
