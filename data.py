@@ -149,16 +149,41 @@ def device_of(name=None, local_rank=0, world=1):
     return device
 
 
+def tensors_of(content):
+    """All tensors in nested dicts and lists."""
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, (dict, list, tuple)):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from tensors_of(part)
+
+
 def write_whole(path, content):
-    """Writes bytes to a file, whole or not at all."""
+    """Writes bytes, or by torch.save a dict, whole or not at all: to another name, then renamed. A
+    dict is a checkpoint: it is forced to disk before it takes the old one's place."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_bytes(content)
+        with open(temporary, "wb") as file:  # an opened file: a full disk is then a clean OSError
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+        if fcntl and isinstance(content, dict):            # Windows opens no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)                 # makes the renaming itself last
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
         with suppress(OSError):                            # its folder may be none
             temporary.unlink()
-        raise Refusal(f"{path}: {error.strerror}; free some space or give another place") from None
+        error = error.__context__ or error                 # torch's hides the system's
+        size = len(content) if isinstance(content, bytes) else sum(
+            tensor.numel() * tensor.element_size() for tensor in tensors_of(content))
+        raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', error)}; it "
+                      f"takes {size / 2 ** 20:.1f} MiB); free some space or give another place, "
+                      f"what was there is whole") from None
 
 
 def append_line(path, line):
@@ -166,34 +191,34 @@ def append_line(path, line):
     write_whole(path, (path.read_bytes() if path.exists() else b"") + f"{line}\n".encode())
 
 
-# Palettes and tasks
+# Palettes (plain lists, as settings.json and the checkpoints keep them) and tasks
 
-FACADES = (  # CMP Facades; colours measured in the published JPEGs
-    ("background", (0, 0, 222)), ("facade", (0, 48, 255)), ("window", (0, 128, 255)),
-    ("door", (0, 207, 255)), ("cornice", (32, 255, 224)), ("sill", (112, 255, 143)),
-    ("balcony", (191, 255, 64)), ("blind", (255, 239, 0)), ("deco", (255, 159, 0)),
-    ("molding", (255, 80, 0)), ("pillar", (255, 0, 0)), ("shop", (175, 0, 0)))
-CAMVID = (   # CamVid's 11 classes by index, and 11 = unlabelled
-    ("sky", (128, 128, 128)), ("building", (128, 0, 0)), ("pole", (192, 192, 128)),
-    ("road", (128, 64, 128)), ("pavement", (60, 40, 222)), ("tree", (128, 128, 0)),
-    ("sign", (192, 128, 128)), ("fence", (64, 64, 128)), ("car", (64, 0, 128)),
-    ("pedestrian", (64, 64, 0)), ("cyclist", (0, 128, 192)), ("unlabelled", (0, 0, 0)))
-CITYSCAPES = (  # its 19 evaluated classes, then three that stand for the rest
-    ("road", (128, 64, 128)), ("sidewalk", (244, 35, 232)), ("building", (70, 70, 70)),
-    ("wall", (102, 102, 156)), ("fence", (190, 153, 153)), ("pole", (153, 153, 153)),
-    ("traffic light", (250, 170, 30)), ("traffic sign", (220, 220, 0)),
-    ("vegetation", (107, 142, 35)), ("terrain", (152, 251, 152)), ("sky", (70, 130, 180)),
-    ("person", (220, 20, 60)), ("rider", (255, 0, 0)), ("car", (0, 0, 142)), ("truck", (0, 0, 70)),
-    ("bus", (0, 60, 100)), ("train", (0, 80, 100)), ("motorcycle", (0, 0, 230)),
-    ("bicycle", (119, 11, 32)), ("static", (0, 0, 0)), ("dynamic", (111, 74, 0)),
-    ("ground", (81, 0, 81)))
+FACADES = [  # CMP Facades; colours measured in the published JPEGs
+    ["background", [0, 0, 222]], ["facade", [0, 48, 255]], ["window", [0, 128, 255]],
+    ["door", [0, 207, 255]], ["cornice", [32, 255, 224]], ["sill", [112, 255, 143]],
+    ["balcony", [191, 255, 64]], ["blind", [255, 239, 0]], ["deco", [255, 159, 0]],
+    ["molding", [255, 80, 0]], ["pillar", [255, 0, 0]], ["shop", [175, 0, 0]]]
+CAMVID = [   # CamVid's 11 classes by index, and 11 = unlabelled
+    ["sky", [128, 128, 128]], ["building", [128, 0, 0]], ["pole", [192, 192, 128]],
+    ["road", [128, 64, 128]], ["pavement", [60, 40, 222]], ["tree", [128, 128, 0]],
+    ["sign", [192, 128, 128]], ["fence", [64, 64, 128]], ["car", [64, 0, 128]],
+    ["pedestrian", [64, 64, 0]], ["cyclist", [0, 128, 192]], ["unlabelled", [0, 0, 0]]]
+CITYSCAPES = [  # its 19 evaluated classes, then three that stand for the rest
+    ["road", [128, 64, 128]], ["sidewalk", [244, 35, 232]], ["building", [70, 70, 70]],
+    ["wall", [102, 102, 156]], ["fence", [190, 153, 153]], ["pole", [153, 153, 153]],
+    ["traffic light", [250, 170, 30]], ["traffic sign", [220, 220, 0]],
+    ["vegetation", [107, 142, 35]], ["terrain", [152, 251, 152]], ["sky", [70, 130, 180]],
+    ["person", [220, 20, 60]], ["rider", [255, 0, 0]], ["car", [0, 0, 142]], ["truck", [0, 0, 70]],
+    ["bus", [0, 60, 100]], ["train", [0, 80, 100]], ["motorcycle", [0, 0, 230]],
+    ["bicycle", [119, 11, 32]], ["static", [0, 0, 0]], ["dynamic", [111, 74, 0]],
+    ["ground", [81, 0, 81]]]
 # Cityscapes' labelIds 0-33 -> the 22 rows above, our choice of the paper's "22 main classes":
 # parking and rail track are ground, guard rail is fence, bridge and tunnel are building, polegroup
 # is pole, caravan and trailer are truck, the camera's own car and borders are static.
 CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5, 5, 6, 7, 8, 9, 10,
                   11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
-SHAPES = (("background", (0, 0, 0)), ("circle", (0, 0, 255)), ("rectangle", (0, 255, 0)),
-          ("square", (255, 0, 0)))                         # SemGAN Sec. 5.0.1
+SHAPES = [["background", [0, 0, 0]], ["circle", [0, 0, 255]], ["rectangle", [0, 255, 0]],
+          ["square", [255, 0, 0]]]                         # SemGAN Sec. 5.0.1
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 
 
@@ -292,12 +317,6 @@ def open_picture(path):
         return image.convert("RGB")
 
 
-def is_index_map(path):
-    """Whether a label picture holds class numbers rather than colours."""
-    with opened(path) as image:
-        return image.mode in INDEX_MODES
-
-
 def open_label_map(path, classes):
     """A PNG's values as classes: uint8 (H, W), below `classes` or 255 = ignore; or Refusal."""
     with opened(path, ("PNG",)) as image:                  # a JPEG would have smeared the classes
@@ -316,14 +335,13 @@ def open_label_map(path, classes):
 def to_tensor(image):
     """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W). By numpy: torch would start threads of
     its own in each thread that decodes."""
-    pixels = np.array(image)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(pixels))
+    pixels = np.atleast_3d(np.array(image))                # (H, W, 3 or 1)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def to_image(picture):
     """uint8 (3 or 1, H, W) -> a Pillow picture."""
-    return Image.fromarray((picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)).numpy())
+    return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
 
 
 def resize(picture, size, nearest=False):
@@ -417,9 +435,8 @@ def nearest_class(pictures, palette):
 
 
 def check_colours(path, picture, palette):
-    """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's; what a JPEG
-    smears between two classes is hardly flat: of 400 facades none has such a patch over 19 off, so
-    40 is far."""
+    """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's. What JPEGs smear
+    is hardly flat: of 400 facades none has such a patch over 19 off, so 40 is far."""
     if min(picture.shape[1:]) < 3:
         return
     pixels = picture[None].float()
@@ -561,8 +578,7 @@ def alarm(seconds):
 
 def download(url, path):
     """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
-    It says how far it is. What unpacks to over ten times its size is a bomb: pictures hardly
-    pack."""
+    It says how far it is. Pictures hardly pack: what unpacks to ten times its size is a bomb."""
     unpack, done, shown, start = zlib.decompressobj(wbits=31), 0, 0, time.monotonic()
     end, pause = ("\r", 0.5) if sys.stdout.isatty() else ("\n", 10)
     alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
@@ -627,9 +643,8 @@ def fetch(url, folder, counts=None):
 
 
 def locate(name, folder=None):
-    """(folder, drawn) of a task's pictures: the one given, or datasets/, fetched if missing. Where
-    fetching fails, facades are drawn instead: (None, True), said on one loud line. They are drawn
-    on demand, too: --data drawn."""
+    """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. Facades are
+    drawn, (None, True), for --data drawn or where fetching fails, which one loud line says."""
     row = look_up(name)
     if str(folder) == "drawn" and row["palette"] is FACADES:
         return None, True
@@ -663,7 +678,7 @@ def palette_of(name, folder):
         streets = folder is not None and palette is CITYSCAPES
         return CAMVID if streets and any(Path(folder).glob("**/labels")) else palette
     try:
-        palette = tuple((str(n), (r, g, b)) for n, (r, g, b) in json.loads(file.read_text()))
+        palette = [[str(n), [r, g, b]] for n, (r, g, b) in json.loads(file.read_text())]
         if not 1 < len(palette) < 256 or not all(bytes(colour) for _, colour in palette):
             raise ValueError                               # bytes(): integers of 0-255
         return palette
@@ -671,12 +686,20 @@ def palette_of(name, folder):
         raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
 
 
+def pictures_of(name, folder=None):
+    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette."""
+    folder, drawn = locate(name, folder)
+    return {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder)}
+
+
 def read_label_map(path, palette):
     """A picture of class numbers -> label_map uint8 (H, W); None where it holds colours."""
     if path.name.endswith("_labelIds.png"):                # Cityscapes' numbers become ours
         ids = np.array(CITYSCAPES_IDS + (255,) * 222, np.uint8)
         return ids[open_label_map(path, len(CITYSCAPES_IDS))]
-    return open_label_map(path, len(palette)) if is_index_map(path) else None
+    with opened(path) as image:
+        numbers = image.mode in INDEX_MODES
+    return open_label_map(path, len(palette)) if numbers else None
 
 
 def label_colours(files):
@@ -749,10 +772,10 @@ class Pictures(Dataset):
             return draw_pair(*self.files[i], self.size, self.row["kind"])
         return read_picture(self.settings, self.files[i], self.size)
 
-    def batches(self, order, workers=4):
+    def batches(self, order):
         """Yields uint8 (n, C, H, W) for each list of indices in order; decodes ahead in threads."""
         ahead = deque()                                    # Pillow decodes outside python's lock
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(4) as pool:
             for indices in order:
                 ahead.append(pool.map(self.__getitem__, indices))
                 if len(ahead) > 4:                         # batches in flight
@@ -1057,8 +1080,7 @@ def kmeans_palette(pixels, classes, seed=0):
 def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
     Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
-    are cut to the shape of size. OUT also gets palette.json and sheet.png, to judge the labels
-    by."""
+    are cut to the shape of size. palette.json and sheet.png, to judge the labels by, join them."""
     out, generator = Path(out), torch.Generator().manual_seed(seed)
     files, seen, sample = list_pictures(photos), [], []
     if not 1 < classes < 100:
@@ -1090,16 +1112,15 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
 
 def task_sheet(name, folder, size, out):
     """Fetches and checks a task's pictures; writes a sheet of what training sees."""
-    folder, drawn = locate(name, folder)
-    row, palette = look_up(name), palette_of(name, folder)
-    settings = {"task": name, "data": folder, "drawn": drawn, "size": size, "palette": palette,
-                "one_hot": False}
+    row, settings = look_up(name), {"task": name, "size": size, "one_hot": False}
+    settings.update(pictures_of(name, folder))
+    palette = settings["palette"]
     train, held = training(settings), held_out(settings)
     for pictures in (train, held):                         # each has been read if they are kept
         deque(() if pictures.cache is not None else
               pictures.batches([i] for i in range(len(pictures))), maxlen=0)
     print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
-          f"from {folder or 'drawings'}")
+          f"from {settings['data'] or 'drawings'}")
     shown, titles = torch.stack([train[i] for i in range(min(4, len(train)))]), ()
     if row["kind"] == "label maps":
         rows = [[colorize(p[0], palette)] for p in shown]

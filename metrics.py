@@ -22,7 +22,6 @@ out, take this file alone; it needs torch and numpy. Images are (N, 3, H, W), 0-
 import argparse
 import csv
 import hashlib
-import io
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -274,12 +273,10 @@ def load_inception(path):
     """FIDInception with the weights of a file; Refusal where they do not fit it name by name."""
     network = FIDInception()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing, unknown = network.load_state_dict(state, strict=False)
+        # dict(): without torch's note of versions, norms need no num_batches_tracked in the file
+        network.load_state_dict(dict(torch.load(path, "cpu", weights_only=True)))
     except Exception:  # torch raises four kinds for damage, and some of its advice is unsafe
-        missing, unknown = ["all"], []
-    if unknown or [name for name in missing if not name.endswith("num_batches_tracked")]:
-        raise Refusal(f"{path}: missing, damaged, or not Inception's weights; get {FID_URL}")
+        raise Refusal(f"{path}: missing, damaged, or not Inception's; get {FID_URL}") from None
     return network
 
 @torch.no_grad()
@@ -292,9 +289,8 @@ def fid(real, fake, weights):
     """Frechet Inception Distance of two sets; weights: the published file's path. Compare values of
     equal n only. Below 2,049 images the covariances are singular, which is legal."""
     network = load_inception(weights)
-    (mean_1, cov_1), (mean_2, cov_2) = (feature_statistics(inception_features(network, images))
-                                        for images in (real, fake))
-    return frechet_distance(mean_1, cov_1, mean_2, cov_2)
+    real, fake = (feature_statistics(inception_features(network, v)) for v in (real, fake))
+    return frechet_distance(*real, *fake)
 
 
 # FCN-score (pix2pix Sec. 4.1): does a network that knows real photos find the classes in the fakes?
@@ -460,10 +456,9 @@ def judge_of(settings, device, train=False):
         matrix = confusion_matrix(truth, predict(judge, unseen), classes)
         note = (f"trained on {len(photos)} photos; {len(unseen)} real held-out ones score " +
                 " / ".join(f"{v:.3f}" for v in segmentation_scores(matrix, "skip").values()))
-        torch.save({"format": 1, "data": source, "classes": classes, "note": note,
-                    "judge": judge.cpu().state_dict()}, content := io.BytesIO())
         path.parent.mkdir(exist_ok=True)
-        data.write_whole(path, content.getvalue())
+        data.write_whole(path, {"format": 1, "data": source, "classes": classes, "note": note,
+                                "judge": judge.cpu().state_dict()})
     if not path.exists():
         return None, f"FCN-score: no judge at {path}; {advice}"
     content = pix2pix.load_file(path, advice)
@@ -573,8 +568,8 @@ def score(options, device):
         use_pictures(settings, options.data)
         row, found, counts = measure(generator.to(device), settings, options.count, device, network)
         if network and row["n"] > 1:                           # a covariance needs two
-            (mean_1, cov_1), (mean_2, cov_2) = map(feature_statistics, found)
-            row["scores"]["FID"] = frechet_distance(mean_1, cov_1, mean_2, cov_2)
+            real, fake = map(feature_statistics, found)
+            row["scores"]["FID"] = frechet_distance(*real, *fake)
         data.write_whole(Path(run) / "scores.json", json.dumps({"format": 1, **row}).encode())
         source = settings["data"] and Path(settings["data"]).resolve()     # by whatever name
         of = (settings["task"], source, *settings["size"], row["n"])
@@ -622,14 +617,18 @@ def study(runs):
     if len(runs) == 2:
         print(f"p = {bootstrap_test(*fooled, trials):.4f} that the first fools no more often")
 
+def logged(run, column):
+    """A column of a run's log.csv -> [steps, values], of the rows in which it has one."""
+    with open(Path(run) / "log.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row[column]]
+    return [[float(row[name]) for row in rows] for name in ("step", column)]
+
 def curve(runs, column, path):
     """Draws a column of log.csv over the steps, a line a run: SemGAN Fig. 4 and 5 with SWD."""
     series = {}
     for run in runs:
         try:
-            with open(Path(run) / "log.csv", newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row[column]]
-            series[run] = [[float(row[name]) for row in rows] for name in ("step", column)]
+            series[run] = logged(run, column)
         except (OSError, ValueError, KeyError):
             raise Refusal(f"{run}/log.csv: has no column {column}; see its first line") from None
     data.plot_curves(Path(path), [(column, series)])
@@ -666,9 +665,7 @@ def main():
                               f"name its task, or no run")
             use_pictures(settings, options.data)
         else:
-            folder, drawn = data.locate(task, options.data)
-            settings = {"task": task, "data": folder and str(folder), "drawn": drawn, "one_hot": 0,
-                        "palette": data.palette_of(task, folder),
+            settings = {"task": task, "one_hot": False, **data.pictures_of(task, options.data),
                         "size": [256, 256] if device.type == "cuda" else [128, 128]}  # as train.py
         print(judge_of(settings, device, train=True)[1])
     if options.runs:

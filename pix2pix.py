@@ -103,14 +103,12 @@ class Up(nn.ConvTranspose2d):
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 
-class NearestUp(nn.Sequential):
+def nearest_up(channels, out_channels, bias):
     """Nearest-neighbour upsampling, then a 3x3 convolution: (N, C, H, W) -> (N, O, 2H, 2W).
 
     Not in the paper: for those who see its transposed convolution's checkerboard in flat areas.
     """
-
-    def __init__(self, channels, out_channels, bias):
-        super().__init__(nn.Upsample(scale_factor=2),
+    return nn.Sequential(nn.Upsample(scale_factor=2),
                          nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias))
 
 
@@ -136,7 +134,7 @@ class UNet(nn.Module):
                  norm="instance", upsample="deconv", dropout=0.5, dropout_at=(0, 1, 2)):
         super().__init__()
         self.depth, self.skips, self.dropout, self.dropout_at = depth, skips, dropout, dropout_at
-        up = Up if upsample == "deconv" else NearestUp
+        up = Up if upsample == "deconv" else nearest_up
         channels = [width * min(2 ** i, 8) for i in range(depth)]         # 64, 128, 256, 512, ...
         self.encoder, self.encoder_norms = nn.ModuleList(), nn.ModuleList()
         for i, c in enumerate(channels):
@@ -229,8 +227,7 @@ def load_file(path, advice="train again, or restore the file from a copy"):
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-        content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
+            content = None if archive.testzip() else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
     except (PermissionError, MemoryError):                 # say nothing of the file's content
@@ -344,9 +341,8 @@ def generate(generator, x, seed=None, tile=1024):
             out = generator(F.pad(window, pad, mode))[..., :rows, :columns]
             if window.shape == x.shape:
                 return out
-            ramps = [torch.arange(1, n + 1, device=x.device) for n in (rows, columns)]
-            fade = torch.outer(*(torch.minimum(r, r.flip(0)).clamp(max=tile // 4).float()
-                                 for r in ramps))
+            ramps = (torch.arange(1.0, n + 1, device=x.device) for n in (rows, columns))
+            fade = torch.outer(*(torch.minimum(r, r.flip(0)).clamp(max=tile // 4) for r in ramps))
             total = total if weight.any() else x.new_zeros(len(x), out.shape[1], h, w)
             total[..., top:top + rows, left:left + columns] += out * fade
             weight[top:top + rows, left:left + columns] += fade
@@ -361,11 +357,11 @@ def translate(generator, image, seed=None):
     return out if image.dim() == 4 else out[0]
 
 
-def describe(name, network, *inputs):
+def describe(network, *inputs):
     """Prints each layer of a network: kind, output shape, number of parameters."""
     def show(layer, _, out):
         print(f"  {type(layer).__name__:10} {str(tuple(out.shape)):20} {parameters(layer):>11,}")
-    print(f"\n{name}: from {' and '.join(str(tuple(x.shape)) for x in inputs)}")
+    print(f"\n{type(network).__name__}: from {' and '.join(str(tuple(x.shape)) for x in inputs)}")
     for layer in network.modules():
         if parameters(layer) and not list(layer.children()):
             layer.register_forward_hook(show)
@@ -379,7 +375,7 @@ def parameters(network):
 
 def write_converted(path, out, task, own_statistics):
     """--convert: makes a run's folder, with generator.pt alone, of another code's generator."""
-    import data, train
+    import data
     row, out = data.look_up(task), Path(out) / "generator.pt"
     settings, weights = convert(path, own_statistics)
     if any(settings[key] != row[key] for key in ("in_channels", "out_channels")):
@@ -387,11 +383,10 @@ def write_converted(path, out, task, own_statistics):
                       f"{settings['out_channels']}; give the task that it was trained on")
     if out.exists():
         raise Refusal(f"{out}: is there already; give another folder")
-    palette = row["palette"] and [[name, list(colour)] for name, colour in row["palette"]]
-    settings.update(task=task, palette=palette, one_hot=False, drawn=False, batch=1, seed=0,
+    settings.update(task=task, palette=row["palette"], one_hot=False, drawn=False, batch=1, seed=0,
                     data=row["archive"] and f"datasets/{row['archive']}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    train.save_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
+    data.write_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
     print(f"{path} -> {out}: {settings['depth']} levels, width {settings['width']}")
 
 
@@ -414,8 +409,8 @@ def main():
         return write_converted(*options.convert, options.task, options.own_statistics)
     if options.run is None:
         x = y = torch.zeros(1, 3, 256, 256)
-        describe("UNet", UNet(), x)
-        describe("PatchGAN", PatchGAN(), x, y)
+        describe(UNet(), x)
+        describe(PatchGAN(), x, y)
         return print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
     if options.out is None:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")

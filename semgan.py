@@ -246,7 +246,7 @@ def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, 
 
 def train_encoder(generator, settings, folder, steps):
     """The loop of --train-encoder: real maps, encoder_loss, Adam; writes folder/encoder.pt."""
-    import data, train
+    import data
     torch.manual_seed(settings["seed"])
     encoder, real, n = build_encoder(settings), data.training(settings), len(settings["palette"])
     optimizer = torch.optim.Adam(encoder.parameters(), 5e-4, betas=(0.5, 0.999), fused=True)
@@ -259,22 +259,11 @@ def train_encoder(generator, settings, folder, steps):
         optimizer.step()
         if step % 100 == 0 or step == steps:
             print(f"step {step}/{steps}  latent {latent:.3f}  reconstruction {reconstruction:.3f}")
-    train.save_whole(folder / "encoder.pt", {"format": FORMAT, "settings": settings,
+    data.write_whole(folder / "encoder.pt", {"format": FORMAT, "settings": settings,
                                              "encoder": encoder.state_dict()})
     kept = data.held_out(settings)
     maps = torch.stack([kept[i] for i in range(min(256, len(kept)))])[:, 0]
     print(f"held-out maps: {reconstruct(encoder, generator, maps, n)[1]}")
-
-
-def read_map(path, settings):
-    """A picture of label colours, or an index map, at the run's size: uint8 (1, size, size)."""
-    import data
-    palette, label_map = settings["palette"], data.read_label_map(Path(path), settings["palette"])
-    if label_map is None:
-        picture = data.to_tensor(data.open_picture(path))
-        data.check_colours(path, picture, palette)
-        label_map = nearest_class(picture[None], palette)[0].byte()
-    return data.resize(torch.as_tensor(label_map)[None], settings["size"], nearest=True)
 
 
 @torch.no_grad()
@@ -309,7 +298,8 @@ def draw(generator, settings, options):
     torch.manual_seed(options.seed)
     z = torch.randn(6 if options.walk else options.count, settings["latent"])
     if options.encode:
-        maps = torch.cat([read_map(path, settings) for path in options.encode])
+        maps = torch.cat([data.read_picture(settings, (None, Path(path)), settings["size"])
+                          for path in options.encode])     # read as in training, without a photo
         encoder, _ = load_generator(options.run, "encoder", build_encoder)
         z, words = reconstruct(encoder, generator, maps, len(palette))
         print(words)

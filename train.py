@@ -17,7 +17,6 @@ the losses, too). --batch counts over all processes: two with --batch 4 see 2 ea
 """
 import argparse
 import contextlib
-import csv
 import json
 import math
 import os
@@ -70,12 +69,8 @@ OWN = {"pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "une
 
 def parse():
     """The flags as given; None where a flag takes its value from the task and the preset."""
-    parser = argparse.ArgumentParser(
-        description="Trains pix2pix or SemGAN; the same command again goes on where it stopped.",
-        epilog="examples:\n  python train.py --task facades\n"
-               "  python train.py --task pairs --data my/pairs --size 256 --epochs 100\n"
-               "  python train.py --task shapes --preset laptop --out runs/my-shapes",
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     count, number, add = data.positive(int), data.positive(float), parser.add_argument
     add("--task", default="facades", help=f"{', '.join(data.TASKS)} (default facades)")
     add("--data", metavar="DIR", help="a folder, not the task's archive (of facades, also: drawn)")
@@ -121,12 +116,11 @@ def resolve(options, device, world=1):
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
     row = data.look_up(options.task)
     model = "semgan" if row["kind"] == "label maps" else "pix2pix"
-    preset, precision = options.preset, "fp32"
-    if device.type == "cuda":
-        preset = preset or "paper"
+    gpu, precision = device.type == "cuda", "fp32"
+    preset = options.preset or ("paper" if gpu else "laptop")
+    if gpu:
         half = "fp16" if model == "pix2pix" else "fp32"    # SemGAN's loop scales no losses
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else half
-    preset = preset or "laptop"
     about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
     given = {k: v for k, v in vars(options).items() if v is not None and k not in about_here}
     for key in OWN["pix2pix" if model == "semgan" else "semgan"]:
@@ -169,14 +163,11 @@ def resolve(options, device, world=1):
 
 def find_pictures(settings, memory):
     """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
-    folder, settings["drawn"] = data.locate(settings["task"], settings["data"])
-    settings["data"] = folder and str(folder)
-    palette = data.palette_of(settings["task"], folder)
-    settings["palette"] = palette and [[name, list(colour)] for name, colour in palette]
+    settings.update(data.pictures_of(settings["task"], settings["data"]))
     if settings["one_hot"]:
-        settings["in_channels"] = len(palette)
-    if settings["model"] == "semgan":
-        settings["out_channels"] = len(palette) if settings["head"] == "softmax" else 3
+        settings["in_channels"] = len(settings["palette"])
+    if settings["model"] == "semgan" and settings["head"] == "softmax":
+        settings["out_channels"] = len(settings["palette"])
     pictures, held_out = (kind(settings, memory) for kind in (data.training, data.held_out))
     names = "/".join(Path(str(file[0])).name for file in pictures.files)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
@@ -220,37 +211,6 @@ def lock(folder):
         raise Refusal(f"--out {folder}: another process trains there; give another --out") from None
     except OSError as error:
         raise Refusal(f"--out {folder}: {error.strerror}; give a folder to write to") from None
-
-
-def tensors_of(content):
-    """All tensors in nested dicts and lists."""
-    if isinstance(content, torch.Tensor):
-        yield content
-    elif isinstance(content, (dict, list, tuple)):
-        for part in content.values() if isinstance(content, dict) else content:
-            yield from tensors_of(part)
-
-
-def save_whole(path, content):
-    """torch.save, whole or not at all: to another name, forced to disk, renamed over the old."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with open(temporary, "wb") as file:  # an opened file: a full disk is then a clean OSError
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if fcntl:                            # Windows opens no folders
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)                 # makes the renaming itself last
-            os.close(folder)
-    except (OSError, RuntimeError) as error:
-        error = error.__context__ or error                 # torch's hides the system's
-        size = sum(t.numel() * t.element_size() for t in tensors_of(content)) / 2 ** 20
-        temporary.unlink(missing_ok=True)
-        raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', error)}; it "
-                      f"takes {size:.0f} MiB); free some space and give the command again, the "
-                      f"earlier file is whole") from None
 
 
 def step_seed(seed, step, rank=0):
@@ -352,13 +312,11 @@ class Run:
         self.pending.append((self.step, self.indices, torch.stack(
             [value.detach().float().reshape(()) for value in values.values()])))
         self.step += 1
-        now, last = time.monotonic(), self.step == self.total
+        now, last, poisoned = time.monotonic(), self.step == self.total, None
         epoch_ends = self.step % self.per_epoch == 0
         row_due = self.step % LOG_EVERY == 0 or epoch_ends
         if row_due or self.signal or self.step == 1 or now - self.flushed > SHOW_EVERY:
             poisoned = self.flush(list(values))            # waits for the device, so not each step
-        else:
-            poisoned = None
         poisoned, stopping = self.agree(poisoned)          # a later signal is the next step's
         if poisoned:
             sys.exit(f"error: {poisoned}")
@@ -369,7 +327,8 @@ class Run:
             if now > self.next_sheet or last or stopping:
                 self.next_sheet = now + LATER_SHEETS
                 data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet())
-                draw_losses(self.folder)
+                if self.columns:                           # there is a row
+                    self.draw_losses()
             if stopping or (row_due and now - self.saved > SAVE_EVERY and not last):
                 self.save()
         if stopping:
@@ -420,7 +379,7 @@ class Run:
         """One row of log.csv: means of the losses since the last row, and the scores, if any."""
         if self.columns is None:
             self.columns = ["step", "epoch", "pictures_per_second", *names, *self.score_columns]
-            data.write_whole(self.folder / "log.csv", (",".join(self.columns) + "\n").encode())
+            data.append_line(self.folder / "log.csv", ",".join(self.columns))
         speed = (self.step - self.first_step) / (time.monotonic() - self.started)
         means = [sum(column) / len(column) for column in zip(*self.rows)]
         row = {"step": self.step, "epoch": self.step / self.per_epoch,
@@ -437,28 +396,22 @@ class Run:
         if self.rank:
             return
         content = {name: part.state_dict() for name, part in self.parts.items()}
-        if not all(torch.isfinite(tensor).all() for tensor in tensors_of(content)):
+        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
             sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
                      f"Try a smaller --lr, or --precision fp32")
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        save_whole(self.folder / "generator.pt", {**head, "generator": content["generator"]})
-        save_whole(self.folder / "checkpoint.pt", {**head, "step": self.step, **content})
+        data.write_whole(self.folder / "generator.pt", {**head, "generator": content["generator"]})
+        data.write_whole(self.folder / "checkpoint.pt", {**head, "step": self.step, **content})
         if self.writer:
             self.writer.flush()
         self.saved = time.monotonic()
 
-
-def draw_losses(folder):
-    """losses.png from log.csv: the panels above, as far as their columns are there."""
-    log, panels = folder / "log.csv", []
-    rows = list(csv.DictReader(log.read_text().splitlines())) if log.exists() else []
-    for title, columns in LOSS_PANELS:
-        series = {c: ([float(row["step"]) for row in rows if row[c]],
-                      [float(row[c]) for row in rows if row[c]])
-                  for c in columns if rows and c in rows[0]}
-        panels += [(title, series)] if series else []
-    if panels:
-        data.plot_curves(folder / "losses.png", panels)
+    def draw_losses(self):
+        """losses.png from log.csv: the panels above, as far as their columns are there."""
+        panels = [(title, {column: metrics.logged(self.folder, column)
+                           for column in columns if column in self.columns})
+                  for title, columns in LOSS_PANELS]
+        data.plot_curves(self.folder / "losses.png", [panel for panel in panels if panel[1]])
 
 
 def event_writer(folder):
