@@ -752,6 +752,23 @@ def test_the_generator_alone_translates_pictures_and_folders(straight_run, tmp_p
     translate("in", "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "b.png"}
     refuses("missing.png", translate, "missing.png", "x.png")
+    refuses("to be read", translate, "in/a.png", "in")       # over itself: nothing is lost
+    refuses("to be read", translate, "in", "in")
+
+def test_each_process_needs_a_gpu_of_its_own_and_one_process_may_choose(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
+    chosen = []
+    assert [str(data.device_of(*args)) for args in ((), ("cuda:1",), (None, 1, 2), ("cpu", 7, 8))
+            ] == ["cuda:0", "cuda:1", "cuda:1", "cpu"] and chosen == [0, 1, 1]
+    refuses("one for each process", data.device_of, None, 2, 3)
+    refuses("one for each process", data.device_of, "cuda:0", 0, 2)
+    refuses("not on this machine", data.device_of, "cuda:2")
+
+def test_a_converted_generator_is_not_trained_over(straight_run, pairs, tmp_path):
+    shutil.copy(straight_run / "generator.pt", tmp_path)
+    refuses("converted", train_here, *arguments(tmp_path, pairs))
 
 DRIVER = """
 import os, signal, sys, torch
@@ -1029,7 +1046,7 @@ def test_a_colour_of_no_class_is_named_with_its_place(tmp_path):
 
 def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
     a, b = tmp_path / "A", tmp_path / "B"
-    for folder, names, ending in ((a, "ab c é", "png"), (b, "c é", "jpg")):
+    for folder, names, ending in ((a, "ab c é", "png"), (b, "c éz", "jpg")):
         folder.mkdir()
         for name in names:
             PHOTO.save(folder / f"{name}.{ending}")
@@ -1038,7 +1055,9 @@ def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
     (a / "folder.jpg").mkdir()
     (a / "dangling.jpg").symlink_to(tmp_path / "nothing")
     assert [path.stem for path in data.list_pictures(a)] == [" ", "a", "b", "c", "é"]
-    refuses("B: 2 partners missing: a, b", data.pair_names, a, b)
+    refuses("B: 2 partners missing: a, b; [^;]*A: 1 partners missing: z; both", data.pair_names,
+            a, b)
+    (b / "z.jpg").unlink()
     (a / "a.png").unlink(), (a / "b.png").unlink()
     assert [(x.name, y.name) for x, y in data.pair_names(a, b)][1] == ("c.png", "c.jpg")
     PHOTO.save(a / "c.jpg")
@@ -1150,6 +1169,8 @@ def test_a_sample_depends_on_the_direction_of_its_latent_alone():
     generator, _, z = small_networks()
     alone = torch.cat([generator(z[i:i + 1]) for i in range(6)])
     assert torch.allclose(generator(z), alone, atol=1e-5)                # not on its batch
+    for parameter in generator.parameters():                 # biases, too: at first they are 0
+        nn.init.normal_(parameter, 0, 0.3)
     generator.dense.weight.data.mul_(50)                     # so that eps does not count
     assert torch.allclose(generator(z), generator(3 * z), atol=1e-3)
     assert torch.equal(generator.train()(z), generator.eval()(z)) and not list(generator.buffers())
@@ -1246,6 +1267,8 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     both = "--encode", tmp_path / "map.png", "--out", tmp_path / "both.png"
     assert "constant guess" in run_here(semgan, run, *both)
     assert data.open_picture(tmp_path / "both.png")
+    run_here(semgan, run / "generator.pt", *both)            # its encoder lies beside it
+    refuses("a GIF", run_here, semgan, run, "--walk", "walk.png")
     torch.save({**content, "format": 2}, run / "generator.pt")
     refuses("format", semgan.load_generator, run)
     (run / "generator.pt").write_bytes(b"not a checkpoint")
@@ -1452,6 +1475,8 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     refuses("log.csv", run, "s", "--curve", "L1", tmp_path / "curve.png")
     (tmp_path / "s" / "study.jsonl").write_text("{")
     refuses("study.jsonl", run, "s", "--study")
+    refuses("--count", run, "s", "--count", 1)
+    refuses("is of facades", run, "a", "--train-fcn", "cityscapes")
 
 # paint.py and paint.html: a server in a thread here, a real Chromium that paints
 @pytest.fixture(scope="module")
@@ -1508,6 +1533,7 @@ def test_the_paint_server_answers_strangers_in_a_sentence_and_goes_on(painter):
         assert head.startswith(f"HTTP/1.0 {status} ") and len(sentence) < 99, (content[:90], head)
         head, page = raw(f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
         assert page.count(f'nonce="{head.split("nonce-")[1][:22]}"') == 2 and "://" not in page
+    assert translated(painter, seed=2 ** 70)[0] == 200       # more bits than torch's seeds have
     for word in ("default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-store"):
         assert word in head and "Allow-Origin" not in head
     for wrong in ({"change": lambda png: b""}, {"change": lambda png: png[:-30]}, {"size": (9, 9)},
@@ -1532,6 +1558,15 @@ def test_nobody_keeps_the_paint_server_waiting_and_all_at_once_are_right(painter
         together = list(pool.map(lambda colour: translated(painter, colour), colours))
     assert together == [translated(painter, colour) for colour in colours]
     assert len({*together}) == 6 and {status for status, _ in together} == {200}
+
+def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
+    server = paint.open_server(painter.studio, "0.0.0.0", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, status in (("127.0.0.2", 200), ("127.0.0.3", 403), ("evil.example", 403)):
+        connection = http.client.HTTPConnection("127.0.0.2", server.server_port)
+        connection.request("GET", "/", headers={"Host": f"{name}:{server.server_port}"})
+        assert connection.getresponse().status == status, name
+    server.shutdown(), server.server_close()
 
 def test_a_taken_port_is_named_and_ctrl_c_frees_it(painter):
     with socket.create_server(("127.0.0.1", 0)) as free:
