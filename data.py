@@ -1145,7 +1145,8 @@ def main():
     add("task", help=f"{', '.join(TASKS)}; or kmeans, or edges")
     add("folders", nargs="*", metavar="PHOTOS OUT", help="of kmeans and edges")
     add("--data", metavar="DIR", help="a folder of one's own")
-    add("--size", type=sides, default=[256, 256], help="pixels (default 256)")
+    add("--size", type=sides, help="pixels (default: training's, 256 with a GPU, else 128; for "
+        "SemGAN half of that)")
     add("--classes", type=positive(int), default=8, help="of kmeans (default 8)")
     add("--out", type=picture_name, metavar="PNG", help="default datasets/TASK-sheet.png")
     options = parse_options(parser)
@@ -1154,15 +1155,17 @@ def main():
     if len(folders) != 2 * makes_pairs or (makes_pairs and (options.data or options.out)):
         raise Refusal(f"{name}: was given {len(folders)} folders; `kmeans PHOTOS OUT` and `edges "
                       f"PHOTOS OUT` take two and no --data or --out, a task takes --data DIR")
+    half = TASKS.get(name, {}).get("kind") == "label maps"
+    size = options.size or [(256 if torch.cuda.is_available() else 128) >> half] * 2
     if name == "kmeans":
-        kmeans_folder(*folders, options.classes, size=options.size)
+        kmeans_folder(*folders, options.classes, size=size)
     elif name == "edges":                                  # edges | photo, of the size of training,
         for path, out in sources(*folders):                # so that no resizing blurs the lines
-            photo = resize(to_tensor(open_picture(path)), options.size)
+            photo = resize(to_tensor(open_picture(path)), size)
             pair = torch.cat([edges(photo[None])[0].expand(3, -1, -1), photo], dim=2)
             save_picture(out, pair)
     else:
-        task_sheet(name, options.data, options.size, options.out or f"datasets/{name}-sheet.png")
+        task_sheet(name, options.data, size, options.out or f"datasets/{name}-sheet.png")
 
 
 if __name__ == "__main__":

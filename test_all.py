@@ -1937,6 +1937,12 @@ def benchmark(quick):
     print(f"\na 256x256 pair: decoded and resized {spread(decode)}, "
           f"cropped from memory {spread(crop)}")
     make_pairs(folder / "pairs", 12, 256)
+    lists = [data.training(settings_for(folder / "pairs", size=256), memory).batches(
+        [i % 10] for i in range(99)) for memory in (1e-9, 4.0)]
+    ours = our_step(256, 64)
+    print("decoded as needed / kept, 256/64/1:", faster(*interleaved(6 if quick else 20, *(
+        lambda pictures=pictures: ours(*data.to_network(settings_for(), data.augment(
+            next(pictures), [256, 256], True, torch.Generator()))) for pictures in lists))))
     starts = []
     for i in range(3):
         command = [sys.executable, HERE / "train.py", "--data", folder / "pairs", "--size", "128",
