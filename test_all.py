@@ -360,6 +360,21 @@ def test_colourisation_loses_no_colour_and_inpainting_hides_the_central_half_onl
     x[:, :, 16:48, 16:48] = y[:, :, 16:48, 16:48]
     assert torch.equal(x, y)
 
+def test_edges_are_thin_lines_where_a_picture_changes_and_a_sketch_becomes_such_lines():
+    y, x = torch.meshgrid(torch.arange(384.0), torch.arange(384.0), indexing="ij")
+    radius = torch.hypot(y - 192, x - 180) / 3               # in pixels of a third of the size
+    disc = torch.where(radius[1::3, 1::3] < 40, 200, 60) + torch.randint(-3, 4, (1, 3, 128, 128))
+    ring = ((radius - 40).abs() < 2).expand(3, -1, -1)       # 12 pixels wide, dark blue on yellow,
+    paper = torch.tensor([240, 225, 160]).view(3, 1, 1) * (0.7 + 0.3 * x / 384)    # lit from right
+    sketch = torch.where(ring, torch.tensor([30, 30, 110]).view(3, 1, 1), paper)[None].byte()
+    sketch[:, :, 9:11, 9:11] = 0                             # a speck
+    for drawn in (data.edges(disc.byte()), data.clean_sketch(sketch, [128, 128])):
+        lines = drawn[0, 0] == 0
+        assert drawn.shape == (1, 1, 128, 128) and set(drawn.unique().tolist()) == {0, 255}
+        assert (radius[1::3, 1::3][lines] - 40).abs().max() < 2.5        # on the circle alone,
+        assert 200 < lines.sum() < 260                       # whole: 4 * sqrt(2) * 40 = 226 pixels,
+        assert F.avg_pool2d(lines.float()[None], 2, 1).max() < 1         # and one of them wide
+
 @pytest.mark.skipif("FACADES" not in os.environ, reason="FACADES names no folder of pairs")
 def test_real_facades_have_their_published_split_and_colours():
     settings = settings_for(os.environ["FACADES"])
@@ -660,6 +675,49 @@ def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(
     for line, code in ((f"{command} >&-", 0), (f"set -o pipefail; {command} | true", 141)):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
         assert done.returncode == code and not done.stderr, done.stderr
+
+@pytest.mark.parametrize("norm, alike", [("instance", True), ("batch", False)])
+def test_a_picture_depends_on_its_neighbours_by_batch_norm_alone(norm, alike, pairs, tmp_path):
+    train_here(*arguments(tmp_path, pairs, "--norm", norm, "--upsample", "nearest", "--epochs", 1))
+    generator, _ = pix2pix.load_generator(tmp_path)
+    generator.dropout_at, x = (), torch.rand(2, 3, 64, 64) * 2 - 1       # no noise
+    with torch.no_grad():
+        assert torch.allclose(generator(x)[:1], generator(x[:1]), atol=1e-4) == alike
+    assert not any(isinstance(m, nn.ConvTranspose2d) for m in generator.modules())
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_continues_exactly_and_keeps_whole_weights(precision, pairs, tmp_path):
+    straight, cut = (arguments(tmp_path / name, pairs, "--precision", precision, "--epochs", 1)
+                     for name in ("straight", "cut"))
+    train_here(*straight)
+    cut_after(3, *cut)
+    train_here(*cut)
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+    content = pix2pix.load_file(tmp_path / "cut" / "checkpoint.pt")
+    assert {tensor.dtype for tensor in content["generator"].values()} == {torch.float32}
+    assert ("scaler" in content) == (precision == "fp16")    # or its small gradients would vanish
+
+def test_compile_and_tensorboard_are_used_where_asked_for(pairs, tmp_path, monkeypatch):
+    compiled, rows, name = [], [], "torch.utils.tensorboard"
+
+    class Writer:
+        def __init__(self, folder):
+            assert folder == tmp_path / "tensorboard"
+
+        def add_scalar(self, *row):
+            rows.append(row)
+
+        def flush(self):
+            rows.append("flushed")
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    monkeypatch.setitem(sys.modules, name, type("Module", (), {"SummaryWriter": Writer}))
+    args = arguments(tmp_path, pairs, "--epochs", 1, "--compile", "--tensorboard")
+    train_here(*args)
+    assert [type(network) for network in compiled] == [pix2pix.UNet, pix2pix.PatchGAN]
+    assert {(row[0], row[2]) for row in rows[:-1]} >= {("L1", 5), ("held-out L1", 5)}
+    assert rows[-1] == "flushed"
+    monkeypatch.setitem(sys.modules, name, None)             # as if it were not installed
+    refuses("pip install tensorboard", train_here, *args)
 
 @pytest.mark.parametrize("objective, judged", [("l1", set()), ("gan", {1}), ("cgan", {2}),
                                                ("l1+gan", {1}), ("l1+cgan", {2})])
