@@ -89,6 +89,12 @@ def run_command(main):
         sys.exit(2 if refused else 1)
 
 
+def new_parser(docstring):
+    """A command's argparse parser; its --help begins with the file's docstring, with examples."""
+    return argparse.ArgumentParser(description=docstring, allow_abbrev=False,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def parse_options(parser):
     """parser.parse_args(), its errors as one-line refusals, with near names for an unknown flag."""
     def refuse(message):
@@ -1139,8 +1145,7 @@ def task_sheet(name, folder, size, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("task", help=f"{', '.join(TASKS)}; or kmeans, or edges")
     add("folders", nargs="*", metavar="PHOTOS OUT", help="of kmeans and edges")

@@ -19,7 +19,6 @@ pictures, as in its App. B. No number without its n: where runs differ in n, siz
 marked, and FID at small n is far too high (11 for two equal 32-d Gaussians at n = 50). To copy it
 out, take this file alone; it needs torch and numpy. Images are (N, 3, H, W), 0-255, throughout.
 """
-import argparse
 import csv
 import hashlib
 import json
@@ -634,7 +633,7 @@ def curve(runs, column, path):
     data.plot_curves(Path(path), [(column, series)])
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = data.new_parser(__doc__)
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="the folder of a run; several give one table")
     add("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")

@@ -10,7 +10,6 @@ The application of "Imagine your World" (Sec. 4.3), for label maps, pencil edges
 --dream: label maps from a SemGAN run, to paint on (SemGAN Sec. 6.1). /study: the real-or-fake test
 of pix2pix Sec. 4.1, at the run's size; a session is a line of RUN/study.jsonl, for metrics.py.
 """
-import argparse
 import base64
 import io
 import json
@@ -226,7 +225,7 @@ def open_server(studio, host, port):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = data.new_parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders that train.py wrote")
     parser.add_argument("--dream", metavar="RUN", help="a SemGAN run, for label maps from noise")
     parser.add_argument("--port", type=int, default=8256, help="default 8256")

@@ -29,7 +29,6 @@ keeps pictures independent. So eval() and train() are the same; dropout is on in
 paper. The bottleneck has no norm: over a single pixel it gives its bias, whatever x (authors'
 erratum).
 """
-import argparse
 import itertools
 import zipfile
 from pathlib import Path
@@ -391,19 +390,19 @@ def write_converted(path, out, task, own_statistics):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    import data  # only the command needs its neighbours: reading and writing pictures
+    parser = data.new_parser(__doc__)
     parser.add_argument("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     parser.add_argument("source", nargs="?", metavar="IN", help="a picture or a folder of them")
     parser.add_argument("out", nargs="?", metavar="OUT", help="the picture or folder to write")
     parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
-    parser.add_argument("--seed", type=int, default=0, help="of the dropout noise")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--seed", type=int, default=0, help="of the dropout noise (default 0)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of "
                         "latest_net_G.pth, as the popular PyTorch pix2pix code saves it")
-    parser.add_argument("--task", default="pairs", help="what --convert's network was trained on")
+    parser.add_argument("--task", default="pairs", help="of --convert (default pairs)")
     parser.add_argument("--own-statistics", action="store_true", help="--convert: norms by each "
                         "picture's own statistics, not by those kept from training")
-    import data  # only the command needs its neighbours: reading and writing pictures
     options = data.parse_options(parser)
     if options.convert:
         return write_converted(*options.convert, options.task, options.own_statistics)

@@ -33,7 +33,6 @@ dense layer, which has no bias: so G(z) = G(2z), only the direction of z counts.
 transposed convolution is the fastest found; for kernels 5 to 11, phases with pixel_shuffle took
 1.3 to 3 times as long, a matrix product and fold 1.5 to 12 times.
 """
-import argparse
 import io
 import math
 import zipfile
@@ -325,7 +324,7 @@ def draw(generator, settings, options):
 
 def main():
     import data  # only the command needs its neighbours
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = data.new_parser(__doc__)
     add, count = parser.add_argument, data.positive(int)
     add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     add("--count", type=count, default=64, help="samples (default 64)")
@@ -334,7 +333,7 @@ def main():
     add("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
     add("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
     add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
-    add("--seed", type=int, default=0, help="of the latents")
+    add("--seed", type=int, default=0, help="of the latents (default 0)")
     options = data.parse_options(parser)
     if options.run is None:
         return describe()

@@ -69,8 +69,7 @@ OWN = {"pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "une
 
 def parse():
     """The flags as given; None where a flag takes its value from the task and the preset."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = data.new_parser(__doc__)
     count, number, add = data.positive(int), data.positive(float), parser.add_argument
     add("--task", default="facades", help=f"{', '.join(data.TASKS)} (default facades)")
     add("--data", metavar="DIR", help="a folder, not the task's archive (of facades, also: drawn)")
@@ -96,8 +95,8 @@ def parse():
         help="nearest cures checkerboards (default: the paper's deconv)")
     add("--one-hot", action="store_true", help="label maps enter as a channel for each class")
     add("--head", choices=["softmax", "tanh"], help="SemGAN (default) or its RGB baseline")
-    add("--latent", type=count, help="SemGAN: length of the latent vector")
-    add("--kernel", type=count, help="SemGAN: side of all kernels, odd (paper 7 or 11)")
+    add("--latent", type=count, help="SemGAN: numbers in a latent (paper 128; shapes, laptop 100)")
+    add("--kernel", type=count, help="SemGAN: side of the kernels, odd (paper 7; shapes 11; laptop 5)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
         help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
     add("--compile", action="store_true", help="torch.compile the networks, for long runs")
