@@ -167,8 +167,10 @@ def tensors_of(content):
 def write_whole(path, content):
     """Writes bytes, or by torch.save a dict, whole or not at all: to another name, then renamed. A
     dict is a checkpoint: it is forced to disk before it takes the old one's place."""
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:  # an opened file: a full disk is then a clean OSError
             if isinstance(content, bytes):
                 file.write(content)
@@ -1004,7 +1006,6 @@ def save_picture(path, picture):
     kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
         raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
-    path.parent.mkdir(parents=True, exist_ok=True)
     to_image(picture).save(buffer, kind, quality=95)
     write_whole(path, buffer.getvalue())
 

@@ -455,7 +455,6 @@ def judge_of(settings, device, train=False):
         matrix = confusion_matrix(truth, predict(judge, unseen), classes)
         note = (f"trained on {len(photos)} photos; {len(unseen)} real held-out ones score " +
                 " / ".join(f"{v:.3f}" for v in segmentation_scores(matrix, "skip").values()))
-        path.parent.mkdir(exist_ok=True)
         data.write_whole(path, {"format": 1, "data": source, "classes": classes, "note": note,
                                 "judge": judge.cpu().state_dict()})
     if not path.exists():

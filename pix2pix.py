@@ -384,7 +384,6 @@ def write_converted(path, out, task, own_statistics):
         raise Refusal(f"{out}: is there already; give another folder")
     settings.update(task=task, palette=row["palette"], one_hot=False, drawn=False, batch=1, seed=0,
                     data=row["archive"] and f"datasets/{row['archive']}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     data.write_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
     print(f"{path} -> {out}: {settings['depth']} levels, width {settings['width']}")
 

@@ -30,8 +30,8 @@ Where it leaves the paper. It gives no layer list; this one is our choice, after
 but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms use
 each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows G's
 dense layer, which has no bias: so G(z) = G(2z), only the direction of z counts. The library's
-transposed convolution is the fastest found; for kernels 5 to 11, phases with pixel_shuffle took
-1.3 to 3 times as long, a matrix product and fold 1.5 to 12 times.
+transposed convolution is the fastest found: for kernels 5 to 11, phases with pixel_shuffle took 1.3
+to 3 times as long, a matrix product and fold 1.5 to 12 times.
 """
 import io
 import math
@@ -190,10 +190,8 @@ def to_pixels(output, palette, head="softmax"):
 
 
 def walk(latents, frames=24):
-    """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first.
-
-    On great circles: straight lines show the same maps, as only z's direction counts here, but
-    hurry through the middle."""
+    """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first. On
+    great circles: straight lines show the same maps (see above), but hurry through the middle."""
     t, path = torch.arange(frames, device=latents.device)[:, None] / frames, []
     for a, b in zip(latents, latents.roll(-1, 0)):
         angle = torch.acos(F.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
@@ -308,8 +306,7 @@ def draw(generator, settings, options):
         frames = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
         frames[0].save(gif := io.BytesIO(), "GIF", save_all=True, append_images=frames[1:],
                        duration=60)
-        Path(options.walk).parent.mkdir(parents=True, exist_ok=True)
-        data.write_whole(Path(options.walk), gif.getvalue())
+        data.write_whole(options.walk, gif.getvalue())
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
     if options.encode:

@@ -96,7 +96,7 @@ def parse():
     add("--one-hot", action="store_true", help="label maps enter as a channel for each class")
     add("--head", choices=["softmax", "tanh"], help="SemGAN (default) or its RGB baseline")
     add("--latent", type=count, help="SemGAN: numbers in a latent (paper 128; shapes, laptop 100)")
-    add("--kernel", type=count, help="SemGAN: side of the kernels, odd (paper 7; shapes 11; laptop 5)")
+    add("--kernel", type=count, help="SemGAN: side of kernels, odd (paper 7; shapes 11; laptop 5)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
         help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
     add("--compile", action="store_true", help="torch.compile the networks, for long runs")
