@@ -676,6 +676,20 @@ def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
         assert done.returncode == code and not done.stderr, done.stderr
 
+def test_one_hot_maps_train_translate_and_are_dreamt_without_colours(pairs, tmp_path, monkeypatch):
+    train_here(*arguments(tmp_path / "run", pairs, "--one-hot", "--epochs", 1))
+    generator, settings = pix2pix.load_generator(tmp_path / "run")
+    assert settings["in_channels"] == 12 == generator.encoder[0].in_channels
+    run_here(pix2pix, tmp_path / "run", pairs / "0.png", tmp_path / "photo.png", "--pair")
+    maps = tiny_run(tmp_path / "maps", "semantic-facades", width=4)
+    seen, generate = [], pix2pix.generate
+    monkeypatch.setattr(pix2pix, "generate",
+                        lambda g, x, seed: seen.append(x) or generate(g, x, seed))
+    run_here(semgan, maps, "--dream", tmp_path / "run", "--count", 3, "--out", tmp_path / "d.png")
+    assert seen[0].shape == (3, 12, 64, 64) and torch.allclose(seen[0].sum(1), torch.tensor(1.0))
+    assert len(seen[0].unique()) > 100                       # probabilities, not their argmax
+    assert data.open_picture(tmp_path / "d.png").size == (4 + 6 * 68, 20 + 68)
+
 @pytest.mark.parametrize("norm, alike", [("instance", True), ("batch", False)])
 def test_a_picture_depends_on_its_neighbours_by_batch_norm_alone(norm, alike, pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--norm", norm, "--upsample", "nearest", "--epochs", 1))
@@ -1326,6 +1340,9 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     assert "constant guess" in run_here(semgan, run, *both)
     assert data.open_picture(tmp_path / "both.png")
     run_here(semgan, run / "generator.pt", *both)            # its encoder lies beside it
+    data.save_picture(tmp_path / "2.png", data.colorize(data.draw_shapes()[2000], SHAPES))
+    run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
+    assert Image.open(tmp_path / "between.gif").n_frames > 9
     refuses("a GIF", run_here, semgan, run, "--walk", "walk.png")
     torch.save({**content, "format": 2}, run / "generator.pt")
     refuses("format", semgan.load_generator, run)
