@@ -115,6 +115,7 @@ def resolve(options, device, world=1):
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
     row = data.look_up(options.task)
     model = "semgan" if row["kind"] == "label maps" else "pix2pix"
+    other = "pix2pix" if model == "semgan" else "semgan"
     gpu, precision = device.type == "cuda", "fp32"
     preset = options.preset or ("paper" if gpu else "laptop")
     if gpu:
@@ -122,42 +123,48 @@ def resolve(options, device, world=1):
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else half
     about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
     given = {k: v for k, v in vars(options).items() if v is not None and k not in about_here}
-    for key in OWN["pix2pix" if model == "semgan" else "semgan"]:
-        if key in given:
-            raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
-                          f"task; leave it out")
-    if model == "semgan" and options.precision == "fp16":
-        raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
+    for key in OWN[other].keys() & given:
+        raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} task;"
+                      f" leave it out")
     settings = {
         "model": model, "epochs": row["epochs"], "batch": row["batch"], "steps": None,
         "precision": precision, "data": None, "drawn": False, "in_channels": row["in_channels"],
         "out_channels": row["out_channels"], **OWN[model], **PRESETS[model][preset],
         **(SHAPES[preset] if options.task == "shapes" else {}), **given, "preset": preset}
-    sides, wanted = settings["size"], "x".join(map(str, settings["size"]))
-    settings["depth"], legal = depth_for(sides), sides
+    settings["depth"] = depth_for(settings["size"])
+    refuse_impossible(settings, given, row["labels"], world)
+    return settings
+
+
+def refuse_impossible(settings, given, labels, world):
+    """What does not go together, though each flag is legal."""
+    sgan, size, kernel = settings["model"] == "semgan", settings["size"], settings.get("kernel", 1)
+    objective, legal, wanted = settings.get("objective", ""), size, "x".join(map(str, size))
     while any(side % 2 ** depth_for(legal) for side in legal):
         step = 2 ** depth_for(legal)
         legal = [max(1, round(side / step)) * step for side in legal]
-    if legal != sides:
-        raise Refusal(f"--size {wanted}: sides must be multiples of {2 ** settings['depth']}; the "
-                      f"nearest is {legal[0]}x{legal[1]}")
-    if model == "semgan" and (sides not in ([64] * 2, [128] * 2, [256] * 2)
-                              or settings["kernel"] % 2 == 0 or settings["kernel"] > 31):
-        raise Refusal(f"--size {wanted}, --kernel {settings['kernel']}: SemGAN makes squares of 64,"
-                      f" 128 or 256 pixels, with odd kernels up to 31; give --size 128 --kernel 7")
-    if model == "pix2pix" and settings["receptive_field"] == 286 and min(sides) < 128:
-        raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
-                      f"or more, or --receptive-field 142")
-    if settings["one_hot"] and (model == "semgan" or row["labels"] != "x"):
-        raise Refusal(f"--one-hot: the input of {options.task} is not a label map; leave it out")
-    for key, needs in (("l1_weight", "l1"), ("receptive_field", "gan")):
-        if key in given and needs not in settings["objective"]:
-            raise Refusal(f"--{key.replace('_', '-')}: --objective {settings['objective']} does "
-                          f"not use it; leave it out")
-    if settings["batch"] % world:
-        raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
-                      f"multiple of {world}")
-    return settings
+    for wrong, words in (
+            (legal != size, f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
+             f" the nearest is {legal[0]}x{legal[1]}"),
+            (sgan and (size[0] != size[1] or size[0] not in (64, 128, 256) or kernel % 2 == 0
+                       or kernel > 31),
+             f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or 256 pixels, "
+             f"with odd kernels up to 31; give --size 128 --kernel 7"),
+            (sgan and settings["precision"] == "fp16",
+             "--precision fp16: not an option of SemGAN's; give bf16 or fp32"),
+            (settings.get("receptive_field") == 286 and min(size) < 128,
+             f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 or more, "
+             f"or --receptive-field 142"),
+            (settings["one_hot"] and labels != "x",
+             f"--one-hot: the input of {settings['task']} is not a label map; leave it out"),
+            ("l1_weight" in given and "l1" not in objective,
+             f"--l1-weight: --objective {objective} does not use it; leave it out"),
+            ("receptive_field" in given and "gan" not in objective,
+             f"--receptive-field: --objective {objective} does not use it; leave it out"),
+            (settings["batch"] % world, f"--batch {settings['batch']}: cannot be shared by {world} "
+             f"processes; give a multiple of {world}")):
+        if wrong:
+            raise Refusal(words)
 
 
 def find_pictures(settings, memory):
