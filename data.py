@@ -1063,6 +1063,26 @@ def plot_curves(path, panels, x_label="step"):
     save_picture(path, to_tensor(image))
 
 
+def draw_networks(path, networks):
+    """Draws networks, [(title, [(channels, side), ...], skips), ...], under another: a box for each
+    layer's output, its height log2(side), its width log2(channels); lines for the skips."""
+    image = Image.new("RGB", (1000, 220 * len(networks)), "white")
+    draw = ImageDraw.Draw(image)
+    write = partial(draw.text, fill="black", anchor="mm", font_size=12)
+    for row, (title, layers, skips) in enumerate(networks):
+        base, middle, tops = 220 * row + 190, len(layers) // 2, []
+        for i, (channels, side) in enumerate(layers):
+            x, w = 10 + (i + 0.5) * 980 / len(layers), 2 + 2 * np.log2(channels)
+            tops.append((x, base - 10 - 16 * np.log2(side)))
+            colour = CURVES[2 if skips and i > middle else 0]
+            draw.rectangle([x - w, tops[i][1], x + w, base], colour)
+            write((x, base + 14), f"{channels} x {side}")
+        for (left, y), (right, _) in zip(tops[1:middle], tops[:middle:-1][1:]) if skips else ():
+            draw.line([(left, y + 8), (right, y + 8)], CURVES[1], 2)
+        write((500, base - 170), title, font_size=15)
+    save_picture(path, to_tensor(image))
+
+
 # Label maps of any photos, by clustering: "Imagine your World"
 
 def kmeans_palette(pixels, classes, seed=0):

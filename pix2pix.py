@@ -19,7 +19,7 @@ arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and te
     LeakyReLU. A row up: ReLU, convolution, norm, and on the first three dropout 0.5; the last ends
     in a bias and tanh. D: as down, the first and the last layer without a norm.
 
-    python pix2pix.py                         every layer of both networks, with shapes and counts
+    python pix2pix.py [--draw out.png]        every layer of both networks, with shapes and counts
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
     photo = translate(load_generator("generator.pt")[0], labels)  # copied out, it needs torch only
 
@@ -357,8 +357,12 @@ def translate(generator, image, seed=None):
 
 
 def describe(network, *inputs):
-    """Prints each layer of a network: kind, output shape, number of parameters."""
+    """Prints each layer of a network: kind, output shape, number of parameters. -> (channels, side)
+    of the input and of each convolution's output."""
+    shapes = [(sum(x.shape[1] for x in inputs), inputs[0].shape[2])]
+
     def show(layer, _, out):
+        shapes.extend([tuple(out.shape[1:3])] if layer.weight.dim() == 4 else [])
         print(f"  {type(layer).__name__:10} {str(tuple(out.shape)):20} {parameters(layer):>11,}")
     print(f"\n{type(network).__name__}: from {' and '.join(str(tuple(x.shape)) for x in inputs)}")
     for layer in network.modules():
@@ -366,6 +370,7 @@ def describe(network, *inputs):
             layer.register_forward_hook(show)
     network(*inputs)
     print(f"  {parameters(network):,} parameters")
+    return shapes
 
 
 def parameters(network):
@@ -394,6 +399,7 @@ def main():
     parser.add_argument("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     parser.add_argument("source", nargs="?", metavar="IN", help="a picture or a folder of them")
     parser.add_argument("out", nargs="?", metavar="OUT", help="the picture or folder to write")
+    parser.add_argument("--draw", type=data.picture_name, metavar="PNG", help="draw both networks")
     parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
     parser.add_argument("--seed", type=int, default=0, help="of the dropout noise (default 0)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -407,9 +413,11 @@ def main():
         return write_converted(*options.convert, options.task, options.own_statistics)
     if options.run is None:
         x = y = torch.zeros(1, 3, 256, 256)
-        describe(UNet(), x)
-        describe(PatchGAN(), x, y)
-        return print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
+        unet, patchgan = describe(UNet(), x), describe(PatchGAN(), x, y)
+        print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
+        return options.draw and data.draw_networks(options.draw, [
+            ("UNet, channels x side: red skips join layers i and n-i", unet, True),
+            ("PatchGAN: 30 x 30 logits, one for each patch of 70 x 70", patchgan, False)])
     if options.out is None:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     generator, settings = load_generator(options.run)
