@@ -1048,7 +1048,6 @@ def plot_curves(path, panels, x_label="step"):
             draw.line([(x0, up), (x1, up)], "#e4e4e4")
             write((x0 - 6, up), f"{y:.3g}" if abs(y) > 1e-5 else "0", anchor="rm")
             write((left, y1 + 12), f"{x:,.0f}", anchor="mm")
-        draw.line([(x0, y0), (x0, y1), (x1, y1)], "black")
         write((x0, y0 - 17), title, anchor="lm", font_size=15)
         write(((x0 + x1) / 2, y1 + 28), x_label, anchor="mm")
         end = x1                                           # the legend grows from the right
@@ -1060,6 +1059,7 @@ def plot_curves(path, panels, x_label="step"):
             end -= draw.textlength(name, font_size=12) + 30
             draw.line([(end, y0 - 17), (end + 18, y0 - 17)], rgb, 3)
             write((end + 22, y0 - 17), name, anchor="lm")
+        draw.line([(x0, y0), (x0, y1), (x1, y1)], "black")
     save_picture(path, to_tensor(image))
 
 
