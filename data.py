@@ -27,6 +27,7 @@ import difflib
 import http.client
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -762,11 +763,9 @@ class Pictures(Dataset):
             self.files = [(i,) for i in (range(400) if split == "train" else range(400, 440))]
         else:
             self.files = split_files(settings["data"], split)
-        if len(self.files) * self[0].numel() <= memory * 2 ** 30:
-            kept = torch.empty(len(self), *self[0].shape, dtype=torch.uint8)
-            for i, picture in enumerate(self.batches([i] for i in range(len(self)))):
-                kept[i] = picture[0]
-            self.cache = kept
+        shape = {"pairs": 6, "photos": 3, "label maps": 1}[self.row["kind"]], *self.size
+        if len(self.files) * math.prod(shape) <= memory * 2 ** 30:
+            self.cache = self.read_all(shape)
 
     def __len__(self):
         return len(self.files)
@@ -779,6 +778,23 @@ class Pictures(Dataset):
         if self.settings["drawn"]:
             return draw_pair(*self.files[i], self.size, self.row["kind"])
         return read_picture(self.settings, self.files[i], self.size)
+
+    def read_all(self, shape):
+        """All pictures, uint8 (N, *shape); or a Refusal that names the first five it cannot use."""
+        kept, bad = torch.empty(len(self), *shape, dtype=torch.uint8), {}
+
+        def read(i):
+            try:
+                kept.numpy()[i] = self[i].numpy()          # see to_tensor
+            except Refusal as refusal:
+                bad[i] = refusal
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read, range(len(self))))
+        if bad:
+            first, *more = sorted(bad)
+            names = ", ".join(Path(self.files[i][0]).name for i in more[:4])
+            raise Refusal(f"{bad[first]}" + f" (and {len(more)} more: {names})" * bool(more))
+        return kept
 
     def batches(self, order):
         """Yields uint8 (n, C, H, W) for each list of indices in order; decodes ahead in threads."""

@@ -578,6 +578,8 @@ def score(options, device):
             notes.append(f"{run}: {row['note']}")
         colours.update({"real": counts[0], run: counts[1]} if counts else {})
     print(table(rows), *notes, sep="\n")
+    if options.figure7 and not colours:
+        raise Refusal("--figure7: these runs make no photos; give pix2pix runs")
     if options.figure7:                                        # as pix2pix Fig. 7
         panels = []
         for i, (name, lowest) in enumerate((("L", 0), ("a", -128), ("b", -128))):

@@ -1134,6 +1134,10 @@ def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
     assert [(x.name, y.name) for x, y in data.pair_names(a, b)][1] == ("c.png", "c.jpg")
     PHOTO.save(a / "c.jpg")
     refuses("share a name", data.list_pictures, a)
+    for split, width in (("val", 128), *(("train", 128 - 2 * i) for i in range(9))):
+        data.save_picture(tmp_path / "C" / split / f"{width}.png", noise_picture(3, 64, width))
+    refuses(r"112.png: is 112x64.*in A/ and B/ \(and 6 more: 114.png, 116.png, 118.png, 120.png\)",
+            data.training, settings_for(tmp_path / "C"))
 
 FILE, LINK, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
