@@ -9,6 +9,7 @@
 The application of "Imagine your World" (Sec. 4.3), for label maps, pencil edges or plain pictures.
 --dream: label maps from a SemGAN run, to paint on (SemGAN Sec. 6.1). /study: the real-or-fake test
 of pix2pix Sec. 4.1, at the run's size; a session is a line of RUN/study.jsonl, for metrics.py.
+Copy it with its imports and paint.html.
 """
 import base64
 import io

@@ -356,6 +356,10 @@ def translate(generator, image, seed=None):
     return out if image.dim() == 4 else out[0]
 
 
+def parameters(network):
+    return sum(p.numel() for p in network.parameters())
+
+
 def describe(network, *inputs):
     """Prints each layer of a network: kind, output shape, number of parameters. -> (channels, side)
     of the input and of each convolution's output."""
@@ -371,10 +375,6 @@ def describe(network, *inputs):
     network(*inputs)
     print(f"  {parameters(network):,} parameters")
     return shapes
-
-
-def parameters(network):
-    return sum(p.numel() for p in network.parameters())
 
 
 def write_converted(path, out, task, own_statistics):

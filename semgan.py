@@ -142,16 +142,6 @@ def feature_matching_loss(real_features, fake_features):   # lists of (N, c, sid
                for real, fake in zip(real_features, fake_features))
 
 
-def encoder_loss(encoder, generator, maps):                # maps: one-hot, real (N, K, size, size)
-    """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
-    give the pixels of a real map x their classes, mean -log of their probability."""
-    z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
-    with torch.no_grad():
-        generated = one_hot(to_label_map(generator(z)), maps.shape[1])
-    probs = generator(encoder(maps)).clamp_min(1e-6)
-    return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
-
-
 def one_hot(label_map, classes):
     """(N, H, W) integers -> float32 (N, classes, H, W); a pixel to ignore, 255, is 0 in all."""
     index = torch.arange(classes, device=label_map.device).view(1, -1, 1, 1)
@@ -161,6 +151,16 @@ def one_hot(label_map, classes):
 def to_label_map(class_probs):
     """(N, K, H, W) -> (N, H, W) int64: the likeliest class, Sec. 3.2 "taking the argmax"."""
     return class_probs.argmax(1)
+
+
+def encoder_loss(encoder, generator, maps):                # maps: one-hot, real (N, K, size, size)
+    """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
+    give the pixels of a real map x their classes, mean -log of their probability."""
+    z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
+    with torch.no_grad():
+        generated = one_hot(to_label_map(generator(z)), maps.shape[1])
+    probs = generator(encoder(maps)).clamp_min(1e-6)
+    return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
 
 
 # Also in data.py, repeated so that this file copies alone: colorize, nearest_class.

@@ -110,6 +110,37 @@ def depth_for(size):
     return min(8, max(6, int(math.log2(min(size)))))
 
 
+def refuse_impossible(settings, given, labels, world):
+    """What does not go together, though each flag is legal."""
+    maps, size, kernel = settings["model"] == "semgan", settings["size"], settings.get("kernel", 1)
+    objective, legal, wanted = settings.get("objective", ""), size, "x".join(map(str, size))
+    while any(side % 2 ** depth_for(legal) for side in legal):
+        step = 2 ** depth_for(legal)
+        legal = [max(1, round(side / step)) * step for side in legal]
+    for wrong, words in (
+            (legal != size, f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
+             f" the nearest is {legal[0]}x{legal[1]}"),
+            (maps and (size[0] != size[1] or size[0] not in (64, 128, 256) or kernel % 2 == 0
+                       or kernel > 31),                    # 999 seemed to hang
+             f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or 256 pixels, "
+             f"with odd kernels up to 31; give --size 128 --kernel 7"),
+            (maps and settings["precision"] == "fp16",
+             "--precision fp16: not an option of SemGAN's; give bf16 or fp32"),
+            (settings.get("receptive_field") == 286 and min(size) < 128,
+             f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 or more, "
+             f"or --receptive-field 142"),
+            (settings["one_hot"] and labels != "x",
+             f"--one-hot: the input of {settings['task']} is not a label map; leave it out"),
+            ("l1_weight" in given and "l1" not in objective,
+             f"--l1-weight: --objective {objective} does not use it; leave it out"),
+            ("receptive_field" in given and "gan" not in objective,
+             f"--receptive-field: --objective {objective} does not use it; leave it out"),
+            (settings["batch"] % world, f"--batch {settings['batch']}: cannot be shared by {world} "
+             f"processes; give a multiple of {world}")):
+        if wrong:
+            raise Refusal(words)
+
+
 def resolve(options, device, world=1):
     """Flags over preset over task -> the settings: a flat dict of plain types, all that is needed
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
@@ -134,37 +165,6 @@ def resolve(options, device, world=1):
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, row["labels"], world)
     return settings
-
-
-def refuse_impossible(settings, given, labels, world):
-    """What does not go together, though each flag is legal."""
-    sgan, size, kernel = settings["model"] == "semgan", settings["size"], settings.get("kernel", 1)
-    objective, legal, wanted = settings.get("objective", ""), size, "x".join(map(str, size))
-    while any(side % 2 ** depth_for(legal) for side in legal):
-        step = 2 ** depth_for(legal)
-        legal = [max(1, round(side / step)) * step for side in legal]
-    for wrong, words in (
-            (legal != size, f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
-             f" the nearest is {legal[0]}x{legal[1]}"),
-            (sgan and (size[0] != size[1] or size[0] not in (64, 128, 256) or kernel % 2 == 0
-                       or kernel > 31),
-             f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or 256 pixels, "
-             f"with odd kernels up to 31; give --size 128 --kernel 7"),
-            (sgan and settings["precision"] == "fp16",
-             "--precision fp16: not an option of SemGAN's; give bf16 or fp32"),
-            (settings.get("receptive_field") == 286 and min(size) < 128,
-             f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 or more, "
-             f"or --receptive-field 142"),
-            (settings["one_hot"] and labels != "x",
-             f"--one-hot: the input of {settings['task']} is not a label map; leave it out"),
-            ("l1_weight" in given and "l1" not in objective,
-             f"--l1-weight: --objective {objective} does not use it; leave it out"),
-            ("receptive_field" in given and "gan" not in objective,
-             f"--receptive-field: --objective {objective} does not use it; leave it out"),
-            (settings["batch"] % world, f"--batch {settings['batch']}: cannot be shared by {world} "
-             f"processes; give a multiple of {world}")):
-        if wrong:
-            raise Refusal(words)
 
 
 def find_pictures(settings, memory):
