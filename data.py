@@ -79,7 +79,7 @@ def run_command(main):
             error = Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another"
                             f" place, or mend this one")
         refused = type(error).__name__ == "Refusal"        # any file's own
-        full = "out of memory", "not enough memory", "can't allocate memory"   # torch's words
+        full = "out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED"
         if not (refused or isinstance(error, MemoryError) or any(f in str(error) for f in full)):
             raise
         text = str(error) if refused else (f"memory: not enough ({str(error) or 'MemoryError'}); "
@@ -140,12 +140,12 @@ def picture_name(text):
     return text
 
 
-def device_of(name=None, local_rank=0, world=1):
+def device_of(name=None, local_rank=0, processes=1):
     """The torch.device of a --device flag; without one, a GPU where there is one. It is then the
-    one that torch means by "cuda". Each of several processes on a machine takes its own."""
+    one that torch means by "cuda". Each of several processes on this machine takes its own."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kinds = ["cpu", *["cuda"] * (local_rank < count)]
-    kinds += [f"cuda:{i}" for i in range(count) if world == 1]
+    kinds = ["cpu", *["cuda"] * (processes <= count)]      # all of them judge alike
+    kinds += [f"cuda:{i}" for i in range(count) if processes == 1]
     name = name or ("cuda" if count else "cpu")
     if name not in kinds:
         raise Refusal(f"--device {name}: not on this machine, or not one for each process; give "
@@ -187,7 +187,8 @@ def write_whole(path, content):
     except (OSError, RuntimeError) as error:
         with suppress(OSError):                            # its folder may be none
             temporary.unlink()
-        error = error.__context__ or error                 # torch's hides the system's
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+            error = error.__context__                      # torch's hides the system's
         size = len(content) if isinstance(content, bytes) else sum(
             tensor.numel() * tensor.element_size() for tensor in tensors_of(content))
         raise Refusal(f"{path}: could not be written ({getattr(error, 'strerror', error)}; it "
@@ -398,6 +399,8 @@ def find_files(folder):
 
 def split_files(folder, split):
     """The files of split "train" or "val" below folder. test/ is never looked into."""
+    if folder is None:                                     # of a converted generator
+        raise Refusal("--data: missing, as the run names no folder of pictures; give one")
     folder = Path(folder)
     if (folder / "gtFine").is_dir():                       # Cityscapes as published
         folder = folder / "gtFine"
@@ -658,6 +661,8 @@ def locate(name, folder=None):
     if str(folder) == "drawn" and row["palette"] is FACADES:
         return None, True
     if folder is not None or name == "shapes":
+        if folder and name == "shapes":
+            raise Refusal("--data: the Coloured Shapes are drawn, not read; leave it out")
         return folder and Path(folder), False
     if row["archive"] is None:
         raise Refusal(f"--task {name}: has no published archive; give its folder with --data DIR")
@@ -1009,7 +1014,7 @@ def read_input(settings, path, pair=False):
     row, path, numbers = TASKS[settings["task"]], Path(path), None
     if pair:
         return halves(path, settings["size"])[row["direction"] == "BtoA"]
-    if row["labels"] == "x" and path.parent.name == "labels":            # as read_picture does
+    if row["labels"] == "x" and path.absolute().parent.name == "labels":  # as read_picture
         numbers = read_label_map(path, settings["palette"])
     if numbers is not None:
         return colorize(numbers, settings["palette"])
@@ -1189,18 +1194,20 @@ def main():
     add("--data", metavar="DIR", help="a folder of one's own")
     add("--size", type=sides, help="pixels (default: training's, 256 with a GPU, else 128; for "
         "SemGAN half of that)")
-    add("--classes", type=positive(int), default=8, help="of kmeans (default 8)")
+    add("--classes", type=positive(int), help="of kmeans (default 8)")
     add("--out", type=picture_name, metavar="PNG", help="default datasets/TASK-sheet.png")
     options = parse_options(parser)
     name, folders = options.task, options.folders
     makes_pairs = name in ("kmeans", "edges")
-    if len(folders) != 2 * makes_pairs or (makes_pairs and (options.data or options.out)):
-        raise Refusal(f"{name}: was given {len(folders)} folders; `kmeans PHOTOS OUT` and `edges "
-                      f"PHOTOS OUT` take two and no --data or --out, a task takes --data DIR")
+    if len(folders) != 2 * makes_pairs or (makes_pairs and (options.data or options.out)) or (
+            options.classes and name != "kmeans"):
+        raise Refusal(f"{name}: was given {len(folders)} folders; `kmeans PHOTOS OUT --classes 8` "
+                      f"and `edges PHOTOS OUT` take two, a task none, but --data DIR and --out PNG")
     half = TASKS.get(name, {}).get("kind") == "label maps"
-    size = options.size or [(256 if torch.cuda.is_available() else 128) >> half] * 2
+    side = 64 if name == "shapes" else (256 if torch.cuda.is_available() else 128) >> half
+    size = options.size or [side] * 2
     if name == "kmeans":
-        kmeans_folder(*folders, options.classes, size=size)
+        kmeans_folder(*folders, options.classes or 8, size=size)
     elif name == "edges":                                  # edges | photo, of the size of training,
         for path, out in sources(*folders):                # so that no resizing blurs the lines
             photo = resize(to_tensor(open_picture(path)), size)

@@ -637,14 +637,15 @@ def main():
     parser = data.new_parser(__doc__)
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="the folder of a run; several give one table")
-    add("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
+    one = parser.add_mutually_exclusive_group().add_argument
+    one("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
     add("--count", type=data.positive(int), help="pictures (default all; SemGAN 2,048; Fig. 4: 4)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
     add("--figure7", type=data.picture_name, metavar="PNG", help="draw the densities of L, a and b")
-    add("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
-    add("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
-    add("--study", action="store_true", help="the runs' real-or-fake sessions instead")
+    one("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
+    one("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
+    one("--study", action="store_true", help="the runs' real-or-fake sessions instead")
     options, device = data.parse_options(parser), data.device_of()
     shown = options.figure4 or options.curve or options.study  # instead of scores
     if not options.runs and (shown or not options.train_fcn):

@@ -95,8 +95,8 @@ class Studio:
         return {"png": png(self.photo(run, data.input_to_network(run, picture), request["seed"]))}
 
     def pictures(self, run):                   # those held out, opened when first asked for
-        run["pictures"] = run.get("pictures") or data.held_out(run)
-        return run["pictures"]
+        run["held out"] = run.get("held out") or data.held_out(run)
+        return run["held out"]
 
     def example(self, run, request):
         """A picture to start from, drawn or held out. The page moves its colours to a class's."""
@@ -127,14 +127,14 @@ class Studio:
         else:
             self.sessions[token]["answers"].append(request["fake"] != self.sessions[token]["fake"])
         run, order, answers = (self.sessions[token][key] for key in ("run", "order", "answers"))
-        k, scored = len(answers), answers[PRACTICE:]
+        k, scored = len(answers), answers[PRACTICE:PRACTICE + TRIALS]
         reply = {"session": token, "answered": k, "pictures": n,
                  "fooled": answers[-1] if 0 < k <= PRACTICE else None}  # told in practice, Sec. 4.1
         if len(scored) == TRIALS:
             row = {"format": 1, "algorithm": run["name"], "trials": TRIALS, "fooled": sum(scored),
                    "answers": scored, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
             data.append_line(run["folder"] / "study.jsonl", json.dumps(row))
-            return {**reply, "total": sum(self.sessions.pop(token)["answers"][PRACTICE:])}
+            return {**reply, "total": self.sessions.pop(token) and sum(scored)}
         # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
         other = order[k - 1] if run["task"] in ("maps", "aerial") else order[k]
         x, y = data.to_network(run, torch.stack([self.pictures(run)[i] for i in (order[k], other)]))

@@ -405,12 +405,16 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of "
                         "latest_net_G.pth, as the popular PyTorch pix2pix code saves it")
-    parser.add_argument("--task", default="pairs", help="of --convert (default pairs)")
+    parser.add_argument("--task", help="of --convert (default pairs)")
     parser.add_argument("--own-statistics", action="store_true", help="--convert: norms by each "
                         "picture's own statistics, not by those kept from training")
     options = data.parse_options(parser)
+    if bool(options.convert) < bool(options.task or options.own_statistics) or (
+            options.run and (options.draw or options.convert)):
+        raise Refusal("--draw, --convert: take no RUN, and --task and --own-statistics belong to "
+                      "--convert; see `python pix2pix.py --help`")
     if options.convert:
-        return write_converted(*options.convert, options.task, options.own_statistics)
+        return write_converted(*options.convert, options.task or "pairs", options.own_statistics)
     if options.run is None:
         x = y = torch.zeros(1, 3, 256, 256)
         unet, patchgan = describe(UNet(), x), describe(PatchGAN(), x, y)

@@ -29,9 +29,8 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Each layer
 but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms use
 each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows G's
-dense layer, which has no bias: so G(z) = G(2z), only the direction of z counts. The library's
-transposed convolution is the fastest found: for kernels 5 to 11, phases with pixel_shuffle took 1.3
-to 3 times as long, a matrix product and fold 1.5 to 12 times.
+dense layer, which has no bias: so G(z) = G(2z), only the direction of z counts. For kernels 5 to 11
+the library's transposed convolution was the fastest: pixel_shuffle and fold took 1.3 to 12 times.
 """
 import io
 import math
@@ -74,7 +73,7 @@ class Generator(nn.Module):
         super().__init__()
         self.head, half = head, kernel // 2
         channels = doubling(size, width) + [max(1, width // 2)]
-        self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # a norm would cancel it
+        self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # so that G(z) = G(2z)
         self.grow = nn.ModuleList(                         # output_padding 1: odd kernels double
             nn.ConvTranspose2d(a, b, kernel, 2, half, output_padding=1, bias=False)
             for a, b in zip(channels, channels[1:]))
@@ -163,8 +162,7 @@ def encoder_loss(encoder, generator, maps):                # maps: one-hot, real
     return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
 
 
-# Also in data.py, repeated so that this file copies alone: colorize, nearest_class.
-def colorize(label_map, palette):
+def colorize(label_map, palette):  # as is nearest_class, in data.py, too: this file copies alone
     """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
     colours = torch.tensor([c for _, c in palette], dtype=torch.uint8, device=label_map.device)
     colours = F.pad(colours, (0, 0, 0, 256 - len(palette)))           # 255 = ignore is black
@@ -303,9 +301,8 @@ def draw(generator, settings, options):
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
-        frames = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
-        frames[0].save(gif := io.BytesIO(), "GIF", save_all=True, append_images=frames[1:],
-                       duration=60)
+        first, *more = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
+        first.save(gif := io.BytesIO(), "GIF", save_all=True, append_images=more, duration=60)
         data.write_whole(options.walk, gif.getvalue())
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
@@ -326,13 +323,16 @@ def main():
     add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     add("--count", type=count, default=64, help="samples (default 64)")
     add("--out", type=data.picture_name, metavar="PNG", default="grid.png", help="default grid.png")
-    add("--walk", metavar="GIF", help="walk through 6 latents, or those of the --encode maps")
-    add("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
-    add("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
+    one = parser.add_mutually_exclusive_group().add_argument
+    one("--walk", metavar="GIF", help="walk through 6 latents, or those of the --encode maps")
+    one("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
+    one("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
     add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
     add("--seed", type=int, default=0, help="of the latents (default 0)")
     options = data.parse_options(parser)
     if options.run is None:
+        if options.encode or options.walk or options.dream or options.train_encoder:
+            raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
         return describe()
     if options.walk and not options.walk.lower().endswith(".gif"):
         raise Refusal(f"--walk {options.walk}: a walk is a GIF; give a name ending in .gif")

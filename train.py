@@ -188,21 +188,20 @@ def find_pictures(settings, memory):
 
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values."""
-    if (folder / "generator.pt").exists() and not (folder / "settings.json").exists():
-        raise Refusal(f"--out {folder}: holds a converted generator; give another --out")
     if not (folder / "checkpoint.pt").exists():
+        if (folder / "generator.pt").exists() and not (folder / "settings.json").exists():
+            raise Refusal(f"--out {folder}: holds a converted generator; give another --out")
         return
     try:
         before = dict(json.loads((folder / "settings.json").read_text()))
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = ("epochs", "data", "preset", "precision")               # trained longer, or moved
-    different = [f"--{key.replace('_', '-')} {before.get(key)} there, {value} now"
-                 for key, value in settings.items()
+    different = [f"{key} {before.get(key)} there, {value} now" for key, value in settings.items()
                  if key not in may_change and before.get(key) != value]
     if different:
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same "
-                      f"values to go on, or another --out")
+                      f"values (and a picture under each name) to go on, or another --out")
 
 
 def lock(folder):
@@ -290,7 +289,7 @@ class Run:
                     yield uint8
             if self.step > self.first_step:
                 self.save()
-        except Refusal:                                    # a picture that has gone in mid-epoch
+        except Refusal:                # a picture that has gone in mid-epoch, of rank 0's share
             if self.step > self.first_step:
                 self.save()
             raise
@@ -442,6 +441,12 @@ def wrapped(network, context):
     return DistributedDataParallel(network) if context.world > 1 else network
 
 
+def sent(tensor, device):
+    """A tensor on the device; to a GPU from pinned memory, so that no step waits for the copy."""
+    tensor = tensor.pin_memory() if device.type == "cuda" else tensor
+    return tensor.to(device, non_blocking=True)
+
+
 def autocast(settings, device):
     """Half-precision convolutions, on a GPU; on a CPU they are slower, and fp32 the default."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings["precision"])
@@ -492,7 +497,7 @@ def train_pix2pix(context, pictures, held_out):
 
     for uint8 in run.batches(pictures):                                  # (N, 6, 286, 286)
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], *run.chance())
-        x, y = data.to_network(settings, uint8.to(device))               # (N, 3, 256, 256) each
+        x, y = data.to_network(settings, sent(uint8, device))            # (N, 3, 256, 256) each
         given = [x] if conditional else []                               # D(x, y) or D(y), Eq. 1, 2
         values = {}
         with autocast(settings, device):
@@ -568,10 +573,10 @@ def train_semgan(context, pictures, held_out):
     for uint8 in run.batches(pictures):                                  # (N, 1, 64, 64)
         chance, rank, world = run.chance()
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], chance, rank, world)
-        real = maps_as_seen(settings, uint8.to(device))                  # (N, K, 64, 64)
+        real = maps_as_seen(settings, sent(uint8, device))               # (N, K, 64, 64)
         z = torch.randn(len(real) * world, settings["latent"], generator=chance)
         with autocast(settings, device):
-            fake = generate(z[rank * len(real):(rank + 1) * len(real)].to(device))
+            fake = generate(sent(z[rank * len(real):(rank + 1) * len(real)], device))
 
         with autocast(settings, device):                                 # the step on D
             real_logits, fake_logits = judge(real)[0].float(), judge(fake.detach())[0].float()
@@ -613,7 +618,8 @@ def main():
     started, options = time.monotonic(), parse()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until there is a run
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = data.device_of(options.device, int(os.environ.get("LOCAL_RANK", 0)), world)
+    device = data.device_of(options.device, int(os.environ.get("LOCAL_RANK", 0)),
+                            int(os.environ.get("LOCAL_WORLD_SIZE", world)))
     settings = resolve(options, device, world)
     pictures, held_out = find_pictures(settings, options.memory)
     folder = Path(options.out or f"runs/{options.task}{'-drawn' * settings['drawn']}")
