@@ -417,7 +417,9 @@ def main():
         return write_converted(*options.convert, options.task or "pairs", options.own_statistics)
     if options.run is None:
         x = y = torch.zeros(1, 3, 256, 256)
-        unet, patchgan = describe(UNet(), x), describe(PatchGAN(), x, y)
+        unet = describe(UNet(), x)
+        print("  an Up's channels are counted before its skip joins them")
+        patchgan = describe(PatchGAN(), x, y)
         print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
         return options.draw and data.draw_networks(options.draw, [
             ("UNet, channels x side: red skips join layers i and n-i", unet, True),
