@@ -921,6 +921,20 @@ def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tm
     assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "2")
     assert not Path(f"{marker}9").exists()
 
+@pytest.mark.parametrize("first", [lambda seen: ("other pictures", seen[1]),
+                                   lambda seen: (seen[0], not seen[1])])
+def test_processes_that_see_other_pictures_or_another_run_refuse(
+        first, pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1"), monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(train.dist, "rendezvous", lambda _: iter([(None,)]))
+    for name in ("PrefixStore", "init_process_group"):
+        monkeypatch.setattr(train.dist, name, lambda *args, **more: None)
+
+    def gather(found, seen):
+        found[:] = first(seen), seen
+    monkeypatch.setattr(train.dist, "all_gather_object", gather)
+    refuses("different pictures or run folders", train_here, *arguments(tmp_path / "run", pairs))
+
 # faults
 
 @pytest.mark.parametrize("flips, cuts", [(60, 20), slow(1_000, 400)])

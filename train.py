@@ -634,10 +634,11 @@ def main():
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
                                 store=store, rank=rank, world_size=world)
-        dist.all_gather_object(found := [None] * world, settings["pictures"])
-        if len(set(found)) > 1:                            # one fetched them, another drew
-            raise Refusal(f"--task {options.task}: the processes see different pictures; run "
-                          f"`python data.py {options.task}` first")
+        seen = settings["pictures"], (folder / "checkpoint.pt").exists()
+        dist.all_gather_object(found := [None] * world, seen)
+        if len(set(found)) > 1:                            # one fetched or goes on, another not
+            raise Refusal(f"--task {options.task}: the processes see different pictures or run "
+                          f"folders; run `python data.py {options.task}` first, and share --out")
     if rank == 0:
         introduce(context, pictures, held_out, time.monotonic() - started)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
