@@ -1965,21 +1965,23 @@ def training_step(g, d, adam, frozen):
         d.requires_grad_(True)
     return step
 
+def default_adam(net):
+    return torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999))
+
 def textbook_step(size, width):
     """nn layers, default Adam, default layout, D not frozen in G's step."""
     return training_step(TextbookUNet(width, min(8, size.bit_length() - 1)),
-                         TextbookPatchGAN(width),
-                         lambda net: torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)), False)
+                         TextbookPatchGAN(width), default_adam, False)
 
 def our_step(size, width):
     return training_step(pix2pix.UNet(width=width, depth=min(8, size.bit_length() - 1)),
                          pix2pix.PatchGAN(width=width),
                          lambda net: train.adam(net, {"lr": 2e-4}), True)
 
-def semgan_step(kernel, width, batch):
-    """SemGAN's step on drawn shapes, 64x64."""
+def semgan_step(kernel, width, batch, adam, frozen):
+    """SemGAN's step on drawn shapes, 64x64: ours, or with default Adam and D not frozen."""
     g, d = (semgan.Generator(4, 100, 64, kernel, width), semgan.Discriminator(4, 64, kernel, width))
-    g_adam, d_adam = (train.adam(net, {"lr": 1e-4}) for net in (g, d))
+    g_adam, d_adam = adam(g), adam(d)
     real = semgan.one_hot(torch.from_numpy(data.draw_shapes()[:batch]).long(), 4)
 
     def step():
@@ -1987,7 +1989,7 @@ def semgan_step(kernel, width, batch):
         d_adam.zero_grad()
         semgan.discriminator_loss(d(real)[0], d(fake.detach())[0]).backward()
         d_adam.step()
-        d.requires_grad_(False)
+        d.requires_grad_(not frozen)
         g_adam.zero_grad()
         semgan.feature_matching_loss(d(real)[1], d(fake)[1]).backward()
         g_adam.step()
@@ -2059,9 +2061,16 @@ def benchmark(quick):
         middle = np.median(times[0])
         print(f"{size}/{width}/{batch:<10} {n:4}  {faster(*times)}  {batch / middle:8.2f}  "
               f"{counter.get_total_flops() / rate / middle:6.0%}")
-    for kernel, width in [(7, 32), (11, 64)][:1 if quick else 2]:
-        times, = interleaved(3 if quick else 8, semgan_step(kernel, width, 32))
-        print(f"SemGAN 64/{width}/32, kernel {kernel}: {spread(times)} a step, n {len(times)}")
+    print("SemGAN, 64 pixels, batch 32")
+    for kernel, width in [(5, 16), (7, 32), (11, 64)][:2 if quick else 3]:
+        ours = semgan_step(kernel, width, 32, lambda net: train.adam(net, {"lr": 1e-4}), True)
+        with FlopCounterMode(display=False) as counter:
+            ours()
+        times = interleaved(3 if quick else 8, ours,
+                            semgan_step(kernel, width, 32, default_adam, False))
+        middle = np.median(times[0])
+        print(f"{kernel}x{kernel}, width {width:<3} {len(times[0]):4}  {faster(*times)}  "
+              f"{32 / middle:8.2f}  {counter.get_total_flops() / rate / middle:6.0%}")
     print("\ntranslating         n     this code                   textbook, "
           "training mode     faster")
     for size in (256, 512):
