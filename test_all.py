@@ -519,6 +519,10 @@ def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straig
             "generator.pt"} <= names
     generator, settings = pix2pix.load_generator(straight_run)
     assert settings["size"] == [64, 64] and generator.depth == 6
+    made = pix2pix.load_generator(tiny_run(straight_run.parent / "tiny"))[1]
+    assert {*made} - {*settings} == {"head", "latent", "kernel"}         # the tests' runs are alike:
+    assert {*settings} - {*made} == {"epochs", "preset", "steps", "lr", "precision", "objective",
+                                     "l1_weight", "receptive_field"}     # nothing reads these later
     per_epoch = len(data.training({**settings, "palette": None})) // 2
     assert log_steps(straight_run)[-1] == settings["epochs"] * per_epoch
     before = fingerprint(straight_run)
