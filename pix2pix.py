@@ -263,49 +263,56 @@ def load_generator(path):
     return generator.eval(), settings
 
 
+def renamed(saved, own_statistics):
+    """What the popular PyTorch code saved, {name: tensor} -> (settings, weights): see convert.
+
+    That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first,
+    ours last; its dropout is one step later; its batch norm keeps running statistics.
+    """
+    levels, weights = ["model.model.", "model.model.1.model."], {}
+    while f"{levels[-1]}3.model.1.weight" in saved:
+        levels.append(f"{levels[-1]}3.model.")
+    depth = len(levels)
+    fixed = f"{levels[1]}2.running_mean" in saved and not own_statistics
+
+    def take_norm(name, at, channels, conv):
+        scale = saved.get(f"{at}.weight", torch.ones(channels))
+        shift = saved.get(f"{at}.bias", torch.zeros(channels))
+        if fixed:
+            scale = scale / (saved[f"{at}.running_var"] + 1e-5).sqrt()
+            shift = shift + (saved.get(f"{conv}.bias", 0) - saved[f"{at}.running_mean"]) * scale
+        weights.update({f"{name}.weight": scale, f"{name}.bias": shift})
+    for i, at in enumerate(levels):                        # from the picture to the bottleneck
+        middle, step = 0 < i < depth - 1, depth - 1 - i
+        down, up = at + ("1" if i else "0"), at + ("5" if middle else "3")
+        decoder = f"decoder.{step}" if i else "to_image"
+        shrink, grow = saved[f"{down}.weight"], saved[f"{up}.weight"]
+        weights[f"encoder.{i}.weight"] = shrink
+        weights[f"{decoder}.weight"] = torch.cat(grow.chunk(2)[::-1]) if step else grow
+        if middle:
+            take_norm(f"encoder_norms.{i}", f"{at}2", len(shrink), down)
+        else:
+            weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", torch.zeros(len(shrink)))
+        if i:
+            take_norm(f"decoder_norms.{step}", at + ("6" if middle else "4"), grow.shape[1], up)
+    bias = weights["to_image.bias"] = saved["model.model.3.bias"]
+    width, in_channels = saved["model.model.0.weight"].shape[:2]
+    return {"model": "pix2pix", "in_channels": in_channels, "out_channels": len(bias),
+            "width": width, "depth": depth, "generator": "unet", "upsample": "deconv",
+            "norm": "fixed" if fixed else "instance", "size": [2 ** depth] * 2,
+            "dropout_at": list(range(1, depth - 4))}, weights
+
+
 def convert(path, own_statistics=False):
     """junyanz/pytorch-CycleGAN-and-pix2pix's latest_net_G.pth -> (settings, weights) of a UNet.
 
-    That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first,
-    ours last; its dropout is one step later; its batch norm keeps running statistics, which go into
-    "fixed" norms: the same picture as its eval() gives, to 1e-5 with dropout off. own_statistics:
-    each picture's own instead, as its test script does by default.
+    Running statistics go into "fixed" norms: the same picture as that code's eval() gives, to 1e-5
+    with dropout off. own_statistics: each picture's own, as its test script does by default.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        saved = {name.removeprefix("module."): tensor for name, tensor in saved.items()}
-        levels, weights = ["model.model.", "model.model.1.model."], {}
-        while f"{levels[-1]}3.model.1.weight" in saved:
-            levels.append(f"{levels[-1]}3.model.")
-        depth = len(levels)
-        fixed = f"{levels[1]}2.running_mean" in saved and not own_statistics
-
-        def take_norm(name, at, channels, conv):
-            scale = saved.get(f"{at}.weight", torch.ones(channels))
-            shift = saved.get(f"{at}.bias", torch.zeros(channels))
-            if fixed:
-                scale = scale / (saved[f"{at}.running_var"] + 1e-5).sqrt()
-                shift = shift + (saved.get(f"{conv}.bias", 0) - saved[f"{at}.running_mean"]) * scale
-            weights.update({f"{name}.weight": scale, f"{name}.bias": shift})
-        for i, at in enumerate(levels):                    # from the picture to the bottleneck
-            middle, step = 0 < i < depth - 1, depth - 1 - i
-            down, up = at + ("1" if i else "0"), at + ("5" if middle else "3")
-            decoder = f"decoder.{step}" if i else "to_image"
-            shrink, grow = saved[f"{down}.weight"], saved[f"{up}.weight"]
-            weights[f"encoder.{i}.weight"] = shrink
-            weights[f"{decoder}.weight"] = torch.cat(grow.chunk(2)[::-1]) if step else grow
-            if middle:
-                take_norm(f"encoder_norms.{i}", f"{at}2", len(shrink), down)
-            else:
-                weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", torch.zeros(len(shrink)))
-            if i:
-                take_norm(f"decoder_norms.{step}", at + ("6" if middle else "4"), grow.shape[1], up)
-        weights["to_image.bias"] = saved["model.model.3.bias"]
-        width, in_channels = saved["model.model.0.weight"].shape[:2]
-        settings = {"model": "pix2pix", "in_channels": in_channels, "width": width, "depth": depth,
-                    "out_channels": len(weights["to_image.bias"]), "generator": "unet",
-                    "norm": "fixed" if fixed else "instance", "upsample": "deconv",
-                    "dropout_at": list(range(1, depth - 4)), "size": [2 ** depth] * 2}
+        settings, weights = renamed({name.removeprefix("module."): tensor
+                                     for name, tensor in saved.items()}, own_statistics)
         build_generator(settings).load_state_dict(weights)
         return settings, weights
     except Exception:                                      # torch.load alone raises some ten kinds
@@ -377,6 +384,17 @@ def describe(network, *inputs):
     return shapes
 
 
+def describe_both():
+    """Prints the paper's networks. -> [(title, their shapes, with skips or not), ...], to draw."""
+    x = y = torch.zeros(1, 3, 256, 256)
+    unet = describe(UNet(), x)
+    print("  an Up's channels are counted before its skip joins them")
+    patchgan = describe(PatchGAN(), x, y)
+    print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
+    return [("UNet, channels x side: red skips join layers i and n-i", unet, True),
+            ("PatchGAN: 30 x 30 logits, one for each patch of 70 x 70", patchgan, False)]
+
+
 def write_converted(path, out, task, own_statistics):
     """--convert: makes a run's folder, with generator.pt alone, of another code's generator."""
     import data
@@ -416,14 +434,8 @@ def main():
     if options.convert:
         return write_converted(*options.convert, options.task or "pairs", options.own_statistics)
     if options.run is None:
-        x = y = torch.zeros(1, 3, 256, 256)
-        unet = describe(UNet(), x)
-        print("  an Up's channels are counted before its skip joins them")
-        patchgan = describe(PatchGAN(), x, y)
-        print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
-        return options.draw and data.draw_networks(options.draw, [
-            ("UNet, channels x side: red skips join layers i and n-i", unet, True),
-            ("PatchGAN: 30 x 30 logits, one for each patch of 70 x 70", patchgan, False)])
+        networks = describe_both()
+        return options.draw and data.draw_networks(options.draw, networks)
     if options.out is None:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     generator, settings = load_generator(options.run)

@@ -162,14 +162,14 @@ def encoder_loss(encoder, generator, maps):                # maps: one-hot, real
     return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
 
 
-def colorize(label_map, palette):  # as is nearest_class, in data.py, too: this file copies alone
+def colorize(label_map, palette):  # Also in data.py, repeated so that this file copies alone.
     """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
     colours = torch.tensor([c for _, c in palette], dtype=torch.uint8, device=label_map.device)
     colours = F.pad(colours, (0, 0, 0, 256 - len(palette)))           # 255 = ignore is black
     return colours[label_map.long()].permute(0, 3, 1, 2)
 
 
-def nearest_class(image, palette):
+def nearest_class(image, palette):  # Also in data.py, repeated so that this file copies alone.
     """uint8 (N, 3, H, W) -> (N, H, W) int64 by nearest colour: a GAN on colours needs it."""
     colours = torch.tensor([c for _, c in palette], device=image.device).float()
     return torch.stack([(image - c.view(3, 1, 1)).square().sum(1) for c in colours]).argmin(0)

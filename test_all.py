@@ -520,7 +520,7 @@ def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straig
     generator, settings = pix2pix.load_generator(straight_run)
     assert settings["size"] == [64, 64] and generator.depth == 6
     made = pix2pix.load_generator(tiny_run(straight_run.parent / "tiny"))[1]
-    assert {*made} - {*settings} == {"head", "latent", "kernel"}         # the tests' runs are alike:
+    assert {*made} - {*settings} == {"head", "latent", "kernel"}         # the tests' runs are alike
     assert {*settings} - {*made} == {"epochs", "preset", "steps", "lr", "precision", "objective",
                                      "l1_weight", "receptive_field"}     # nothing reads these later
     per_epoch = len(data.training({**settings, "palette": None})) // 2
@@ -1920,8 +1920,7 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     pictures = sorted(folder.glob("*.png"))
     if "cityscapes" in command:                              # whose classes have other colours
         (folder / "palette.json").write_text(json.dumps(data.FACADES))
-    for link in ("DIR", "PHOTOS"):
-        (tmp_path / link).symlink_to(folder)
+    [(tmp_path / link).symlink_to(folder) for link in ("DIR", "PHOTOS")]
     (tmp_path / "LABELS").mkdir()
     for file in ("labels.png", "pair.jpg", "LABELS/1.png", "big.png"):
         Image.open(pictures[0]).save(file, "PNG")
@@ -2033,66 +2032,52 @@ step = test_all.our_step(256, 64)
 for _ in range(2): step(*torch.rand(2, 1, 3, 256, 256))
 print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2 ** 20)"""
 
-def benchmark(quick):
-    """Prints seconds, ours and the textbook's in turn in one process; medians and quartiles."""
-    from torch.utils.flop_counter import FlopCounterMode
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
-    a = torch.randn(2048, 2048)
-    rate = 2 * 2048 ** 3 / min(timed(torch.mm, a, a) for _ in range(10))
-    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, the floor below; spread: quartiles")
-    folder = Path(tempfile.mkdtemp())
-    pair = data.draw_pair(0, [256, 256], "pairs")
-    data.save_picture(folder / "pair.jpg", torch.cat([pair[3:], pair[:3]], 2))
+def kept(pair, size):
+    """Pictures kept in memory, at 286/256 of size -> a function: a batch of them, cropped."""
+    uint8 = torch.cat([data.resize(half, [size * 286 // 256] * 2) for half in pair.split(3)])
+    return lambda batch: data.augment(uint8.expand(batch, -1, -1, -1), [size, size], True,
+                                      torch.Generator().manual_seed(0))
 
-    def kept(size, batch):
-        uint8 = torch.stack([torch.cat([data.resize(half, [size * 286 // 256] * 2)
-                                        for half in pair.split(3)])] * batch)
-        return lambda: data.augment(uint8, [size, size], True, torch.Generator().manual_seed(0))
-    print("\ntraining step       n     this code, s a step         textbook, s a step    "
-          "      faster  pictures/s  floor")
+def train_table(quick, rate, pair, path):
+    """Steps of both models: size/width/batch, n, ours and theirs, pictures a second, the floor."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def row(name, batch, n, ours, theirs):
+        with FlopCounterMode(display=False) as counter:
+            ours()
+        times = interleaved(n, ours, theirs)
+        middle = np.median(times[0])
+        print(f"{name:18} {n:4}  {faster(*times)}  {batch / middle:8.2f}  "
+              f"{counter.get_total_flops() / rate / middle:6.0%}")
+    print("\ntraining step         n     this code, s a step         textbook, s a step"
+          "          faster  pictures/s  floor")
     sizes = [(128, 32, 1), (128, 32, 4), (256, 64, 1), (256, 64, 4)]
     for size, width, batch in sizes + [(64, 32, 4), (128, 32, 2), (128, 32, 8),
                                        (512, 64, 1)][:0 if quick else 4]:
-        ours, theirs, load = our_step(size, width), textbook_step(size, width), kept(size, batch)
-
-        def our_run():
-            ours(*data.to_network(settings_for(), load()))
-        with FlopCounterMode(display=False) as counter:
-            our_run()
-        n = (6 if quick else 20) if size * batch <= 512 else (3 if quick else 8)
-        times = interleaved(n, our_run, lambda: theirs(
-            *decoded_each_step(folder / "pair.jpg", size, batch)))
-        middle = np.median(times[0])
-        print(f"{size}/{width}/{batch:<10} {n:4}  {faster(*times)}  {batch / middle:8.2f}  "
-              f"{counter.get_total_flops() / rate / middle:6.0%}")
-    print("SemGAN, 64 pixels, batch 32")
+        ours, theirs, load = our_step(size, width), textbook_step(size, width), kept(pair, size)
+        row(f"{size}/{width}/{batch}", batch, (6 if quick else 20) if size * batch <= 512 else
+            (3 if quick else 8), lambda: ours(*data.to_network(settings_for(), load(batch))),
+            lambda: theirs(*decoded_each_step(path, size, batch)))
     for kernel, width in [(5, 16), (7, 32), (11, 64)][:2 if quick else 3]:
-        ours = semgan_step(kernel, width, 32, lambda net: train.adam(net, {"lr": 1e-4}), True)
-        with FlopCounterMode(display=False) as counter:
-            ours()
-        times = interleaved(3 if quick else 8, ours,
-                            semgan_step(kernel, width, 32, default_adam, False))
-        middle = np.median(times[0])
-        print(f"{kernel}x{kernel}, width {width:<3} {len(times[0]):4}  {faster(*times)}  "
-              f"{32 / middle:8.2f}  {counter.get_total_flops() / rate / middle:6.0%}")
-    print("\ntranslating         n     this code                   textbook, "
-          "training mode     faster")
-    for size in (256, 512):
-        g, plain, x = pix2pix.UNet(), TextbookUNet(), torch.randn(1, 3, size, size)
-        times = interleaved(5 if quick else 20, lambda: pix2pix.generate(g, x), lambda: plain(x))
-        print(f"{size}/64           {len(times[0]):4}  {faster(*times)}")
+        row(f"SemGAN {kernel}x{kernel}, {width}", 32, 3 if quick else 8,
+            semgan_step(kernel, width, 32, lambda net: train.adam(net, {"lr": 1e-4}), True),
+            semgan_step(kernel, width, 32, default_adam, False))
+
+def stream_table(quick, folder, pair):
+    """What pictures cost: decoded, cropped; and whole steps on decoded and on kept ones."""
+    crop, ours = kept(pair, 256), our_step(256, 64)
     decode, crop = interleaved(10, lambda: decoded_each_step(folder / "pair.jpg", 256, 1),
-                               kept(256, 1))
+                               lambda: crop(1))
     print(f"\na 256x256 pair: decoded and resized {spread(decode)}, "
           f"cropped from memory {spread(crop)}")
-    make_pairs(folder / "pairs", 12, 256)
     lists = [data.training(settings_for(folder / "pairs", size=256), memory).batches(
         [i % 10] for i in range(99)) for memory in (1e-9, 4.0)]
-    ours = our_step(256, 64)
     print("decoded as needed / kept, 256/64/1:", faster(*interleaved(6 if quick else 20, *(
         lambda pictures=pictures: ours(*data.to_network(settings_for(), data.augment(
             next(pictures), [256, 256], True, torch.Generator()))) for pictures in lists))))
-    starts = []
+
+def first_steps(folder):
+    """Seconds from a process's start to the end of its first laptop step, three times."""
     for i in range(3):
         command = [sys.executable, HERE / "train.py", "--data", folder / "pairs", "--size", "128",
                    "--out", folder / f"run{i}", "--epochs", "1", "--preset", "laptop"]
@@ -2100,8 +2085,27 @@ def benchmark(quick):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             while "step 1/" not in (line := process.stdout.readline()) and line:
                 pass
-            starts.append(time.perf_counter() - start)
+            yield time.perf_counter() - start
             process.communicate()
+
+def benchmark(quick):
+    """Prints seconds, ours and the textbook's in turn in one process; medians and quartiles."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    a = torch.randn(2048, 2048)
+    rate = 2 * 2048 ** 3 / min(timed(torch.mm, a, a) for _ in range(10))
+    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, the floor below; spread: quartiles")
+    folder, pair = Path(tempfile.mkdtemp()), data.draw_pair(0, [256, 256], "pairs")
+    data.save_picture(folder / "pair.jpg", torch.cat([pair[3:], pair[:3]], 2))
+    make_pairs(folder / "pairs", 12, 256)
+    train_table(quick, rate, pair, folder / "pair.jpg")
+    print("\ntranslating           n     this code                   textbook, "
+          "training mode       faster")
+    for size in (256, 512):
+        g, plain, x = pix2pix.UNet(), TextbookUNet(), torch.randn(1, 3, size, size)
+        times = interleaved(5 if quick else 20, lambda: pix2pix.generate(g, x), lambda: plain(x))
+        print(f"{size}/64             {len(times[0]):4}  {faster(*times)}")
+    stream_table(quick, folder, pair)
+    starts = [*first_steps(folder)]
     print(f"process start to the end of the first laptop step: {spread(starts)}, n {len(starts)}")
     peak = subprocess.run([sys.executable, "-c", PEAK], cwd=HERE, capture_output=True, text=True)
     print(f"peak memory of our 256/64/1 step, torch included: {float(peak.stdout):.2f} GiB")
