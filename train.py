@@ -585,7 +585,7 @@ def train_semgan(context, pictures, held_out):
         d_loss.backward()
         d_optimizer.step()
 
-        discriminator.requires_grad_(False)                              # the step on G
+        discriminator.requires_grad_(False)    # the step on G; each process matches its own means
         with autocast(settings, device):
             g_loss = semgan.feature_matching_loss(discriminator(real)[1], discriminator(fake)[1])
         g_optimizer.zero_grad()
