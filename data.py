@@ -1193,7 +1193,7 @@ def main():
     add("folders", nargs="*", metavar="PHOTOS OUT", help="of kmeans and edges")
     add("--data", metavar="DIR", help="a folder of one's own")
     add("--size", type=sides, help="pixels (default: training's, 256 with a GPU, else 128; for "
-        "SemGAN half of that)")
+        "SemGAN half of that, shapes 64)")
     add("--classes", type=positive(int), help="of kmeans (default 8)")
     add("--out", type=picture_name, metavar="PNG", help="default datasets/TASK-sheet.png")
     options = parse_options(parser)
