@@ -660,9 +660,9 @@ def locate(name, folder=None):
     row = look_up(name)
     if str(folder) == "drawn" and row["palette"] is FACADES:
         return None, True
-    if folder is not None or name == "shapes":
-        if folder and name == "shapes":
-            raise Refusal("--data: the Coloured Shapes are drawn, not read; leave it out")
+    if name == "shapes" and folder is not None:
+        raise Refusal("--data: the Coloured Shapes are drawn, not read; leave it out")
+    if name == "shapes" or folder is not None:
         return folder and Path(folder), False
     if row["archive"] is None:
         raise Refusal(f"--task {name}: has no published archive; give its folder with --data DIR")

@@ -647,8 +647,7 @@ def main():
     one("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     one("--study", action="store_true", help="the runs' real-or-fake sessions instead")
     options, device = data.parse_options(parser), data.device_of()
-    shown = options.figure4 or options.curve or options.study  # instead of scores
-    if not options.runs and (shown or not options.train_fcn):
+    if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.figure4:
         return figure4(options.runs, options.data, options.figure4, options.count or 4)

@@ -7,9 +7,8 @@
     photo                    <--PNG--     data.to_pixels  <-------- (1, 3, h, w) in [-1, 1]
 
 The application of "Imagine your World" (Sec. 4.3), for label maps, pencil edges or plain pictures.
---dream: label maps from a SemGAN run, to paint on (SemGAN Sec. 6.1). /study: the real-or-fake test
-of pix2pix Sec. 4.1, at the run's size; a session is a line of RUN/study.jsonl, for metrics.py.
-Copy it with its imports and paint.html.
+--dream: label maps from a SemGAN run (its Sec. 6.1). /study: pix2pix Sec. 4.1's real-or-fake test,
+a line of RUN/study.jsonl a session, for metrics.py. Copy it with its imports and paint.html.
 """
 import base64
 import io
@@ -134,7 +133,8 @@ class Studio:
             row = {"format": 1, "algorithm": run["name"], "trials": TRIALS, "fooled": sum(scored),
                    "answers": scored, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
             data.append_line(run["folder"] / "study.jsonl", json.dumps(row))
-            return {**reply, "total": self.sessions.pop(token) and sum(scored)}
+            del self.sessions[token]           # kept by now; else the next answer tries again
+            return {**reply, "total": row["fooled"]}
         # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
         other = order[k - 1] if run["task"] in ("maps", "aerial") else order[k]
         x, y = data.to_network(run, torch.stack([self.pictures(run)[i] for i in (order[k], other)]))

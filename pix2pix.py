@@ -427,7 +427,7 @@ def main():
     parser.add_argument("--own-statistics", action="store_true", help="--convert: norms by each "
                         "picture's own statistics, not by those kept from training")
     options = data.parse_options(parser)
-    if bool(options.convert) < bool(options.task or options.own_statistics) or (
+    if (options.task or options.own_statistics) and not options.convert or (
             options.run and (options.draw or options.convert)):
         raise Refusal("--draw, --convert: take no RUN, and --task and --own-statistics belong to "
                       "--convert; see `python pix2pix.py --help`")

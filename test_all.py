@@ -94,6 +94,35 @@ def refuses(words, function, *args):
     assert type(caught.value).__name__ == "Refusal"
     assert "; " in str(caught.value) and "\n" not in str(caught.value)
 
+def settings_for(folder=None, task="facades", size=64, **more):
+    return {"task": task, "data": folder and str(folder), "drawn": folder is None, "one_hot": False,
+            "size": [size, size], "palette": data.TASKS[task]["palette"], **more}
+
+def make_pairs(folder, n=12, size=64, splits=("",)):
+    """Side-by-side pictures of drawn facades, photo left."""
+    for split in splits:
+        for i in range(n):
+            pair = data.draw_pair(i, [size, size], "pairs")
+            joined = torch.cat([pair[3:], pair[:3]], 2)
+            data.save_picture(folder / split / f"{split}{i}.png", joined)
+    return folder
+
+def tiny_run(folder, task="facades", head="softmax", **changes):
+    """A run's folder with random weights, as train.py would write it."""
+    settings = {**settings_for(task=task), "width": 8, "depth": 6, "generator": "unet", "batch": 4,
+                "norm": "instance", "upsample": "deconv", "in_channels": 3, "out_channels": 3,
+                "latent": 16, "kernel": 5, "head": head, "seed": 0,
+                "pictures": "9 of names 0f3a21c4", **changes}
+    module = semgan if data.TASKS[task]["kind"] == "label maps" else pix2pix
+    settings["model"] = module.__name__
+    if module is semgan and head == "softmax":
+        settings["out_channels"] = len(settings["palette"])
+    torch.manual_seed(0)
+    folder.mkdir(parents=True)
+    torch.save({"format": 1, "settings": settings, "generator":
+                module.build_generator(settings).state_dict()}, folder / "generator.pt")
+    return folder
+
 # The textbook pix2pix: the independent reference for the networks here, and the benchmark's rival.
 # Plain nn layers, instance norm as nn has it, built from the paper's layer list.
 class TextbookUNet(nn.Module):
@@ -313,19 +342,6 @@ def test_one_pair_can_be_learned_by_heart():
     assert losses[-1] < 0.25 * losses[0]
 
 # data.py
-
-def settings_for(folder=None, task="facades", size=64, **more):
-    return {"task": task, "data": folder and str(folder), "drawn": folder is None, "one_hot": False,
-            "size": [size, size], "palette": data.TASKS[task]["palette"], **more}
-
-def make_pairs(folder, n=12, size=64, splits=("",)):
-    """Side-by-side pictures of drawn facades, photo left."""
-    for split in splits:
-        for i in range(n):
-            pair = data.draw_pair(i, [size, size], "pairs")
-            joined = torch.cat([pair[3:], pair[:3]], 2)
-            data.save_picture(folder / split / f"{split}{i}.png", joined)
-    return folder
 
 def test_both_halves_are_cropped_and_mirrored_alike():
     grid = torch.arange(72 * 72).view(72, 72)
@@ -854,6 +870,15 @@ def test_each_process_needs_a_gpu_of_its_own_and_one_process_may_choose(monkeypa
         refuses("one for each process", data.device_of, None, rank, 3)
     refuses("one for each process", data.device_of, "cuda:0", 0, 2)
     refuses("not on this machine", data.device_of, "cuda:2")
+
+def test_pictures_go_to_a_gpu_without_a_wait_and_stay_themselves_on_a_cpu(monkeypatch):
+    picture, seen = noise_picture(2, 3), []
+    assert torch.equal(train.sent(picture, torch.device("cpu")), picture)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking:
+                        seen.append((device.type, non_blocking)))
+    train.sent(picture, torch.device("cuda"))
+    assert seen == ["pinned", ("cuda", True)]
 
 def test_a_converted_generator_is_not_trained_over(straight_run, pairs, tmp_path):
     shutil.copy(straight_run / "generator.pt", tmp_path)
@@ -1396,22 +1421,6 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     assert bad.returncode == 2 and bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1
 
 # metrics.py
-
-def tiny_run(folder, task="facades", head="softmax", **changes):
-    """A run's folder with random weights, as train.py would write it."""
-    settings = {**settings_for(task=task), "width": 8, "depth": 6, "generator": "unet", "batch": 4,
-                "norm": "instance", "upsample": "deconv", "in_channels": 3, "out_channels": 3,
-                "latent": 16, "kernel": 5, "head": head, "seed": 0,
-                "pictures": "9 of names 0f3a21c4", **changes}
-    module = semgan if data.TASKS[task]["kind"] == "label maps" else pix2pix
-    settings["model"] = module.__name__
-    if module is semgan and head == "softmax":
-        settings["out_channels"] = len(settings["palette"])
-    torch.manual_seed(0)
-    folder.mkdir(parents=True)
-    torch.save({"format": 1, "settings": settings, "generator":
-                module.build_generator(settings).state_dict()}, folder / "generator.pt")
-    return folder
 
 def blurred_noise(n, size, seed=0):                          # structure at several scales
     g = torch.Generator().manual_seed(seed)
@@ -1971,6 +1980,9 @@ def training_step(g, d, adam, frozen):
 def default_adam(net):
     return torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999))
 
+def our_adam(net):
+    return train.adam(net, {"lr": 2e-4})
+
 def textbook_step(size, width):
     """nn layers, default Adam, default layout, D not frozen in G's step."""
     return training_step(TextbookUNet(width, min(8, size.bit_length() - 1)),
@@ -1978,8 +1990,7 @@ def textbook_step(size, width):
 
 def our_step(size, width):
     return training_step(pix2pix.UNet(width=width, depth=min(8, size.bit_length() - 1)),
-                         pix2pix.PatchGAN(width=width),
-                         lambda net: train.adam(net, {"lr": 2e-4}), True)
+                         pix2pix.PatchGAN(width=width), our_adam, True)
 
 def semgan_step(kernel, width, batch, adam, frozen):
     """SemGAN's step on drawn shapes, 64x64: ours, or with default Adam and D not frozen."""
@@ -2060,7 +2071,7 @@ def train_table(quick, rate, pair, path):
             lambda: theirs(*decoded_each_step(path, size, batch)))
     for kernel, width in [(5, 16), (7, 32), (11, 64)][:2 if quick else 3]:
         row(f"SemGAN {kernel}x{kernel}, {width}", 32, 3 if quick else 8,
-            semgan_step(kernel, width, 32, lambda net: train.adam(net, {"lr": 1e-4}), True),
+            semgan_step(kernel, width, 32, our_adam, True),
             semgan_step(kernel, width, 32, default_adam, False))
 
 def stream_table(quick, folder, pair):
