@@ -265,7 +265,7 @@ TASKS = {
                              crop=False),
     "inpainting": task_row("photos", epochs=25, batch=4, mirror=False),
     "pairs": task_row(),
-    "shapes": task_row("label maps", palette=SHAPES, crop=False, mirror=False, epochs=None),
+    "shapes": task_row("label maps", palette=SHAPES, crop=False, epochs=None),
     "semantic-facades": task_row("label maps", 400, 100, archive="facades", palette=FACADES,
                                  crop=False, epochs=None),
     "semantic-cityscapes": task_row("label maps", palette=CITYSCAPES, crop=False, epochs=None),

@@ -290,8 +290,8 @@ def draw(generator, settings, options):
     """Samples, a walk, rebuilt maps or dreams, to the file that the options name."""
     import data
     palette, titles = settings["palette"], ()
-    torch.manual_seed(options.seed)
-    z = torch.randn(6 if options.walk else options.count, settings["latent"])
+    count = options.count or (6 if options.walk else 12 if options.dream else 64)
+    z = torch.randn(count, settings["latent"], generator=torch.manual_seed(options.seed))
     if options.encode:
         maps = torch.cat([data.read_picture(settings, (None, Path(path)), settings["size"])
                           for path in options.encode])     # read as in training, without a photo
@@ -309,11 +309,11 @@ def draw(generator, settings, options):
     if options.encode:
         rows, titles = [*zip(colorize(maps, palette), pictures)], ("map", "rebuilt")
     if options.dream:
-        pairs = dream(output[:12], settings, options.dream)
+        pairs = dream(output, settings, options.dream)
         rows = [sum(pairs[i:i + 3], ()) for i in range(0, len(pairs), 3)]
         titles = ("map", "photo") * 3
-    data.save_picture(options.out, data.contact_sheet(rows, titles))
-    print(f"wrote {options.out}")
+    data.save_picture(options.out or "grid.png", data.contact_sheet(rows, titles))
+    print(f"wrote {options.out or 'grid.png'}")
 
 
 def main():
@@ -321,11 +321,11 @@ def main():
     parser = data.new_parser(__doc__)
     add, count = parser.add_argument, data.positive(int)
     add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
-    add("--count", type=count, default=64, help="samples (default 64)")
-    add("--out", type=data.picture_name, metavar="PNG", default="grid.png", help="default grid.png")
+    add("--count", type=count, help="samples (default 64; on a walk 6, dreams 12)")
+    add("--out", type=data.picture_name, metavar="PNG", help="default grid.png")
     one = parser.add_mutually_exclusive_group().add_argument
-    one("--walk", metavar="GIF", help="walk through 6 latents, or those of the --encode maps")
-    one("--dream", metavar="RUN2", help="12 maps, and their photos by this pix2pix run")
+    one("--walk", metavar="GIF", help="walk through latents, or those of the --encode maps")
+    one("--dream", metavar="RUN2", help="maps, and their photos by this pix2pix run")
     one("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
     add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
     add("--seed", type=int, default=0, help="of the latents (default 0)")
@@ -334,8 +334,8 @@ def main():
         if options.encode or options.walk or options.dream or options.train_encoder:
             raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
         return describe()
-    if options.walk and not options.walk.lower().endswith(".gif"):
-        raise Refusal(f"--walk {options.walk}: a walk is a GIF; give a name ending in .gif")
+    if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
+        raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")
     generator, settings = load_generator(options.run)
     if settings["head"] == "tanh" and (options.encode or options.train_encoder):
         raise Refusal(f"{options.run}: --head tanh gives no class_probs; encode with a softmax run")

@@ -611,6 +611,21 @@ def test_a_semgan_run_continues_exactly_too(tmp_path, monkeypatch):
     train_here(*args, tmp_path / "cut")
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
 
+def test_d_sees_shapes_through_new_noise_each_time_and_other_maps_as_they_are(
+        pairs, tmp_path, monkeypatch):
+    seen, forward = [], semgan.Discriminator.forward
+    monkeypatch.setattr(semgan.Discriminator, "forward",
+                        lambda self, x: seen.append(x.detach()) or forward(self, x))
+    for task, noise in (("shapes", 0.3), ("shapes --head tanh", 0.6),
+                        (f"semantic-facades --data {pairs}", 0.0)):
+        seen.clear()
+        cut_after(1, *f"--task {task} --width 2 --kernel 3 --latent 4 --batch 4 --device cpu "
+                  "--preset laptop --out".split(), tmp_path / f"run{noise}")
+        real, fake, real_again, fake_again = seen            # in D's step, then in G's
+        for a, b in ((real, real_again), (fake, fake_again)):
+            assert (a - b).std() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
+        assert set(real.unique().tolist()) == {0, 1} or noise
+
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
 def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path):
     for step, name in ((4, "cut"), (1, "first")):
@@ -809,7 +824,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
         train.find_pictures(settings, 1.0)
         return settings["epochs"]
     assert epochs(360) == 80 and epochs(49_825, "--task", "edges2shoes") == 1
-    assert epochs(360, "--epochs", "7") == 7 and epochs(2_625, "--task", "shapes") == 159
+    assert epochs(360, "--epochs", "7") == 7 and epochs(2_625, "--task", "shapes") == 153
     assert epochs(400, "--preset", "paper") == 200
     assert epochs(49_825, "--task", "edges2shoes", "--preset", "paper") == 15
 
@@ -1397,9 +1412,9 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     assert all(torch.equal(v, content["generator"][k]) for k, v in loaded.state_dict().items())
     assert "parameters" in run_here(semgan)
     run_here(semgan, run, "--count", 4, "--out", tmp_path / "grid.png")
-    run_here(semgan, run, "--walk", tmp_path / "walk.gif")
-    with Image.open(tmp_path / "walk.gif") as walk:
-        assert walk.n_frames > 9 and data.open_picture(tmp_path / "grid.png")
+    run_here(semgan, run, "--walk", tmp_path / "walk.gif", "--count", 2)
+    with Image.open(tmp_path / "walk.gif") as walk:          # equal frames become one
+        assert 9 < walk.n_frames <= 48 and data.open_picture(tmp_path / "grid.png")
     run_here(semgan, run, "--train-encoder", 2)
     data.save_picture(tmp_path / "map.png", data.colorize(data.draw_shapes()[7], SHAPES))
     both = "--encode", tmp_path / "map.png", "--out", tmp_path / "both.png"
@@ -1410,6 +1425,7 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
     assert Image.open(tmp_path / "between.gif").n_frames > 9
     refuses("a GIF", run_here, semgan, run, "--walk", "walk.png")
+    refuses("no --out", run_here, semgan, run, "--walk", "walk.gif", "--out", "walk.png")
     refuses("RUN: missing", run_here, semgan, "--encode", "map.png", run)
     refuses("not allowed with", run_here, semgan, run, "--walk", "w.gif", "--dream", run)
     refuses("kmeans", run_here, data, "shapes", "--classes", 3)

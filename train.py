@@ -50,7 +50,9 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
 
 # paper: Sec. 3.3; SemGAN App. A and B, where latents and rates differ by row. laptop: the same
 # method, smaller, for two cores and half an hour; the README says what it gave. Batch and epochs
-# not named here are the task's.
+# not named here are the task's. noise: added to all that D sees, its standard deviation in units of
+# the values' range (instance noise, Sonderby et al. 2017). Not in the paper: without it D knew real
+# shapes by heart, and by their probabilities of exactly 0 and 1; the README has both.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
                 "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": None,
@@ -60,7 +62,7 @@ PRESETS = {
                "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                           "kernel": 5, "steps": 2_400}}}
 SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},   # end of App. B
-          "laptop": {"steps": 13_000}}
+          "laptop": {"steps": 12_500, "noise": 0.3}}
 # What only one of the two has, with its defaults: Eq. 4, Table 1, 2 and 3; SemGAN Sec. 5.
 OWN = {"pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                    "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
@@ -299,7 +301,7 @@ class Run:
 
     def chance(self):
         """For what all processes draw alike, each taking its share: generator, rank, world. (Rank
-        0's dropout starts from the same seed; nothing depends on both.)"""
+        0's dropout and noise start from the same seed, in another order: that harms nothing.)"""
         seed = step_seed(self.settings["seed"], self.step)
         return torch.Generator().manual_seed(seed), self.rank, self.world
 
@@ -570,6 +572,11 @@ def train_semgan(context, pictures, held_out):
               ["SWD", "out of palette"], 250)
     generate, judge = wrapped(generator, context), wrapped(discriminator, context)
 
+    noise = settings.get("noise", 0.0) * {"softmax": 1, "tanh": 2}[settings["head"]]   # see PRESETS
+
+    def seen(maps):                                        # what D sees of maps, anew in each use
+        return maps + noise * torch.randn_like(maps) if noise else maps
+
     for uint8 in run.batches(pictures):                                  # (N, 1, 64, 64)
         chance, rank, world = run.chance()
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], chance, rank, world)
@@ -579,7 +586,8 @@ def train_semgan(context, pictures, held_out):
             fake = generate(sent(z[rank * len(real):(rank + 1) * len(real)], device))
 
         with autocast(settings, device):                                 # the step on D
-            real_logits, fake_logits = judge(real)[0].float(), judge(fake.detach())[0].float()
+            real_logits = judge(seen(real))[0].float()                   # (N, 1)
+            fake_logits = judge(seen(fake.detach()))[0].float()
         d_loss = semgan.discriminator_loss(real_logits, fake_logits)
         d_optimizer.zero_grad()
         d_loss.backward()
@@ -587,7 +595,8 @@ def train_semgan(context, pictures, held_out):
 
         discriminator.requires_grad_(False)    # the step on G; each process matches its own means
         with autocast(settings, device):
-            g_loss = semgan.feature_matching_loss(discriminator(real)[1], discriminator(fake)[1])
+            g_loss = semgan.feature_matching_loss(discriminator(seen(real))[1],
+                                                  discriminator(seen(fake))[1])
         g_optimizer.zero_grad()
         g_loss.backward()
         g_optimizer.step()
