@@ -51,8 +51,8 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
 # paper: Sec. 3.3; SemGAN App. A and B, where latents and rates differ by row. laptop: the same
 # method, smaller, for two cores and half an hour; the README says what it gave. Batch and epochs
 # not named here are the task's. noise: added to all that D sees, its standard deviation in units of
-# the values' range (instance noise, Sonderby et al. 2017). Not in the paper: without it D knew real
-# shapes by heart, and by their probabilities of exactly 0 and 1; the README has both.
+# the values' range (instance noise, Sonderby et al. 2017). Not in the paper: without it D told real
+# shapes by heart and by probabilities of exactly 0 and 1, with it less so; the README has both.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
                 "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": None,
