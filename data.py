@@ -78,6 +78,8 @@ def run_command(main):
         if isinstance(error, OSError):                     # a place that cannot be read or written
             error = Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another"
                             f" place, or mend this one")
+        if "InvalidCxxCompiler" in str(error):
+            error = Refusal("--compile: found no C++ compiler; install one, or leave it out")
         refused = type(error).__name__ == "Refusal"        # any file's own
         full = "out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED"
         if not (refused or isinstance(error, MemoryError) or any(f in str(error) for f in full)):
@@ -166,9 +168,10 @@ def tensors_of(content):
 
 
 def write_whole(path, content):
-    """Writes bytes, or by torch.save a dict, whole or not at all: to another name, then renamed. A
-    dict is a checkpoint: it is forced to disk before it takes the old one's place."""
+    """Writes bytes, or by torch.save a dict, whole or not at all: to another name, then renamed.
+    What a run cannot go on without is forced to disk before it takes the old one's place."""
     path = Path(path)
+    needed = path.suffix in (".pt", ".json")
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,10 +180,11 @@ def write_whole(path, content):
                 file.write(content)
             else:
                 torch.save(content, file)
+            if needed:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-        if fcntl and isinstance(content, dict):            # Windows opens no folders
+        if fcntl and needed:                               # Windows opens no folders
             folder = os.open(path.parent, os.O_RDONLY)
             os.fsync(folder)                 # makes the renaming itself last
             os.close(folder)
@@ -227,6 +231,9 @@ CITYSCAPES = [  # its 19 evaluated classes, then three that stand for the rest
 # is pole, caravan and trailer are truck, the camera's own car and borders are static.
 CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5, 5, 6, 7, 8, 9, 10,
                   11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
+CITYSCAPES_ALSO = [[21, [250, 170, 160]], [21, [230, 150, 140]], [4, [180, 165, 180]],  # the same,
+                   [2, [150, 100, 100]], [2, [150, 120, 90]], [14, [0, 0, 90]],  # by their colours
+                   [14, [0, 0, 110]]]
 SHAPES = [["background", [0, 0, 0]], ["circle", [0, 0, 255]], ["rectangle", [0, 255, 0]],
           ["square", [255, 0, 0]]]                         # SemGAN Sec. 5.0.1
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
@@ -238,11 +245,12 @@ def task_row(kind="pairs", train=None, val=None, **differences):
     kind: pairs (two pictures), photos (one, from which x and y are made), label maps (SemGAN).
     train, val: the published archive's pictures. direction: AtoB if x is A, the left half, else
     BtoA. labels: the half that is a label map ("x" or "y"), so that resizing invents no colours.
-    crop: load at 286/256 of the size, crop at random. What only one task does asks for its name.
+    crop: load at 286/256 of the size, crop at random. mirror: at random, -1 left and right, -2
+    top and bottom. What only one task does asks for its name.
     """
     return {"kind": kind, "archive": None, "counts": train and {"train": train, "val": val},
             "direction": "AtoB", "palette": None, "labels": None, "in_channels": 3,
-            "out_channels": 3, "epochs": 200, "batch": 1, "crop": True, "mirror": True,
+            "out_channels": 3, "epochs": 200, "batch": 1, "crop": True, "mirror": [-1],
             **differences}
 
 
@@ -256,16 +264,16 @@ TASKS = {
     "maps": task_row("pairs", 1096, 1098, archive="maps"),  # photo to map
     "aerial": task_row("pairs", 1096, 1098, archive="maps", direction="BtoA"),
     "edges2shoes": task_row("pairs", 49825, 200, archive="edges2shoes", epochs=15, batch=4,
-                            crop=False, mirror=False),
+                            crop=False, mirror=[]),
     "edges2handbags": task_row("pairs", 138567, 200, archive="edges2handbags", epochs=15, batch=4,
                                crop=False),
     "day2night": task_row(archive="night2day", direction="BtoA", epochs=17, batch=4),
     "thermal": task_row(epochs=10, batch=4),
     "colorization": task_row("photos", in_channels=1, out_channels=2, epochs=6, batch=4,
                              crop=False),
-    "inpainting": task_row("photos", epochs=25, batch=4, mirror=False),
+    "inpainting": task_row("photos", epochs=25, batch=4, mirror=[]),
     "pairs": task_row(),
-    "shapes": task_row("label maps", palette=SHAPES, crop=False, epochs=None),
+    "shapes": task_row("label maps", palette=SHAPES, crop=False, epochs=None, mirror=[-1, -2]),
     "semantic-facades": task_row("label maps", 400, 100, archive="facades", palette=FACADES,
                                  crop=False, epochs=None),
     "semantic-cityscapes": task_row("label maps", palette=CITYSCAPES, crop=False, epochs=None),
@@ -388,28 +396,29 @@ def pair_names(folder_a, folder_b):
     return [(a[name], b[name]) for name in sorted(a)]
 
 
-def find_files(folder):
-    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...]."""
+def find_files(folder, maps):
+    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
+    where label maps alone are asked for, also Cityscapes' as published."""
     for a, b in (("A", "B"), ("photos", "labels")):
         if (folder / a).is_dir() and (folder / b).is_dir():
             return pair_names(folder / a, folder / b)
-    ids = sorted(folder.rglob("*_labelIds.png"))           # Cityscapes: gtFine/SPLIT/CITY/*
+    ids = sorted(folder.rglob("*_labelIds.png")) if maps else []         # gtFine/SPLIT/CITY/*
     return [(path,) for path in ids or list_pictures(folder)]
 
 
-def split_files(folder, split):
+def split_files(folder, split, maps=False):
     """The files of split "train" or "val" below folder. test/ is never looked into."""
     if folder is None:                                     # of a converted generator
         raise Refusal("--data: missing, as the run names no folder of pictures; give one")
     folder = Path(folder)
-    if (folder / "gtFine").is_dir():                       # Cityscapes as published
+    if maps and (folder / "gtFine").is_dir():
         folder = folder / "gtFine"
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give the folder of the pictures with --data")
     if (folder / "train").is_dir() and (folder / "val").is_dir():
-        files = find_files(folder / split)
+        files = find_files(folder / split, maps)
     else:  # a tenth is held out, by a hash of the name, the same in every run; at least one is
-        files = find_files(folder / "train" if (folder / "train").is_dir() else folder)
+        files = find_files(folder / "train" if (folder / "train").is_dir() else folder, maps)
         code = {f: zlib.crc32(os.fsencode(f[0].stem)) for f in files}
         chosen = {f for f in files if code[f] % 10 == 0} or {min(files, key=code.get, default=None)}
         files = [f for f in files if (f in chosen) == (split == "val")]
@@ -439,11 +448,24 @@ def colorize(label_map, palette):
     return torch.from_numpy(colours[np.asarray(label_map)]).permute(2, 0, 1).contiguous()
 
 
+def legal_colours(palette):
+    """-> classes (M,), colours (M, 3): the palette's, for Cityscapes also CITYSCAPES_ALSO."""
+    rows = [*enumerate(colour for _, colour in palette)]
+    rows += CITYSCAPES_ALSO if palette == CITYSCAPES else []
+    return torch.tensor([k for k, _ in rows]), torch.tensor([colour for _, colour in rows]).float()
+
+
 def nearest_class(pictures, palette):
     """uint8 (N, 3, H, W) of label colours -> label_map (N, H, W): the nearest colour's class."""
-    colours = torch.tensor([colour for _, colour in palette], device=pictures.device).float()
+    classes, colours = (v.to(pictures.device) for v in legal_colours(palette))
     pixels = pictures.permute(0, 2, 3, 1).float()          # (N, H, W, 3)
-    return torch.cdist(pixels.flatten(1, 2), colours).argmin(-1).view(pixels.shape[:3])
+    return classes[torch.cdist(pixels.flatten(1, 2), colours).argmin(-1).view(pixels.shape[:3])]
+
+
+def class_or_ignore(pictures, palette):
+    """nearest_class, but 255 where colorize() painted that black, and no class is black."""
+    black = (pictures == 0).all(1) & ([0, 0, 0] not in [colour for _, colour in palette])
+    return nearest_class(pictures, palette).masked_fill(black, 255)
 
 
 def check_colours(path, picture, palette):
@@ -452,9 +474,9 @@ def check_colours(path, picture, palette):
     if min(picture.shape[1:]) < 3:
         return
     pixels = picture[None].float()
-    off = pixels[0] - colorize(nearest_class(picture[None], palette)[0], palette)
+    off = torch.cdist(pixels[0].flatten(1).T, legal_colours(palette)[1]).amin(-1)
     flat = F.pad(F.max_pool2d(pixels, 3, 1) + F.max_pool2d(-pixels, 3, 1), (1, 1, 1, 1), value=99)
-    far = (off.square().sum(0) > 40 ** 2) & (flat[0].amax(0) <= 2)       # 3x3 within 2 levels
+    far = (off.view(picture.shape[1:]) > 40) & (flat[0].amax(0) <= 2)    # 3x3 within 2 levels
     if far.any():
         y, x = far.nonzero()[0].tolist()
         raise Refusal(f"{path}: colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
@@ -465,13 +487,13 @@ def clean_label_map(image, palette):
     """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
     colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
     pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby."""
-    pixels, colours = torch.from_numpy(image).float(), torch.tensor([rgb for _, rgb in palette])
-    squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, K)
-    label_map = squared.argmin(-1)
+    pixels, (classes, colours) = torch.from_numpy(image).float(), legal_colours(palette)
+    squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, M)
+    label_map = classes[squared.argmin(-1)]
     votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()            # (K, H, W)
     solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
     inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
-    others = squared.where(nearby.permute(1, 2, 0), torch.inf).argmin(-1)
+    others = classes[squared.where(nearby[classes].permute(1, 2, 0), torch.inf).argmin(-1)]
     kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: nothing is smeared
     return torch.where(kept, label_map, others).byte().numpy()
 
@@ -716,6 +738,15 @@ def read_label_map(path, palette):
     return open_label_map(path, len(palette)) if numbers else None
 
 
+def label_side(settings):
+    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is what stands
+    in labels/, else x, as kmeans_folder writes it."""
+    if settings["task"] == "pairs" and settings["palette"]:
+        folder = Path(settings["data"] or "")
+        return "y" if any((folder / part / "labels").is_dir() for part in ("", "train")) else "x"
+    return TASKS[settings["task"]]["labels"]
+
+
 def label_colours(files):
     """Labels drawn in colours, uint8 (3, H, W): a file of their own or the right half of a pair."""
     return to_tensor(open_picture(files[-1])) if len(files) == 2 else halves(files[0], [1, 1])[1]
@@ -725,8 +756,8 @@ def read_picture(settings, files, size):
     """What a task keeps of its file or two, uint8 (C, *size): x above y, a photo, a label map."""
     row = TASKS[settings["task"]]
     palette, path, numbers = settings["palette"] or row["palette"], files[-1], None
-    if row["kind"] == "photos":
-        return resize(to_tensor(open_picture(path)), size)
+    if row["kind"] == "photos":                            # not their labels
+        return resize(to_tensor(open_picture(files[0])), size)
     if row["kind"] == "label maps" or (palette and path.parent.name == "labels"):
         numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
@@ -744,9 +775,9 @@ def read_picture(settings, files, size):
         raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {path} is {b.shape[2]}x"
                       f"{b.shape[1]}; both halves of a pair need one size")
     pair = (b, a) if row["direction"] == "BtoA" else (a, b)
-    if settings["one_hot"]:
+    if settings["one_hot"] and numbers is None:
         check_colours(path, pair[0], palette)
-    pair = [resize(p, size, row["labels"] == side) for p, side in zip(pair, "xy")]
+    pair = [resize(p, size, label_side(settings) == side) for p, side in zip(pair, "xy")]
     return torch.from_numpy(np.concatenate(pair))
 
 
@@ -767,7 +798,7 @@ class Pictures(Dataset):
         elif settings["drawn"]:
             self.files = [(i,) for i in (range(400) if split == "train" else range(400, 440))]
         else:
-            self.files = split_files(settings["data"], split)
+            self.files = split_files(settings["data"], split, self.row["kind"] == "label maps")
         shape = {"pairs": 6, "photos": 3, "label maps": 1}[self.row["kind"]], *self.size
         if len(self.files) * math.prod(shape) <= memory * 2 ** 30:
             self.cache = self.read_all(shape)
@@ -832,15 +863,18 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
 
 def augment(pictures, size, mirror, generator, rank=0, world=1):
     """Random crop and mirror of each picture, both halves alike: (n, C, H, W) -> (n, C, *size).
-    generator, a torch.Generator on the CPU, draws for the whole batch of n * world pictures, and
-    each rank takes its own: two processes crop as one would."""
+    mirror: -1 for left and right, -2 for top and bottom. generator, a torch.Generator on the CPU,
+    draws for the whole batch of n * world pictures, and each rank takes its own: two processes
+    crop as one would."""
     n, _, h, w = pictures.shape
     mine = slice(rank * n, (rank + 1) * n)
     top = torch.randint(h - size[0] + 1, (n * world,), generator=generator)[mine].tolist()
     left = torch.randint(w - size[1] + 1, (n * world,), generator=generator)[mine].tolist()
-    flip = (torch.rand(n * world, generator=generator)[mine] < (0.5 if mirror else 0)).tolist()
     crops = [p[:, t:t + size[0], l:l + size[1]] for p, t, l in zip(pictures, top, left)]
-    return torch.stack([c.flip(-1) if f else c for c, f in zip(crops, flip)])
+    for dim in mirror:
+        flip = (torch.rand(n * world, generator=generator)[mine] < 0.5).tolist()
+        crops = [c.flip(dim) if f else c for c, f in zip(crops, flip)]
+    return torch.stack(crops)
 
 
 # Colour spaces
@@ -951,8 +985,8 @@ def to_network(settings, pictures):
     rgb, task = pictures[:, :3], settings["task"]
     y = pictures[:, -3:].float() / 127.5 - 1               # of a photo, y is the photo itself
     if settings["one_hot"]:
-        x = F.one_hot(nearest_class(rgb, settings["palette"]), len(settings["palette"]))
-        return x.permute(0, 3, 1, 2).float(), y
+        classes = class_or_ignore(rgb, settings["palette"])              # 255 is 0 in all channels
+        return torch.stack([classes == k for k in range(len(settings["palette"]))], 1).float(), y
     if task == "colorization":                             # L 0..100 -> x, a and b -110..110 -> y
         lab = rgb_to_lab(pictures)
         return lab[:, :1] / 50 - 1, (lab[:, 1:] / 110).clamp(-1, 1)
@@ -987,9 +1021,9 @@ def label_map_of(settings, pictures):
     palette, side = settings["palette"], TASKS[settings["task"]]["labels"]
     if not palette or not side:
         return None
-    classes = nearest_class(pictures[:, :3] if side == "x" else pictures[:, -3:], palette)
+    classes = class_or_ignore(pictures[:, :3] if side == "x" else pictures[:, -3:], palette)
     ignored = torch.tensor([name == "unlabelled" for name, _ in palette], device=classes.device)
-    return classes.masked_fill(ignored[classes], 255)
+    return classes.masked_fill((classes == 255) | ignored[classes % 255], 255)
 
 
 # Pictures out: files, sheets, curves
@@ -1183,7 +1217,8 @@ def task_sheet(name, folder, size, out):
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
     save_picture(out, contact_sheet(rows, titles))
-    print(f"training sees {out}: cropped to {size[0]}x{size[1]}{', mirrored' * row['mirror']}")
+    mirrored = ", mirrored" if row["mirror"] else ""
+    print(f"training sees {out}: cropped to {size[0]}x{size[1]}{mirrored}")
 
 
 def main():

@@ -529,7 +529,7 @@ def score_semgan(generator, settings, count, device, network):
         f"{name} {a:.3f} / {b:.3f}" for (name, _), a, b in zip(palette, *shares))
     scores = {**{f"SWD {side}": value for side, value in swd(real, fake).items()},
               "MS-SSIM": ms_ssim_diversity(fake), "out of palette": off}      # MS-SSIM: n/2 pairs
-    if settings["task"] == "shapes":
+    if settings["task"] == "shapes" and settings["size"] == [64, 64]:
         scores.update({f"right within {t} px": shapes_right(found, t) for t in (1, 2, 3)})
     features = [inception_features(network, v) if network else [] for v in (real, fake)]
     return {"n": n, "real": {"MS-SSIM": ms_ssim_diversity(real)}, "scores": scores,

@@ -66,7 +66,7 @@ class Studio:
         self.dreamer, self.dream_settings = semgan.load_generator(dream) if dream else (None, {})
         for path in map(Path, paths):
             network, settings = pix2pix.load_generator(path)
-            labels = settings["palette"] and data.look_up(settings["task"])["labels"] != "y"
+            labels = settings["palette"] and data.label_side(settings) != "y"
             mode = "labels" if labels else "pencil" if "edges2" in settings["task"] else "plain"
             folder = (path if path.is_dir() else path.parent).resolve()
             name = str(path) if folder.name in self.runs else folder.name

@@ -274,6 +274,8 @@ def renamed(saved, own_statistics):
         levels.append(f"{levels[-1]}3.model.")
     depth = len(levels)
     fixed = f"{levels[1]}2.running_mean" in saved and not own_statistics
+    if f"{levels[1]}2.running_mean" not in saved and f"{levels[1]}1.bias" not in saved:
+        raise ValueError("trained without norms")          # instance norms come with that bias
 
     def take_norm(name, at, channels, conv):
         scale = saved.get(f"{at}.weight", torch.ones(channels))

@@ -77,8 +77,7 @@ class Generator(nn.Module):
         self.grow = nn.ModuleList(                         # output_padding 1: odd kernels double
             nn.ConvTranspose2d(a, b, kernel, 2, half, output_padding=1, bias=False)
             for a, b in zip(channels, channels[1:]))
-        # Instance norm, with weight and bias: group norm, each channel a group of its own.
-        self.norms = nn.ModuleList(nn.GroupNorm(c, c) for c in channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(c, c) for c in channels)  # instance norm, faster
         self.to_classes = nn.ConvTranspose2d(channels[-1], out_channels, kernel, padding=half)
         self.apply(initialize)
 
@@ -156,8 +155,7 @@ def encoder_loss(encoder, generator, maps):                # maps: one-hot, real
     """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
     give the pixels of a real map x their classes, mean -log of their probability."""
     z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
-    with torch.no_grad():
-        generated = one_hot(to_label_map(generator(z)), maps.shape[1])
+    generated = one_hot(to_label_map(generator(z)), maps.shape[1])       # no gradient goes there
     probs = generator(encoder(maps)).clamp_min(1e-6)
     return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
 
@@ -256,8 +254,7 @@ def train_encoder(generator, settings, folder, steps):
             print(f"step {step}/{steps}  latent {latent:.3f}  reconstruction {reconstruction:.3f}")
     data.write_whole(folder / "encoder.pt", {"format": FORMAT, "settings": settings,
                                              "encoder": encoder.state_dict()})
-    kept = data.held_out(settings)
-    maps = torch.stack([kept[i] for i in range(min(256, len(kept)))])[:, 0]
+    maps = data.far_apart(data.held_out(settings), 256)[:, 0]
     print(f"held-out maps: {reconstruct(encoder, generator, maps, n)[1]}")
 
 
@@ -331,9 +328,12 @@ def main():
     add("--seed", type=int, default=0, help="of the latents (default 0)")
     options = data.parse_options(parser)
     if options.run is None:
-        if options.encode or options.walk or options.dream or options.train_encoder:
+        if any(vars(options).values()):
             raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
         return describe()
+    if options.encode and options.count or options.train_encoder and (
+            options.encode or options.out or options.count):
+        raise Refusal("--train-encoder: goes alone, --encode without --count; leave the rest out")
     if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
         raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")
     generator, settings = load_generator(options.run)

@@ -306,7 +306,10 @@ def test_generators_of_the_popular_code_convert_to_the_same_pictures(levels, nor
         assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
     before = (tmp_path / "run" / "generator.pt").read_bytes()
     torch.save({"model.model.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    for path, out in (("other.pth", "new"), ("none.pth", "new"), ("latest_net_G.pth", "run")):
+    plain = nested_generator(levels, 8, lambda channels: nn.Identity())  # --norm none
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    for path, out in (("other.pth", "new"), ("none.pth", "new"), ("plain.pth", "new"),
+                      ("latest_net_G.pth", "run")):
         refuses(f"^{tmp_path}", convert, path, out)
     assert (tmp_path / "run" / "generator.pt").read_bytes() == before
     assert not (tmp_path / "new").exists()
@@ -346,11 +349,14 @@ def test_one_pair_can_be_learned_by_heart():
 def test_both_halves_are_cropped_and_mirrored_alike():
     grid = torch.arange(72 * 72).view(72, 72)
     half = torch.stack([grid // 72, grid % 72, grid % 7]).byte()
-    out = data.augment(torch.stack([torch.cat([half, half])] * 16), [64, 64], True,
-                       torch.Generator().manual_seed(0))
-    assert torch.equal(out[:, :3], out[:, 3:])
-    assert len({tuple(p[:2, 0, 0].tolist()) for p in out}) > 8           # each has its own crop
-    assert {int(p[1, 0, 1]) - int(p[1, 0, 0]) for p in out} == {1, -1}   # some are mirrored
+    for mirror in [], [-1], [-1, -2]:
+        out = data.augment(torch.stack([torch.cat([half, half])] * 16), [64, 64], mirror,
+                           torch.Generator().manual_seed(0))
+        assert torch.equal(out[:, :3], out[:, 3:])
+        assert len({tuple(p[:2, 0, 0].tolist()) for p in out}) > 8       # each has its own crop
+        for dim, step in (-1, (1, 0, 1)), (-2, (0, 1, 0)):               # some are mirrored
+            assert {int(p[step]) - int(p[step[0], 0, 0]) for p in out} == (
+                {1, -1} if dim in mirror else {1})
 
 def test_test_pictures_are_never_trained_on_and_held_out_ones_stay(tmp_path):
     folder = make_pairs(tmp_path / "a", 30, splits=("train", "test"))
@@ -433,6 +439,46 @@ def test_cityscapes_as_published_keeps_its_splits_and_its_ids_become_the_22_clas
     names = {7: "road", 11: "building", 15: "building", 9: "ground", 26: "car", 0: "static"}
     for value, name in names.items():
         assert {data.CITYSCAPES[k][0] for k in kept[0][0][ids == value].tolist()} == {name}
+    for folder in (tmp_path, tmp_path / "gtFine"):           # a map of ids is not a pair
+        refuses("no pictures for train", data.training, settings_for(folder, "cityscapes"))
+
+def test_colours_of_cityscapes_mean_what_its_ids_mean():
+    for number, colour in {
+            5: (111, 74, 0), 7: (128, 64, 128), 9: (250, 170, 160), 10: (230, 150, 140),
+            14: (180, 165, 180), 15: (150, 100, 100), 16: (150, 120, 90), 18: (153, 153, 153),
+            29: (0, 0, 90), 30: (0, 0, 110)}.items():
+        patch = torch.tensor(colour).byte().view(3, 1, 1).repeat(1, 9, 9)
+        data.check_colours("flat", patch, data.CITYSCAPES)
+        found = data.nearest_class(patch[None], data.CITYSCAPES)[0]
+        clean = data.clean_label_map(patch.permute(1, 2, 0).numpy(), data.CITYSCAPES)
+        assert (found == data.CITYSCAPES_IDS[number]).all() and (clean == found.numpy()).all()
+
+def test_what_an_index_map_ignores_stays_ignored(tmp_path):
+    for name, picture in (("photos", np.full((64, 64, 3), 90)), ("labels", np.full((64, 64), 2))):
+        (tmp_path / name).mkdir()
+        picture[:32] = 200 if name == "photos" else 255
+        for i in range(12):
+            Image.fromarray(picture.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+    settings = settings_for(tmp_path, one_hot=True)
+    pictures = data.training(settings).batches([[0]])
+    shown = next(pictures)[:, :, :64, :64]
+    truth, (x, _) = data.label_map_of(settings, shown), data.to_network(settings, shown)
+    assert set(truth.unique().tolist()) == {2, 255}          # not the class nearest to black
+    assert (x.sum(1) == (truth != 255)).all() and (x[:, 2] == (truth == 2)).all()
+    assert data.training(settings_for(tmp_path, "colorization"))[0].min() > 80       # of the photos
+
+def test_label_maps_by_kmeans_keep_their_colours_in_training(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(6):
+        data.save_picture(tmp_path / "photos" / f"{i}.png", data.draw_facade(i, size=150)[0])
+    data.kmeans_folder(tmp_path / "photos", tmp_path / "out", 5, size=(64, 64))
+    settings = settings_for(tmp_path / "out", "pairs")
+    settings["palette"] = data.palette_of("pairs", tmp_path / "out")
+    for pictures in (data.training(settings), data.held_out(settings)):
+        assert semgan.out_of_palette(pictures[0][None, :3], settings["palette"]) == 0
+        assert semgan.out_of_palette(pictures[0][None, 3:], settings["palette"]) > 0.5
+    studio = paint.Studio([tiny_run(tmp_path / "run", **settings)])
+    assert studio.runs["run"]["mode"] == "labels"
 
 def test_resizing_invents_no_class_and_cleaning_removes_what_a_jpeg_smeared():
     wrong = [0, 0]
@@ -464,6 +510,9 @@ def test_a_label_file_is_read_alike_in_training_and_in_use(tmp_path, monkeypatch
         path = pictures.files[0][1]
         expected = data.colorize(maps[int(path.stem)], FACADES)
         assert torch.equal(pictures[0][half], expected)
+        studio = paint.Studio([tiny_run(tmp_path / "runs" / task, **settings)])
+        painted = "labels" if task == "facades" else "plain"   # x is a photo
+        assert studio.runs[task]["mode"] == painted
         if task == "facades":
             monkeypatch.chdir(path.parent)
             for name in (path, path.name):
@@ -537,8 +586,9 @@ def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straig
     assert settings["size"] == [64, 64] and generator.depth == 6
     made = pix2pix.load_generator(tiny_run(straight_run.parent / "tiny"))[1]
     assert {*made} - {*settings} == {"head", "latent", "kernel"}         # the tests' runs are alike
-    assert {*settings} - {*made} == {"epochs", "preset", "steps", "lr", "precision", "objective",
-                                     "l1_weight", "receptive_field"}     # nothing reads these later
+    assert {*settings} - {*made} == {
+        "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
+        "receptive_field"}                                   # nothing reads these later
     per_epoch = len(data.training({**settings, "palette": None})) // 2
     assert log_steps(straight_run)[-1] == settings["epochs"] * per_epoch
     before = fingerprint(straight_run)
@@ -626,6 +676,20 @@ def test_d_sees_shapes_through_new_noise_each_time_and_other_maps_as_they_are(
             assert (a - b).std() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
         assert set(real.unique().tolist()) == {0, 1} or noise
 
+def test_the_rate_is_held_then_falls_in_a_straight_line_though_the_run_is_cut(
+        pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "decay", 0.6)
+    rates, finish = [], train.Run.finish_step
+    monkeypatch.setattr(train.Run, "finish_step", lambda run, values: rates.extend(
+        run.parts[name].param_groups[0]["lr"] for name in ("g_optimizer", "d_optimizer")) or
+        finish(run, values))
+    cut_after(7, *arguments(tmp_path, pairs))
+    train_here(*arguments(tmp_path, pairs))
+    lr = train.PRESETS["pix2pix"]["laptop"]["lr"]            # 10 steps in all
+    expected = [lr] * 4 + [lr * k / 6 for k in range(6, 0, -1)]
+    assert rates[::2] == rates[1::2] == pytest.approx(expected)
+    assert not any("decay" in of["paper"] for of in (*train.PRESETS.values(), train.SHAPES))
+
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
 def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path):
     for step, name in ((4, "cut"), (1, "first")):
@@ -710,12 +774,15 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, m
 
 def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(
         pairs, tmp_path, monkeypatch, capsys):
-    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+    for error, code, words in (
+            (MemoryError(), 1, "--batch"),
+            (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "--batch"),
+            (RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), 2, "--compile")):
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
             patch.setattr(pix2pix, "generator_loss", lambda *_: (_ for _ in ()).throw(error))
             data.run_command(lambda: train_here(*arguments(tmp_path / "run", pairs)))
         said = capsys.readouterr().err
-        assert stop.value.code == 1 and said.startswith("error: ") and "--batch" in said
+        assert stop.value.code == code and said.startswith("error: ") and words in said
         assert said.count("\n") == 1
     command = f"{sys.executable} {HERE / 'pix2pix.py'}"
     for line, code in ((f"{command} >&-", 0), (f"set -o pipefail; {command} | true", 141)):
@@ -824,7 +891,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
         train.find_pictures(settings, 1.0)
         return settings["epochs"]
     assert epochs(360) == 80 and epochs(49_825, "--task", "edges2shoes") == 1
-    assert epochs(360, "--epochs", "7") == 7 and epochs(2_625, "--task", "shapes") == 153
+    assert epochs(360, "--epochs", "7") == 7 and epochs(2_625, "--task", "shapes") == 110
     assert epochs(400, "--preset", "paper") == 200
     assert epochs(49_825, "--task", "edges2shoes", "--preset", "paper") == 15
 
@@ -895,9 +962,19 @@ def test_pictures_go_to_a_gpu_without_a_wait_and_stay_themselves_on_a_cpu(monkey
     train.sent(picture, torch.device("cuda"))
     assert seen == ["pinned", ("cuda", True)]
 
+def test_a_run_goes_on_by_the_settings_it_began_with_or_not_at_all(straight_run, pairs, tmp_path):
+    run = shutil.copytree(straight_run, tmp_path / "run")
+    settings = json.loads((run / "settings.json").read_text())
+    (run / "settings.json").write_text(json.dumps({**settings, "noise": 0.3}))
+    refuses("noise 0.3 there, None now", train_here, *arguments(run, pairs, "--epochs", 3))
+    (run / "checkpoint.pt").unlink()                         # the large file; the other is for use
+    before = {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
+    refuses("no checkpoint.pt", train_here, *arguments(run, pairs, "--seed", 5))
+    assert all(path.read_bytes() == content for path, content in before.items())
+
 def test_a_converted_generator_is_not_trained_over(straight_run, pairs, tmp_path):
     shutil.copy(straight_run / "generator.pt", tmp_path)
-    refuses("converted", train_here, *arguments(tmp_path, pairs))
+    refuses("no checkpoint.pt to go on", train_here, *arguments(tmp_path, pairs))
     shutil.copy(straight_run / "checkpoint.pt", tmp_path)
     refuses("settings.json: missing", train_here, *arguments(tmp_path, pairs))
 
@@ -1055,6 +1132,21 @@ def test_a_checkpoint_is_whole_or_absent(kills, tmp_path):
         assert content["step"] >= max([step + 1, *printed])
         step = content["step"]
         assert content["w"][0][-1] == step
+
+def test_what_a_run_needs_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done, replace, fsync = [], os.replace, os.fsync          # a power cut would lose the rest
+
+    def forced(number):
+        kind = "folder" if os.path.samestat(os.fstat(number), tmp_path.stat()) else "file"
+        done.append(f"{kind} {os.fstat(number).st_size > 0}")            # nothing waits in Python
+        fsync(number)
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("rename") or replace(*paths))
+    monkeypatch.setattr(os, "fsync", forced)
+    for name, content in (("c.pt", {"a": 1}), ("settings.json", b"{}"), ("000025.png", b"picture")):
+        data.write_whole(tmp_path / name, content)
+        assert done == (["rename"] if name == "000025.png" else
+                        ["file True", "rename", "folder True"])
+        done.clear()
 
 def test_a_full_disk_loses_nothing(pairs, tmp_path, monkeypatch):
     cut_after(4, *arguments(tmp_path, pairs))
@@ -1416,6 +1508,10 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     with Image.open(tmp_path / "walk.gif") as walk:          # equal frames become one
         assert 9 < walk.n_frames <= 48 and data.open_picture(tmp_path / "grid.png")
     run_here(semgan, run, "--train-encoder", 2)
+    for others in (["--encode", "a.png"], ["--out", "a.png"], ["--count", 3]):
+        refuses("goes alone", run_here, semgan, run, "--train-encoder", 2, *others)
+        refuses("RUN: missing", run_here, semgan, *others)
+    refuses("without --count", run_here, semgan, run, "--encode", "a.png", "--count", 3)
     data.save_picture(tmp_path / "map.png", data.colorize(data.draw_shapes()[7], SHAPES))
     both = "--encode", tmp_path / "map.png", "--out", tmp_path / "both.png"
     assert "constant guess" in run_here(semgan, run, *both)
@@ -1610,6 +1706,8 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
     assert scores["n"] == 3 and 0 < scores["real"]["class_iou"] < 1 < scores["scores"]["PSNR"]
     assert "SWD average" in (table := run("s", "a", "--count", 6)) and "*" not in table
+    tiny_run(tmp_path / "large", "shapes", width=4, size=[128, 128])     # the rules are for 64x64
+    assert "right within" in table and "right within" not in run("large", "--count", 6)
     unequal = metrics.table([("a", (3,), 3, {"L1": 1}), ("b", (4,), 4, {"L1": 2})])
     assert "*" not in unequal and "*" in unequal.replace(" ", "*")
     session = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False, False]}
@@ -1824,11 +1922,31 @@ def test_a_map_is_saved_loaded_and_dreamt_and_noise_changes_its_photo(page):
     page.until(lambda: page.pixels() not in (dream, drawn))
     page.find_element("id", "file").send_keys(str(page.folder / "facades-map.png"))
     page.until(lambda: page.pixels() == drawn)
+    page.press("clear")
+    page.find_element("id", "file").send_keys(str(page.folder / "facades-map.png"))    # once more
+    page.until(lambda: page.pixels() == drawn)
+    Image.new("RGBA", (128, 128)).save(page.folder / "clear.png")        # white stands behind it
+    page.find_element("id", "file").send_keys(str(page.folder / "clear.png"))
+    page.until(lambda: len({*page.pixels()}) == 1)
+    white = data.FACADES[data.nearest_class(torch.full((1, 3, 1, 1), 255).byte(), data.FACADES)]
+    assert page.js("return classAt({x: 5, y: 5}).name") == white[0]
     page.find_element("id", "file").send_keys(str(page.folder / "facades-photo.png"))  # it snaps
     page.until(lambda: page.pixels() != drawn and page.js("return $('frame').ariaBusy") == "false")
     assert page.js("return cells.every(colour => palette.some(c => c.colour === colour))")
     photo = page.pixels("photo")
     page.press("noise"), page.until(lambda: page.pixels("photo") != photo)
+
+def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
+    page.opened(1280, 860)
+    page.js("const ask = fetch; window.fetch = (address, more) => (address === '/example' ?"
+            "sleep(800) : sleep(0)).then(() => ask(address, more)); setUp()")
+    page.press("class 10"), page.drag((20, 20), (60, 60))
+    painted = page.pixels()
+    time.sleep(1.5)
+    assert page.pixels() == painted
+    assert page.js("return [past.length, $('undo').disabled]") == [1, False]
+    page.js("setUp()"), page.until(lambda: len({*page.pixels()}) > 3)    # left alone, it comes
+    page.until(lambda: page.js("return past.length") == 0)
 
 def test_fingers_and_keys_paint_on_a_phone_and_at_twice_the_zoom(page):
     from selenium.webdriver import ActionChains, Keys
@@ -2062,7 +2180,7 @@ print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2 **
 def kept(pair, size):
     """Pictures kept in memory, at 286/256 of size -> a function: a batch of them, cropped."""
     uint8 = torch.cat([data.resize(half, [size * 286 // 256] * 2) for half in pair.split(3)])
-    return lambda batch: data.augment(uint8.expand(batch, -1, -1, -1), [size, size], True,
+    return lambda batch: data.augment(uint8.expand(batch, -1, -1, -1), [size, size], [-1],
                                       torch.Generator().manual_seed(0))
 
 def train_table(quick, rate, pair, path):
@@ -2101,7 +2219,7 @@ def stream_table(quick, folder, pair):
         [i % 10] for i in range(99)) for memory in (1e-9, 4.0)]
     print("decoded as needed / kept, 256/64/1:", faster(*interleaved(6 if quick else 20, *(
         lambda pictures=pictures: ours(*data.to_network(settings_for(), data.augment(
-            next(pictures), [256, 256], True, torch.Generator()))) for pictures in lists))))
+            next(pictures), [256, 256], [-1], torch.Generator()))) for pictures in lists))))
 
 def first_steps(folder):
     """Seconds from a process's start to the end of its first laptop step, three times."""

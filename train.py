@@ -50,9 +50,10 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
 
 # paper: Sec. 3.3; SemGAN App. A and B, where latents and rates differ by row. laptop: the same
 # method, smaller, for two cores and half an hour; the README says what it gave. Batch and epochs
-# not named here are the task's. noise: added to all that D sees, its standard deviation in units of
-# the values' range (instance noise, Sonderby et al. 2017). Not in the paper: without it D told real
-# shapes by heart and by probabilities of exactly 0 and 1, with it less so; the README has both.
+# not named here are the task's. decay: the last share of the steps, over which Adam's rate falls in
+# a straight line to 0. noise: added to all that D sees, its standard deviation in units of the
+# values' range (instance noise, Sonderby et al. 2017). Neither is in the papers: without noise D
+# told real shapes by heart and by probabilities of exactly 0 and 1; the README has both.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
                 "laptop": {"size": [128, 128], "width": 32, "lr": 2e-4, "batch": 2, "epochs": None,
@@ -62,7 +63,7 @@ PRESETS = {
                "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                           "kernel": 5, "steps": 2_400}}}
 SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},   # end of App. B
-          "laptop": {"steps": 12_500, "noise": 0.3}}
+          "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3}}
 # What only one of the two has, with its defaults: Eq. 4, Table 1, 2 and 3; SemGAN Sec. 5.
 OWN = {"pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                    "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
@@ -191,16 +192,18 @@ def find_pictures(settings, memory):
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values."""
     if not (folder / "checkpoint.pt").exists():
-        if (folder / "generator.pt").exists() and not (folder / "settings.json").exists():
-            raise Refusal(f"--out {folder}: holds a converted generator; give another --out")
+        if (folder / "generator.pt").exists():
+            raise Refusal(f"--out {folder}: holds a generator.pt, but no checkpoint.pt to go on "
+                          f"from; give another --out, or move it away")
         return
     try:
         before = dict(json.loads((folder / "settings.json").read_text()))
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
-    may_change = ("epochs", "data", "preset", "precision")               # trained longer, or moved
-    different = [f"{key} {before.get(key)} there, {value} now" for key, value in settings.items()
-                 if key not in may_change and before.get(key) != value]
+    may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
+    different = [f"{key} {before.get(key)} there, {settings.get(key)} now"
+                 for key in sorted((settings | before).keys() - may_change)
+                 if before.get(key) != settings.get(key)]
     if different:
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same "
                       f"values (and a picture under each name) to go on, or another --out")
@@ -280,6 +283,7 @@ class Run:
         seed, self.files = self.settings["seed"], pictures.files
         self.per_epoch = len(pictures) // self.settings["batch"]
         self.total = self.per_epoch * self.settings["epochs"]
+        decay = self.settings.get("decay", 0) * self.total               # steps
         handlers = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             while self.step < self.total:
@@ -288,6 +292,9 @@ class Run:
                                          epoch, self.rank, self.world)[done:]
                 for self.indices, uint8 in zip(order, pictures.batches(order)):
                     torch.manual_seed(step_seed(seed, self.step, self.rank))
+                    left = (self.total - self.step) / max(1.0, decay)
+                    for optimizer in self.parts["g_optimizer"], self.parts["d_optimizer"]:
+                        optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, left)
                     yield uint8
             if self.step > self.first_step:
                 self.save()
@@ -654,7 +661,8 @@ def main():
     run = train(context, pictures, held_out)
     if rank == 0:
         print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
-              f"{folder}/generator.pt; a larger --epochs trains on.")
+              f"{folder}/generator.pt; a larger --epochs trains on"
+              f"{', at a rate that rises again' * ('decay' in settings)}.")
     if world > 1:
         dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
