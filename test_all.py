@@ -920,7 +920,7 @@ def test_bad_options_get_one_line_and_code_2(args, words, tmp_path, monkeypatch,
 
 def test_another_networks_or_another_process_run_folder_is_refused(straight_run, pairs, tmp_path):
     before = fingerprint(straight_run)
-    refuses("width 4 there, 6 now.*seed 0 there", train_here,
+    refuses("seed 0 there, 3 now.*width 4 there", train_here,
             *arguments(straight_run, pairs, "--width", 6, "--seed", 3))
     assert fingerprint(straight_run) == before
     with train.lock(tmp_path / "run"):
