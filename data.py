@@ -231,9 +231,10 @@ CITYSCAPES = [  # its 19 evaluated classes, then three that stand for the rest
 # is pole, caravan and trailer are truck, the camera's own car and borders are static.
 CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5, 5, 6, 7, 8, 9, 10,
                   11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
-CITYSCAPES_ALSO = [[21, [250, 170, 160]], [21, [230, 150, 140]], [4, [180, 165, 180]],  # the same,
-                   [2, [150, 100, 100]], [2, [150, 120, 90]], [14, [0, 0, 90]],  # by their colours
-                   [14, [0, 0, 110]]]
+# The colours of those whose own are not their row's: parking, rail track, guard rail, bridge,
+# tunnel, caravan, trailer.
+CITYSCAPES_ALSO = [[21, [250, 170, 160]], [21, [230, 150, 140]], [4, [180, 165, 180]],
+                   [2, [150, 100, 100]], [2, [150, 120, 90]], [14, [0, 0, 90]], [14, [0, 0, 110]]]
 SHAPES = [["background", [0, 0, 0]], ["circle", [0, 0, 255]], ["rectangle", [0, 255, 0]],
           ["square", [255, 0, 0]]]                         # SemGAN Sec. 5.0.1
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
@@ -777,7 +778,8 @@ def read_picture(settings, files, size):
     pair = (b, a) if row["direction"] == "BtoA" else (a, b)
     if settings["one_hot"] and numbers is None:
         check_colours(path, pair[0], palette)
-    pair = [resize(p, size, label_side(settings) == side) for p, side in zip(pair, "xy")]
+    labels = label_side(settings)
+    pair = [resize(p, size, labels == side) for p, side in zip(pair, "xy")]
     return torch.from_numpy(np.concatenate(pair))
 
 

@@ -77,7 +77,7 @@ class Generator(nn.Module):
         self.grow = nn.ModuleList(                         # output_padding 1: odd kernels double
             nn.ConvTranspose2d(a, b, kernel, 2, half, output_padding=1, bias=False)
             for a, b in zip(channels, channels[1:]))
-        self.norms = nn.ModuleList(nn.GroupNorm(c, c) for c in channels)  # instance norm, faster
+        self.norms = nn.ModuleList(nn.GroupNorm(c, c) for c in channels)  # = instance norm
         self.to_classes = nn.ConvTranspose2d(channels[-1], out_channels, kernel, padding=half)
         self.apply(initialize)
 
