@@ -605,7 +605,6 @@ def test_checkpoints_come_within_an_epoch_and_before_a_picture_that_has_gone(
         saved.append((path.name, content.get("step")))))
     train_here(*arguments(tmp_path / "whole", pairs))
     assert [step for name, step in saved if name == "checkpoint.pt"] == [2, 4, 5, 6, 8, 10]
-    assert saved[0][0] == "generator.pt"                     # a finished run never lacks it
     monkeypatch.undo()
     folder = shutil.copytree(pairs, tmp_path / "pairs")
     files, finish = data.split_files(folder, "train"), train.Run.finish_step
@@ -650,6 +649,28 @@ def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(step, straight_ru
     steps = log_steps(tmp_path)
     assert steps == sorted(set(steps)) and steps[-1] == 10
     assert not list(tmp_path.glob(".*.partial"))
+
+@pytest.mark.parametrize("files", [1, 2, 3, 11])             # of 12: checkpoint and generator, 6 times
+def test_a_run_killed_between_the_files_of_a_checkpoint_goes_on(
+        files, straight_run, pairs, tmp_path, monkeypatch):
+    left, write = iter(range(files, 0, -1)), data.write_whole
+
+    def die_after(path, content):
+        write(path, content)
+        if path.suffix == ".pt" and next(left) == 1:
+            raise Cut
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(train, "SAVE_EVERY", 0.0)
+        patch.setattr(train, "LOG_EVERY", 2)
+        patch.setattr(data, "write_whole", die_after)
+        train_here(*arguments(tmp_path, pairs))
+    train_here(*arguments(tmp_path, pairs))
+    assert fingerprint(tmp_path) == fingerprint(straight_run)
+    of = [pix2pix.load_file(tmp_path / name) for name in ("generator.pt", "checkpoint.pt")]
+    assert all(torch.equal(of[0]["generator"][k], v) for k, v in of[1]["generator"].items())
+    (tmp_path / "generator.pt").unlink()                     # a finished run never lacks it
+    train_here(*arguments(tmp_path, pairs))
+    assert pix2pix.load_file(tmp_path / "generator.pt")["settings"] == of[0]["settings"]
 
 def test_a_semgan_run_continues_exactly_too(tmp_path, monkeypatch):
     args = ("--task shapes --width 2 --kernel 3 --latent 4 --batch 400 --epochs 1 --device cpu "

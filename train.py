@@ -296,7 +296,7 @@ class Run:
                     for optimizer in self.parts["g_optimizer"], self.parts["d_optimizer"]:
                         optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, left)
                     yield uint8
-            if self.step > self.first_step:
+            if self.step > self.first_step or not (self.folder / "generator.pt").exists():
                 self.save()
         except Refusal:                # a picture that has gone in mid-epoch, of rank 0's share
             if self.step > self.first_step:
@@ -414,8 +414,13 @@ class Run:
             sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
                      f"Try a smaller --lr, or --precision fp32")
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        data.write_whole(self.folder / "generator.pt", {**head, "generator": content["generator"]})
-        data.write_whole(self.folder / "checkpoint.pt", {**head, "step": self.step, **content})
+        files = {"generator.pt": {**head, "generator": content["generator"]},
+                 "checkpoint.pt": {**head, "step": self.step, **content}}
+        # Killed between the two, a run goes on from the older checkpoint, and so makes a generator
+        # of its last step; but the first time there is none, and a generator alone is refused.
+        again = (self.folder / "checkpoint.pt").exists()
+        for name in files if again else reversed(files):
+            data.write_whole(self.folder / name, files[name])
         if self.writer:
             self.writer.flush()
         self.saved = time.monotonic()
