@@ -60,7 +60,7 @@ class Norm(nn.Module):
 
     def forward(self, x):
         if self.kind == "instance":
-            return F.group_norm(x, x.shape[1], self.weight, self.bias)
+            return F.group_norm(x.contiguous(), x.shape[1], self.weight, self.bias)
         if self.kind == "fixed":
             return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
@@ -68,7 +68,7 @@ class Norm(nn.Module):
 
 class Down(nn.Conv2d):
     """The 4x4 convolution of stride 2: (N, C, H, W) -> (N, O, H/2, W/2), as nn.Conv2d gives it. The
-    rest of this class, and of Up, is speed: skip it on first reading."""
+    rest of this class, of Up and of ToLogits is speed: skip it on first reading."""
 
     def __init__(self, channels, out_channels, bias):
         super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
@@ -92,13 +92,16 @@ class Up(nn.ConvTranspose2d):
         super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
 
     def forward(self, x):
-        n, c, h, w = x.shape
-        if h * w > 64:
+        (n, c, h, w), weight = x.shape, self.weight.view(self.in_channels, -1)
+        if self.out_channels <= 4:     # the picture: the library's takes two to three times as long
+            y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
+        elif h * w <= 64:                                                 # deep: see Down
+            pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
+            y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
+        else:
             return super().forward(x)
-        pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)              # (N * H * W, C)
-        y = pixels @ self.weight.view(c, -1)                              # each pixel becomes 4x4
-        y = y.view(n, h * w, -1).transpose(1, 2)                          # (N, O * 16, H * W)
-        y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)             # overlaps are summed
+        # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
+        y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
 
 
@@ -163,6 +166,21 @@ class UNet(nn.Module):
         return torch.tanh(self.to_image(F.relu(x)))        # (N, 3, 256, 256)
 
 
+class ToLogits(nn.Conv2d):
+    """The 4x4 convolution of stride 1 to one logit: (N, C, H, W) -> (N, 1, H-1, W-1).
+
+    As in Up, one product gives what each pixel adds to the 4x4 logits around it, and fold sums it:
+    a seventh of the library's time, 2% of a step.
+    """
+
+    def __init__(self, channels):
+        super().__init__(channels, 1, 4, padding=1)
+
+    def forward(self, x):
+        (_, c, h, w), weight = x.shape, self.weight.flip(2, 3).view(self.in_channels, 16)
+        return F.fold(weight.t() @ x.flatten(2), (h - 1, w - 1), 4, padding=2) + self.bias
+
+
 class PatchGAN(nn.Module):
     """The discriminator of Sec. 3.2: one logit for each patch, "real" where positive.
 
@@ -183,12 +201,15 @@ class PatchGAN(nn.Module):
             layers += [nn.LeakyReLU(0.2),
                        nn.Conv2d(widths[i - 1], widths[i], kernel, stride, padding, bias=False),
                        Norm(widths[i], norm)]
-        layers += [nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], 1, kernel, 1, padding, bias=n > 0)]
+        layers += [nn.LeakyReLU(0.2),
+                   ToLogits(widths[-1]) if n else nn.Conv2d(widths[-1], 1, 1, bias=False)]
         self.layers = nn.Sequential(*layers)
         initialize(self)
 
     def forward(self, *pictures):                          # x and y: each (N, 3, 256, 256)
-        return self.layers(torch.cat(pictures, dim=1))     # patch_logits (N, 1, 30, 30)
+        # channels_last as far as the first norm, which is slow in it: 3 to 5% of a step on a CPU.
+        pictures = torch.cat(pictures, dim=1).contiguous(memory_format=torch.channels_last)
+        return self.layers(pictures)                       # patch_logits (N, 1, 30, 30)
 
 
 def receptive_field(discriminator):

@@ -220,11 +220,22 @@ def test_the_fast_networks_equal_the_textbook_ones(size, depth):
     assert torch.allclose(fast.decoder[0].weight.grad, plain.ups[0][1].weight.grad, atol=1e-5)
 
 @pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32)])
-def test_fast_layers_equal_the_library_at_every_size(h, w):
-    for fast, plain in ((pix2pix.Up, nn.ConvTranspose2d.forward),
-                        (pix2pix.Down, nn.Conv2d.forward))[:1 if h < 2 else 2]:
-        layer, x = fast(6, 5, bias=True), torch.randn(3, 6, h, w)
-        assert torch.allclose(layer(x), plain(layer, x), atol=1e-5)
+@pytest.mark.parametrize("make, plain", [
+    (lambda: pix2pix.Up(6, 5, bias=True), nn.ConvTranspose2d.forward),
+    (lambda: pix2pix.Up(6, 3, bias=True), nn.ConvTranspose2d.forward),   # to a picture
+    (lambda: pix2pix.Down(6, 5, bias=True), nn.Conv2d.forward),
+    (lambda: pix2pix.ToLogits(6), nn.Conv2d.forward)], ids=["Up", "Up to 3", "Down", "ToLogits"])
+def test_fast_layers_and_their_gradients_equal_the_librarys(make, plain, h, w):
+    layer = make()
+    nn.init.normal_(layer.bias)
+    up = isinstance(layer, pix2pix.Up)                       # others need two pixels a side
+    x = torch.randn(3, 6, h if up else 2 * h, w if up else 2 * w, requires_grad=True)
+    wanted, out = plain(layer, x), layer(x)
+    assert torch.allclose(out, wanted, atol=1e-5)
+    g, leaves = torch.randn_like(out), (x, layer.weight, layer.bias)
+    for ours, theirs in zip(torch.autograd.grad(out, leaves, g),
+                            torch.autograd.grad(wanted, leaves, g)):
+        assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
 
 def test_the_bottleneck_keeps_what_tells_two_pictures_apart():
     """Over a single pixel a norm would give its bias for each picture."""
