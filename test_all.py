@@ -241,7 +241,7 @@ def test_the_bottleneck_keeps_what_tells_two_pictures_apart():
     """Over a single pixel a norm would give its bias for each picture."""
     generator, x = pix2pix.UNet(width=8, depth=6), torch.rand(2, 3, 64, 64) * 2 - 1
     seen = []
-    generator.encoder_norms[-1].register_forward_hook(lambda *args: seen.append(args[-1]))
+    generator.encoder_norms[-1].register_forward_hook(lambda *args: seen.append(args[-1].clone()))
     generator(x)
     assert seen[0].shape == (2, 64, 1, 1) and (seen[0][0] - seen[0][1]).abs().max() > 1e-3
 
@@ -661,7 +661,7 @@ def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(step, straight_ru
     assert steps == sorted(set(steps)) and steps[-1] == 10
     assert not list(tmp_path.glob(".*.partial"))
 
-@pytest.mark.parametrize("files", [1, 2, 3, 11])             # of 12: checkpoint and generator, 6 times
+@pytest.mark.parametrize("files", [1, 2, 3, 11])     # of 12: checkpoint and generator, 6 times
 def test_a_run_killed_between_the_files_of_a_checkpoint_goes_on(
         files, straight_run, pairs, tmp_path, monkeypatch):
     left, write = iter(range(files, 0, -1)), data.write_whole
