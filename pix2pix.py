@@ -48,8 +48,8 @@ class Norm(nn.Module):
     """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
 
     "instance": mean and std over each picture alone; group norm with one channel a group is that,
-    by a faster kernel on CPUs. "batch": over the whole batch. "fixed": convert() has put a trained
-    network's statistics into weight and bias.
+    by a faster kernel on CPUs, whose gradient is slow in channels_last. "batch": over the whole
+    batch. "fixed": convert() has put a trained network's statistics into weight and bias.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -93,7 +93,7 @@ class Up(nn.ConvTranspose2d):
 
     def forward(self, x):
         (n, c, h, w), weight = x.shape, self.weight.view(self.in_channels, -1)
-        if self.out_channels <= 4:     # the picture: the library's takes two to three times as long
+        if self.out_channels <= 4:     # the picture: the library takes up to three times as long
             y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
         elif h * w <= 64:                                                 # deep: see Down
             pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
@@ -172,7 +172,8 @@ class ToLogits(nn.Conv2d):
     """The 4x4 convolution of stride 1 to one logit: (N, C, H, W) -> (N, 1, H-1, W-1).
 
     As in Up, one product gives what each pixel adds to the 4x4 logits around it, and fold sums it:
-    a seventh of the library's time, 2% of a step.
+    a seventh of the library's time, 2% of a step. Seen from a pixel, the kernel is turned round,
+    and its padding is 3 - 1.
     """
 
     def __init__(self, channels):
