@@ -48,8 +48,9 @@ class Norm(nn.Module):
     """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
 
     "instance": mean and std over each picture alone; group norm with one channel a group is that,
-    by a faster kernel on CPUs, whose gradient is slow in channels_last. "batch": over the whole
-    batch. "fixed": convert() has put a trained network's statistics into weight and bias.
+    by a faster kernel on CPUs. "batch": over the whole batch. "fixed": convert() has put a trained
+    network's statistics into weight and bias. In channels_last (see laid_out) the library's norms
+    have slow gradients and rough sums, 2e-5 off at 256x256; there they are spelled out.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -59,11 +60,30 @@ class Norm(nn.Module):
         self.kind = kind
 
     def forward(self, x):
+        weight, bias = self.weight.view(-1, 1, 1), self.bias.view(-1, 1, 1)
+        if self.kind == "fixed":
+            return x * weight + bias
+        if not (torch.is_grad_enabled() or x.is_cuda or x.is_contiguous()):
+            over = (2, 3) if self.kind == "instance" else (0, 2, 3)
+            x = x - x.mean(over, keepdim=True)
+            std = (x.square().mean(over, keepdim=True) + 1e-5).sqrt()
+            return x.mul_(weight / std).add_(bias)
         if self.kind == "instance":
             return F.group_norm(x.contiguous(), x.shape[1], self.weight, self.bias)
-        if self.kind == "fixed":
-            return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+
+def laid_out(x, side):
+    """x as a convolution likes it best: translating on a CPU, in channels_last from side pixels up.
+
+    Else the library spends 8% of translating 512x512 on copying what its transposed convolutions
+    put out; on small maps, copying the weights would cost more than that. In training, the norms'
+    gradients would lose it again.
+    """
+    if torch.is_grad_enabled() or x.is_cuda:
+        return x
+    large = x.shape[2] * x.shape[3] >= side ** 2
+    return x.contiguous(memory_format=torch.channels_last if large else torch.contiguous_format)
 
 
 class Down(nn.Conv2d):
@@ -76,7 +96,7 @@ class Down(nn.Conv2d):
     def forward(self, x):
         n, c, h, w = x.shape
         if h * w > 64:                                     # 8x8: measured on two cores
-            return super().forward(x)
+            return super().forward(laid_out(x, 64))
         # Deep layers are all weights and hardly any pixels; the library's convolution then spends
         # its time rearranging the weights. One matrix product of the same numbers does not, with
         # a row for each pixel (a column for each takes up to five times as long).
@@ -99,7 +119,7 @@ class Up(nn.ConvTranspose2d):
             pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
             y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
         else:
-            return super().forward(x)
+            return super().forward(laid_out(x, 32))
         # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
         y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)

@@ -214,12 +214,13 @@ def test_the_fast_networks_equal_the_textbook_ones(size, depth):
     assert torch.allclose(d_fast(x, y), d_plain(x, y), atol=1e-5)
     alone = torch.cat([fast(picture[None]) for picture in x])
     assert torch.allclose(a, alone, atol=1e-5)               # a batch is its pictures one by one
+    assert torch.allclose(a, pix2pix.generate(fast, x), atol=1e-5)
     for out in (a, b):
         (out - y).abs().mean().backward()
     assert torch.allclose(fast.encoder[-1].weight.grad, plain.downs[-1][1].weight.grad, atol=1e-5)
     assert torch.allclose(fast.decoder[0].weight.grad, plain.ups[0][1].weight.grad, atol=1e-5)
 
-@pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32)])
+@pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("make, plain", [
     (lambda: pix2pix.Up(6, 5, bias=True), nn.ConvTranspose2d.forward),
     (lambda: pix2pix.Up(6, 3, bias=True), nn.ConvTranspose2d.forward),   # to a picture
@@ -231,11 +232,29 @@ def test_fast_layers_and_their_gradients_equal_the_librarys(make, plain, h, w):
     up = isinstance(layer, pix2pix.Up)                       # others need two pixels a side
     x = torch.randn(3, 6, h if up else 2 * h, w if up else 2 * w, requires_grad=True)
     wanted, out = plain(layer, x), layer(x)
+    with torch.no_grad():                                    # large: in another layout
+        assert torch.allclose(layer(x), wanted, atol=1e-5)
     assert torch.allclose(out, wanted, atol=1e-5)
     g, leaves = torch.randn_like(out), (x, layer.weight, layer.bias)
     for ours, theirs in zip(torch.autograd.grad(out, leaves, g),
                             torch.autograd.grad(wanted, leaves, g)):
         assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", ["instance", "batch"])
+def test_norms_are_exact_in_either_layout(kind, layout):
+    """The library's own, in channels_last, are not: they sum 65,536 numbers one after the other."""
+    norm, x = pix2pix.Norm(8, kind), torch.randn(2, 8, 256, 256) * 3 + 10
+    x[:, 0] = 0.25                                           # flat: no spread to divide by
+    pix2pix.initialize(norm), nn.init.normal_(norm.bias)
+    weight, bias = norm.weight.double(), norm.bias.double()
+    wanted = (F.instance_norm(x.double(), None, None, weight, bias) if kind == "instance" else
+              F.batch_norm(x.double(), None, None, weight, bias, training=True))
+    x = x.contiguous(memory_format=layout)
+    before = x.clone()
+    with torch.no_grad():
+        assert torch.allclose(norm(x).double(), wanted, atol=1e-5)
+    assert torch.equal(x, before)
 
 def test_the_bottleneck_keeps_what_tells_two_pictures_apart():
     """Over a single pixel a norm would give its bias for each picture."""
