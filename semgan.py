@@ -306,7 +306,7 @@ def draw(generator, settings, options):
     if options.encode:
         rows, titles = [*zip(colorize(maps, palette), pictures)], ("map", "rebuilt")
     if options.dream:
-        pairs = dream(output, settings, options.dream)
+        pairs = sum((dream(part, settings, options.dream) for part in output.split(32)), [])
         rows = [sum(pairs[i:i + 3], ()) for i in range(0, len(pairs), 3)]
         titles = ("map", "photo") * 3
     data.save_picture(options.out or "grid.png", data.contact_sheet(rows, titles))
