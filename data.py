@@ -4,7 +4,7 @@
     pairs (H, W) RGB        (6, 286, 286), in memory         (N, 6, 256, 256)      float [-1, 1]
 
     python data.py facades [--data DIR]       fetch and check a task's pictures; write a sheet of
-                                              exactly what training will see (x | y)
+                                              what training will see (x | y)
     python data.py kmeans PHOTOS OUT          label maps from plain photos, by clustering colours
     python data.py edges PHOTOS OUT           edge maps from plain photos
 
@@ -49,7 +49,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
-from torch.utils.data import Dataset
 
 try:
     import fcntl
@@ -146,7 +145,7 @@ def device_of(name=None, local_rank=0, processes=1):
     """The torch.device of a --device flag; without one, a GPU where there is one. It is then the
     one that torch means by "cuda". Each of several processes on this machine takes its own."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kinds = ["cpu", *["cuda"] * (processes <= count)]      # all of them judge alike
+    kinds = ["cpu", *["cuda"] * (processes <= count)]      # every process says the same
     kinds += [f"cuda:{i}" for i in range(count) if processes == 1]
     name = name or ("cuda" if count else "cpu")
     if name not in kinds:
@@ -495,7 +494,7 @@ def clean_label_map(image, palette):
     solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
     inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
     others = classes[squared.where(nearby[classes].permute(1, 2, 0), torch.inf).argmin(-1)]
-    kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: nothing is smeared
+    kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: no JPEG
     return torch.where(kept, label_map, others).byte().numpy()
 
 
@@ -563,7 +562,7 @@ def draw_facade(index, seed=0, size=286):
         elif name in ("window", "door", "shop"):           # panes reflect less sky further down
             pane = part[:, 2:-1, 1:-1]
             pane[:] = rand(20, 160) * np.linspace(1.3, 0.7, pane.shape[1])[:, None]
-            pane[:, :int(h * rand(-0.5, 0.7)), ::int(rand(1, 4))] += rand(20, 90)  # some curtains
+            pane[:, :int(h * rand(-0.5, 0.7)), ::int(rand(1, 4))] += rand(20, 90)  # curtains
             part[:, :, w // 2:w // 2 + 1] = part[:, h // 3:h // 3 + 1] = tone[name]
         elif name in ("balcony", "blind"):                 # bars
             part[:, :, ::3] *= 0.5
@@ -755,18 +754,16 @@ def label_colours(files):
 
 def read_picture(settings, files, size):
     """What a task keeps of its file or two, uint8 (C, *size): x above y, a photo, a label map."""
-    row = TASKS[settings["task"]]
-    palette, path, numbers = settings["palette"] or row["palette"], files[-1], None
+    row, path, palette = TASKS[settings["task"]], files[-1], settings["palette"]
     if row["kind"] == "photos":                            # not their labels
         return resize(to_tensor(open_picture(files[0])), size)
-    if row["kind"] == "label maps" or (palette and path.parent.name == "labels"):
-        numbers = read_label_map(path, palette)
     if row["kind"] == "label maps":
-        if numbers is None:
+        if (numbers := read_label_map(path, palette)) is None:
             colours = label_colours(files)
             check_colours(path, colours, palette)
             numbers = clean_label_map(colours.permute(1, 2, 0).numpy(), palette)
         return resize(torch.from_numpy(numbers)[None], size, nearest=True)
+    numbers = read_label_map(path, palette) if palette and path.parent.name == "labels" else None
     if len(files) == 1:
         a, b = halves(path, settings["size"])
     else:
@@ -783,7 +780,7 @@ def read_picture(settings, files, size):
     return torch.from_numpy(np.concatenate(pair))
 
 
-class Pictures(Dataset):
+class Pictures:
     """The pictures of one split: [i] -> uint8 (C, H, W), x above y for pairs; as read_picture says.
 
     Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
@@ -791,17 +788,21 @@ class Pictures(Dataset):
     """
 
     def __init__(self, settings, memory=4.0, split="train"):
-        self.settings, self.row, self.cache = settings, TASKS[settings["task"]], None
-        scale = 286 / 256 if split == "train" and self.row["crop"] else 1
-        self.size = [round(side * scale) for side in settings["size"]]
+        self.row, self.cache = TASKS[settings["task"]], None
+        kind, size = self.row["kind"], settings["size"]
+        if split == "train" and self.row["crop"]:
+            size = [round(side * 286 / 256) for side in size]
         if settings["task"] == "shapes":                   # every tenth is held out
-            self.maps = torch.from_numpy(draw_shapes())    # (2916, 64, 64)
-            self.files = [(i,) for i in range(len(self.maps)) if (i % 10 == 9) == (split == "val")]
+            maps = torch.from_numpy(draw_shapes())[:, None]              # (2916, 1, 64, 64)
+            self.files = [(i,) for i in range(len(maps)) if (i % 10 == 9) == (split == "val")]
+            self.read = lambda i: resize(maps[i], size, nearest=True)
         elif settings["drawn"]:
             self.files = [(i,) for i in (range(400) if split == "train" else range(400, 440))]
+            self.read = lambda i: draw_pair(i, size, kind)
         else:
-            self.files = split_files(settings["data"], split, self.row["kind"] == "label maps")
-        shape = {"pairs": 6, "photos": 3, "label maps": 1}[self.row["kind"]], *self.size
+            self.files = split_files(settings["data"], split, kind == "label maps")
+            self.read = lambda *files: read_picture(settings, files, size)
+        shape = {"pairs": 6, "photos": 3, "label maps": 1}[kind], *size
         if len(self.files) * math.prod(shape) <= memory * 2 ** 30:
             self.cache = self.read_all(shape)
 
@@ -809,13 +810,7 @@ class Pictures(Dataset):
         return len(self.files)
 
     def __getitem__(self, i):
-        if self.cache is not None:
-            return self.cache[i]
-        if self.settings["task"] == "shapes":
-            return resize(self.maps[self.files[i][0]][None], self.size, nearest=True)
-        if self.settings["drawn"]:
-            return draw_pair(*self.files[i], self.size, self.row["kind"])
-        return read_picture(self.settings, self.files[i], self.size)
+        return self.read(*self.files[i]) if self.cache is None else self.cache[i]
 
     def read_all(self, shape):
         """All pictures, uint8 (N, *shape); or a Refusal that names the first five it cannot use."""
@@ -1024,8 +1019,8 @@ def label_map_of(settings, pictures):
     if not palette or not side:
         return None
     classes = class_or_ignore(pictures[:, :3] if side == "x" else pictures[:, -3:], palette)
-    ignored = torch.tensor([name == "unlabelled" for name, _ in palette], device=classes.device)
-    return classes.masked_fill((classes == 255) | ignored[classes % 255], 255)
+    ignored = torch.tensor([k for k, (name, _) in enumerate(palette) if name == "unlabelled"])
+    return classes.masked_fill(torch.isin(classes, ignored.to(classes)), 255)
 
 
 # Pictures out: files, sheets, curves
@@ -1047,13 +1042,12 @@ def sources(source, out):
 
 def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (3, H, W); of a side-by-side pair, the half that is x."""
-    row, path, numbers = TASKS[settings["task"]], Path(path), None
+    row, path, palette = TASKS[settings["task"]], Path(path), settings["palette"]
     if pair:
         return halves(path, settings["size"])[row["direction"] == "BtoA"]
     if row["labels"] == "x" and path.absolute().parent.name == "labels":  # as read_picture
-        numbers = read_label_map(path, settings["palette"])
-    if numbers is not None:
-        return colorize(numbers, settings["palette"])
+        if (numbers := read_label_map(path, palette)) is not None:
+            return colorize(numbers, palette)
     return to_tensor(open_picture(path))
 
 
@@ -1108,11 +1102,11 @@ def plot_curves(path, panels, x_label="step"):
         write((x0, y0 - 17), title, anchor="lm", font_size=15)
         write(((x0 + x1) / 2, y1 + 28), x_label, anchor="mm")
         end = x1                                           # the legend grows from the right
-        for (name, (xs, ys)), rgb in reversed(list(zip(series.items(), CURVES))):
+        for (name, (xs, ys)), rgb in reversed(list(zip(series.items(), CURVES * len(series)))):
             window = max(1, len(ys) // 20)
-            sums = np.cumsum(np.pad(ys, (window - window // 2, window // 2), mode="edge"))
+            padded = np.pad(ys, ((window - 1) // 2, window // 2), mode="edge")
             draw.line(place(xs, ys), tuple(191 + value // 4 for value in rgb))
-            draw.line(place(xs, (sums[window:] - sums[:-window]) / window), rgb, 2)
+            draw.line(place(xs, np.convolve(padded, np.ones(window) / window, "valid")), rgb, 2)
             end -= draw.textlength(name, font_size=12) + 30
             draw.line([(end, y0 - 17), (end + 18, y0 - 17)], rgb, 3)
             write((end + 22, y0 - 17), name, anchor="lm")
@@ -1181,7 +1175,7 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     for number, path in enumerate(files):
         image = open_picture(path)
         scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
-        photo = to_tensor(ImageOps.fit(image, [round(scale * side) for side in size[::-1]]))
+        photo = to_tensor(ImageOps.fit(image, [round(scale * side) or 1 for side in size[::-1]]))
         labels = to_image(nearest_class(photo[None], palette).byte())
         labels = labels.filter(ImageFilter.ModeFilter(5))  # the commonest nearby: no grains
         pair = torch.cat([colorize(labels, palette), photo], dim=2)
@@ -1219,8 +1213,8 @@ def task_sheet(name, folder, size, out):
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
     save_picture(out, contact_sheet(rows, titles))
-    mirrored = ", mirrored" if row["mirror"] else ""
-    print(f"training sees {out}: cropped to {size[0]}x{size[1]}{mirrored}")
+    how = "cropped" if row["crop"] else "resized"
+    print(f"{out}: {how} to {size[0]}x{size[1]}{', mirrored in training' * bool(row['mirror'])}")
 
 
 def main():
@@ -1243,6 +1237,8 @@ def main():
     half = TASKS.get(name, {}).get("kind") == "label maps"
     side = 64 if name == "shapes" else (256 if torch.cuda.is_available() else 128) >> half
     size = options.size or [side] * 2
+    if name == "edges" and min(size) < 2:
+        raise Refusal("--size 1: has no edges; give 2 or more")
     if name == "kmeans":
         kmeans_folder(*folders, options.classes or 8, size=size)
     elif name == "edges":                                  # edges | photo, of the size of training,

@@ -57,22 +57,18 @@ def filter_matrix(size, taps, mirror=False):
 
 
 # Sliced Wasserstein distance (Karras et al. 2017): do patches look alike, scale by scale?
-def split_band(images):
-    """float (N, 3, H, W) -> its finest detail, (N, 3, H, W), and the rest, (N, 3, H/2, W/2)."""
-    taps = torch.tensor([1., 4., 6., 4., 1.]) / 16             # in both directions: ^2 / 256
-    rows, columns = (filter_matrix(side, taps, mirror=True) for side in images.shape[-2:])
-    low = rows[::2] @ images @ columns[::2].T                  # blurred, each second pixel kept
-    # Up again: zeros at odd positions leave every second column of the filter, times 4 in all.
-    return images - 4 * (rows[:, ::2] @ low @ columns[:, ::2].T), low
-
 def laplacian_pyramid(images, levels):
     """(N, 3, H, W) -> levels float tensors, finest first, the last one the low-pass. Each plus the
     next one's upsampling gives the images again. Cost grows as N*H*W*(H+W)."""
-    pyramid, low = [], torch.as_tensor(images).float()
+    taps = torch.tensor([1., 4., 6., 4., 1.]) / 16             # in both directions: ^2 / 256
+    pyramid, images = [], torch.as_tensor(images).float()
     for _ in range(levels - 1):
-        detail, low = split_band(low)
-        pyramid.append(detail)
-    return pyramid + [low]
+        rows, columns = (filter_matrix(side, taps, mirror=True) for side in images.shape[-2:])
+        low = rows[::2] @ images @ columns[::2].T              # blurred, each second pixel kept
+        # Up again: zeros at odd positions leave every second column of the filter, times 4 in all.
+        pyramid.append(images - 4 * (rows[:, ::2] @ low @ columns[:, ::2].T))
+        images = low
+    return pyramid + [images]
 
 def patch_descriptors(level, count, generator):
     """(N, 3, h, w) -> (N*count, 3, 7, 7): patches around centres drawn evenly from [3, side-4]."""
@@ -106,22 +102,20 @@ def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
     """Two sets of equal N (published: 16,384) -> 1000 * distance, {side: ..., "average": ...}. The
     levels halve from the full size to 16. Time grows as N*patches*repeats*directions, memory as
     N*patches (2 kB). Both sets are cut at the same places, so a set against itself scores 0."""
-    lows, scores, generator = list(pair(real, fake, 16)), {}, torch.Generator().manual_seed(seed)
-    while min(lows[0].shape[-2:]) >= 16:
-        size, places, described = min(lows[0].shape[-2:]), generator.get_state(), []
-        for which, images in enumerate(lows):
+    sets, scores, generator = pair(real, fake, 16), {}, torch.Generator().manual_seed(seed)
+    side = min(sets[0].shape[-2:])
+    levels = (side // 16).bit_length()
+    for level in range(levels):
+        places, described = generator.get_state(), []
+        for images in sets:
             generator.set_state(places)
-            found, halves = [], []
-            for part in images.split(64):                      # few at a time: only patches stay
-                detail, low = split_band(part.float())
-                level = detail if size >= 32 else part.float()  # the last level is the low-pass
-                found.append(patch_descriptors(level, patches, generator))
-                halves.append(low)
-            lows[which] = torch.cat(halves)
+            # A few at a time, so that only patches stay in memory.
+            bands = (laplacian_pyramid(part, levels)[level] for part in images.split(64))
+            found = [patch_descriptors(band, patches, generator) for band in bands]
             described.append(normalize_descriptors(torch.cat(found)))      # (N*patches, 147)
         lines = [torch.randn(147, directions, generator=generator) for _ in range(repeats)]
         distances = [sliced_wasserstein(*described, F.normalize(v, dim=0)) for v in lines]
-        scores[size] = 1000 * sum(distances) / repeats
+        scores[side >> level] = 1000 * sum(distances) / repeats
     return {**scores, "average": sum(scores.values()) / len(scores)}
 
 
@@ -149,10 +143,10 @@ def ssim(a, b):
     return similarity(a, b)[0]
 
 def ms_ssim(a, b):
-    """Multi-scale SSIM (Wang et al. 2003) of two sets, sides from 16 -> (N,): means over pixels and
+    """Multi-scale SSIM (Wang et al. 2003) of two sets, sides from 32 -> (N,): means over pixels and
     channels, then the product over five scales. Cost grows as N*H*W*(H+W)."""
     scores = []
-    for one, other in zip(*(v.split(32) for v in pair(a, b, 16))):         # float64 for a few
+    for one, other in zip(*(v.split(32) for v in pair(a, b, 32))):         # float64 for a few
         one, other, product = one.double(), other.double(), 1.0
         for level, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
             whole, contrast = similarity(one, other)
@@ -380,11 +374,8 @@ def predict(judge, photos):
 # Colours (pix2pix Fig. 7) and people (Sec. 4.1 and 4.5)
 def lab_histograms(lab):
     """float (N, 3, H, W) -> counts of L (101,), a (256,), b (256,), bins centred on integers."""
-    counts = []
-    for channel, (bins, lowest) in enumerate(((101, 0), (256, -128), (256, -128))):
-        index = (torch.as_tensor(lab)[:, channel].double() + 0.5).floor().long().flatten() - lowest
-        counts.append(torch.bincount(index[(index >= 0) & (index < bins)], minlength=bins).double())
-    return counts
+    return [torch.histc(torch.as_tensor(lab)[:, i].double(), bins, low - 0.5, low + bins - 0.5)
+            for i, (bins, low) in enumerate(((101, 0), (256, -128), (256, -128)))]
 
 def intersections(one, other):
     """Two lists of histograms -> for each, the sum of the minima of its shares in both."""
@@ -486,9 +477,8 @@ def score_pix2pix(generator, settings, count, device, network):
     """A run on its held-out pictures, batch by batch, so that memory stays flat -> see score."""
     pictures, palette = data.held_out(settings), settings["palette"]
     n = min(count or len(pictures), len(pictures))
-    segments = palette and data.look_up(settings["task"])["labels"] == "y"  # Table 6: to labels
-    labels = data.look_up(settings["task"])["labels"] == "x"
-    judge, note = judge_of(settings, device) if palette and labels else (None, "")
+    side = palette and data.look_up(settings["task"])["labels"]            # "y" is Table 6
+    judge, note = judge_of(settings, device) if side == "x" else (None, "")
     near, counts, colours, features = [], [0, 0], [[0] * 3, [0] * 3], [[], []]  # of real, of fake
     batch = settings["batch"] if settings["norm"] == "batch" else 8        # its statistics matter
     for first in range(0, n, batch):
@@ -498,7 +488,7 @@ def score_pix2pix(generator, settings, count, device, network):
         both = [data.to_pixels(settings, x, v) for v in (y, fake)]         # uint8 (batch, 3, h, w)
         near.append(torch.stack([(fake - y).abs().mean((1, 2, 3)), psnr(*both), ssim(*both)]))
         for i, rgb in enumerate(both):
-            if judge or segments:
+            if judge or side == "y":
                 found = predict(judge, rgb) if judge else data.nearest_class(rgb, palette)
                 truth = data.label_map_of(settings, image)
                 counts[i] = counts[i] + confusion_matrix(truth, found, len(palette))
@@ -506,7 +496,7 @@ def score_pix2pix(generator, settings, count, device, network):
             features[i].extend(inception_features(network, rgb) if network else [])
     real, scores = {}, dict(zip(("L1", "PSNR", "SSIM"), torch.cat(near, dim=1).mean(1).tolist()))
     for values, matrix in zip((real, scores), counts):
-        values.update(segmentation_scores(matrix, "skip") if judge or segments else {})
+        values.update(segmentation_scores(matrix, "skip") if judge or side == "y" else {})
     scores.update(zip("Lab", intersections(*colours)))
     return {"n": n, "real": real, "scores": scores, "note": note}, features, colours
 
@@ -609,7 +599,7 @@ def study(runs):
             rows = [json.loads(line) for line in path.read_text().splitlines()]
             fooled.append([sum(row["answers"]) for row in rows])
             kinds |= {(row["format"], len(row["answers"])) for row in rows}
-            ((_, trials),) = kinds                             # one kind of session, or ValueError
+            ((_, trials),) = kinds - {(1, 0)}                  # one kind of session, or ValueError
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"{path}: no sessions, or of two kinds; hold some by paint.py") from None
         rate, error = fooling_rate(fooled[-1], trials)

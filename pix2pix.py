@@ -12,7 +12,7 @@ arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and te
     e3 256 x 32 ---------------- skip -----------> 512 x 32               256 x 32
     e4 512 x 16 ---------------- skip ----------> 1024 x 16   stride 1:   512 x 31
     e5 512 x 8  ---------------- skip ----------> 1024 x 8    stride 1:     1 x 30, one logit
-    e6 512 x 4  ---------------- skip ----------> 1024 x 4                a 70x70 patch
+    e6 512 x 4  ---------------- skip ----------> 1024 x 4                per 70x70 patch
     e7 512 x 2  ---------------- skip ----------> 1024 x 2
                 `-> e8 512 x 1, the bottleneck --^      right: decoder (half) + skip (half)
     A row down: LeakyReLU 0.2, convolution, norm; e1 and e8 have a bias instead of the norm, e1 no
@@ -45,12 +45,13 @@ class Refusal(ValueError):  # Also in data.py, repeated so that this file copies
 
 
 class Norm(nn.Module):
-    """(y - mean) / std * weight + bias, for each channel; there are no running statistics.
+    """(x - mean) / std * weight + bias, for each channel; there are no running statistics.
 
     "instance": mean and std over each picture alone; group norm with one channel a group is that,
     by a faster kernel on CPUs. "batch": over the whole batch. "fixed": convert() has put a trained
     network's statistics into weight and bias. In channels_last (see laid_out) the library's norms
-    have slow gradients and rough sums, 2e-5 off at 256x256; there they are spelled out.
+    have slow gradients and rough sums, 2e-5 off at 256x256: in training x is copied back to the
+    usual layout, in translating on a CPU they are spelled out.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -70,7 +71,7 @@ class Norm(nn.Module):
             return x.mul_(weight / std).add_(bias)
         if self.kind == "instance":
             return F.group_norm(x.contiguous(), x.shape[1], self.weight, self.bias)
-        return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+        return F.batch_norm(x.contiguous(), None, None, self.weight, self.bias, training=True)
 
 
 def laid_out(x, side):
@@ -217,15 +218,13 @@ class PatchGAN(nn.Module):
         super().__init__()
         n = self.LAYERS[receptive_field]
         kernel, padding = (4, 1) if n else (1, 0)          # the PixelGAN's are all 1x1
-        widths = [width * min(2 ** i, 8) for i in range(max(n, 1) + 1)]   # 64, 128, 256, 512
-        layers = [nn.Conv2d(in_channels, width, kernel, 2 if n else 1, padding)]  # without a norm
-        for i in range(1, len(widths)):
-            stride = 2 if i < n else 1
-            layers += [nn.LeakyReLU(0.2, inplace=True),
-                       nn.Conv2d(widths[i - 1], widths[i], kernel, stride, padding, bias=False),
-                       Norm(widths[i], norm)]
-        layers += [nn.LeakyReLU(0.2, inplace=True),
-                   ToLogits(widths[-1]) if n else nn.Conv2d(widths[-1], 1, 1, bias=False)]
+        widths = [in_channels] + [width * min(2 ** i, 8) for i in range(max(n, 1) + 1)]
+        layers = []                                        # 6 -> 64 -> 128 -> 256 -> 512 channels
+        for i, (a, b) in enumerate(zip(widths, widths[1:])):
+            layers += [nn.Conv2d(a, b, kernel, 2 if i < n else 1, padding, bias=i == 0)]
+            layers += [Norm(b, norm)] if i else []         # none on the first
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+        layers += [ToLogits(b) if n else nn.Conv2d(b, 1, 1, bias=False)]
         self.layers = nn.Sequential(*layers)
         initialize(self)
 
@@ -243,7 +242,7 @@ def receptive_field(discriminator):
     return r
 
 
-def discriminator_loss(real_logits, fake_logits):          # each (N, 1, 30, 30): a logit a patch
+def discriminator_loss(real_logits, fake_logits):          # each (N, 1, 30, 30)
     """pix2pix Eq. 1 from D's side, negated to minimise: -log D(x, y) - log(1 - D(x, G(x)))."""
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
@@ -310,8 +309,9 @@ def load_generator(path):
 def renamed(saved, own_statistics):
     """What the popular PyTorch code saved, {name: tensor} -> (settings, weights): see convert.
 
-    That code nests its levels: ".model.3" of each is the next deeper one. Its skips come first,
-    ours last; its dropout is one step later; its batch norm keeps running statistics.
+    That code nests its levels: ".model.3" of each (".model.1" of the outermost) is the next deeper
+    one. Its skips come first, ours last; its dropout is one step later; its batch norm keeps
+    running statistics.
     """
     levels, weights = ["model.model.", "model.model.1.model."], {}
     while f"{levels[-1]}3.model.1.weight" in saved:
@@ -368,7 +368,7 @@ def convert(path, own_statistics=False):
 
 def window_starts(side, tile):
     """Where windows of tile pixels begin: they overlap by a quarter, the last ends at the end."""
-    return sorted({*range(0, max(side - tile, 0), tile - tile // 4), max(side - tile, 0)})
+    return [*range(0, max(side - tile, 0), tile - tile // 4), max(side - tile, 0)]
 
 
 @torch.no_grad()
@@ -402,7 +402,11 @@ def generate(generator, x, seed=None, tile=1024):
 
 
 def translate(generator, image, seed=None):
-    """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8."""
+    """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8.
+
+    For runs whose x is the picture itself. Those of --one-hot, colorization, inpainting and edges
+    make theirs of it by data.input_to_network; then call generate.
+    """
     x = image.to(next(generator.parameters()).device).float().div(127.5).sub(1)
     fake = generate(generator, x if x.dim() == 4 else x[None], seed)
     out = fake.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
@@ -474,8 +478,8 @@ def main():
                         "picture's own statistics, not by those kept from training")
     options = data.parse_options(parser)
     if (options.task or options.own_statistics) and not options.convert or (
-            options.run and (options.draw or options.convert)):
-        raise Refusal("--draw, --convert: take no RUN, and --task and --own-statistics belong to "
+            bool(options.run) + bool(options.draw) + bool(options.convert) > 1):
+        raise Refusal("RUN, --draw, --convert: one at a time; --task, --own-statistics: only with "
                       "--convert; see `python pix2pix.py --help`")
     if options.convert:
         return write_converted(*options.convert, options.task or "pairs", options.own_statistics)

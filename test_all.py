@@ -254,6 +254,7 @@ def test_norms_are_exact_in_either_layout(kind, layout):
     before = x.clone()
     with torch.no_grad():
         assert torch.allclose(norm(x).double(), wanted, atol=1e-5)
+    assert torch.allclose(norm(x).double(), wanted, atol=1e-5)       # in training, another kernel
     assert torch.equal(x, before)
 
 def test_the_bottleneck_keeps_what_tells_two_pictures_apart():
@@ -509,6 +510,8 @@ def test_label_maps_by_kmeans_keep_their_colours_in_training(tmp_path):
         assert semgan.out_of_palette(pictures[0][None, 3:], settings["palette"]) > 0.5
     studio = paint.Studio([tiny_run(tmp_path / "run", **settings)])
     assert studio.runs["run"]["mode"] == "labels"
+    Image.new("RGB", (1, 1)).save(tmp_path / "photos" / "dot.png")       # half as high as a pixel
+    data.kmeans_folder(tmp_path / "photos", tmp_path / "wide", 5, size=(32, 64))
 
 def test_resizing_invents_no_class_and_cleaning_removes_what_a_jpeg_smeared():
     wrong = [0, 0]
@@ -808,7 +811,7 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, m
     before, loss = (tmp_path / "checkpoint.pt").read_bytes(), pix2pix.generator_loss
     monkeypatch.setattr(pix2pix, "generator_loss",
                         lambda *args: tuple(value * float("nan") for value in loss(*args)))
-    with pytest.raises(SystemExit, match=r"step 4: G adversarial.*\.png"):
+    with pytest.raises(SystemExit, match=r"step 5: G adversarial.*\.png"):
         train_here(*arguments(tmp_path, pairs))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     monkeypatch.undo()
@@ -1577,7 +1580,9 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     refuses("RUN: missing", run_here, semgan, "--encode", "map.png", run)
     refuses("not allowed with", run_here, semgan, run, "--walk", "w.gif", "--dream", run)
     refuses("kmeans", run_here, data, "shapes", "--classes", 3)
-    refuses("belong to", run_here, pix2pix, run, "in.png", "out.png", "--own-statistics")
+    refuses("no edges", run_here, data, "edges", "in.png", "out.png", "--size", 1)
+    refuses("only with", run_here, pix2pix, run, "in.png", "out.png", "--own-statistics")
+    refuses("one at a time", run_here, pix2pix, "--convert", "a.pth", "b", "--draw", "c.png")
     torch.save({**content, "format": 2}, run / "generator.pt")
     refuses("format", semgan.load_generator, run)
     (run / "generator.pt").write_bytes(b"not a checkpoint")
@@ -1622,6 +1627,7 @@ def test_swd_is_the_mean_of_scipys_distances_and_0_for_a_set_itself():
     assert list(near) == [64, 32, 16, "average"] and set(metrics.swd(real, real).values()) == {0}
     assert near["average"] == pytest.approx((near[64] + near[32] + near[16]) / 3)
     assert 0 < near["average"] < far["average"] and near == metrics.swd(real, like)
+    assert list(metrics.swd(real[..., :62], like[..., :62], patches=9)) == [62, 31, "average"]
     for compare in (lambda: metrics.swd(real, like[:9]), lambda: swd(a, b[:9], lines)):
         with pytest.raises(ValueError):
             compare()
@@ -1662,6 +1668,9 @@ def test_ms_ssim_ssim_and_psnr_equal_their_references(size):
     a, b = blurred_noise(2, size), blurred_noise(2, size, seed=1)
     reference = [ms_ssim_reference(*two) for two in zip(a, b)]
     assert np.allclose(metrics.ms_ssim(a, b), reference, atol=1e-6) and reference[0] > 0
+    assert metrics.ms_ssim(a[..., :32, :32], b[..., :32, :32]).isfinite().all()
+    with pytest.raises(ValueError, match="32"):
+        metrics.ms_ssim(a[..., :31], b[..., :31])
     one, two = a[0].numpy(), b[0].numpy()
     assert float(metrics.ssim(a, b)[0]) == pytest.approx(skimage.metrics.structural_similarity(
         one, two, channel_axis=0, data_range=255, gaussian_weights=True,
@@ -1768,12 +1777,16 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     (tmp_path / "s" / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
     run("s", "s", "--curve", "SWD", tmp_path / "curve.png")
     assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
+    for n in (6, 7):                                         # more curves than colours
+        data.plot_curves(Path(f"{n}.png"), [("t", {f"{i}": ([0, 1], [i, 9]) for i in range(n)})])
+    assert not np.array_equal(*(np.asarray(data.open_picture(f"{n}.png")) for n in (6, 7)))
     refuses("--figure7: 'x.bmp'", run, "a", "--figure7", "x.bmp")         # before it scores
     refuses("not allowed with", run, "a", "--train-fcn", "facades", "--figure4", "x.png")
     refuses("RUN", run, "--figure4", "x.png")
     refuses("log.csv", run, "s", "--curve", "L1", tmp_path / "curve.png")
-    (tmp_path / "s" / "study.jsonl").write_text("{")
-    refuses("study.jsonl", run, "s", "--study")
+    for line in ("{", json.dumps({**session, "answers": []})):
+        (tmp_path / "s" / "study.jsonl").write_text(line)
+        refuses("study.jsonl", run, "s", "--study")
     refuses("--count", run, "s", "--count", 1)
     refuses("is of facades", run, "a", "--train-fcn", "cityscapes")
 

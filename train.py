@@ -12,8 +12,8 @@
 
 The same command goes on where it stopped, on a CPU bit by bit as if it had not (a GPU may round
 differently each time): everything random in a step is a function of (seed, epoch) or (seed, step,
-rank), so a checkpoint holds networks, optimisers, the step, and nothing else (in fp16 the scale of
-the losses, too). --batch counts over all processes: two with --batch 4 see 2 each.
+rank), so a checkpoint holds no random state: networks, optimisers, step and settings (in fp16 the
+scale of the losses, too). --batch counts over all processes: two with --batch 4 see 2 each.
 """
 import argparse
 import contextlib
@@ -53,8 +53,8 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
 # says what it gave. Batch and epochs not named here are the task's. decay: the last share of the
 # steps, over which Adam's rate falls in a straight line to 0. noise: added to all that D sees, its
 # standard deviation in units of the values' range (instance noise, Sonderby et al. 2017). Both, and
-# 9,000 steps, are our choice, not the paper's: without noise D told real shapes by heart and by
-# probabilities of exactly 0 and 1.
+# 9,000 steps, are our choice, not the paper's: without noise D learned real shapes by heart, and
+# told them by probabilities of exactly 0 and 1.
 PRESETS = {
     "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
                 "laptop": {"size": [128, 128], "width": 32, "lr": 5e-4, "batch": 2, "epochs": None,
@@ -86,8 +86,9 @@ def parse():
     add("--batch", type=count, help="pictures a step, over all processes (paper: the task's, 1 or "
         "4; laptop 2; SemGAN 32)")
     add("--epochs", type=count, help="passes over the pictures (paper: the task's; laptop: as many "
-        "as make 14,400 steps, one at least)")
-    add("--lr", type=number, help="Adam's learning rate (pix2pix 0.0002, laptop 0.0005)")
+        "as make 14,400 steps, one at least; SemGAN: 50,000 steps, laptop 2,400, shapes 9,000)")
+    add("--lr", type=number, help="Adam's learning rate (paper 0.0002, shapes 0.0001; laptop "
+        "0.0005, SemGAN 0.001)")
     add("--l1-weight", type=number, help="lambda of Eq. 4 (default 100)")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
         help="Table 1 (default l1+cgan)")
@@ -149,8 +150,7 @@ def resolve(options, device, world=1):
     """Flags over preset over task -> the settings: a flat dict of plain types, all that is needed
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
     row = data.look_up(options.task)
-    model = "semgan" if row["kind"] == "label maps" else "pix2pix"
-    other = "pix2pix" if model == "semgan" else "semgan"
+    model, other = ("semgan", "pix2pix") if row["kind"] == "label maps" else ("pix2pix", "semgan")
     gpu, precision = device.type == "cuda", "fp32"
     preset = options.preset or ("paper" if gpu else "laptop")
     if gpu:
@@ -178,7 +178,7 @@ def find_pictures(settings, memory):
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
         settings["out_channels"] = len(settings["palette"])
-    pictures, held_out = (kind(settings, memory) for kind in (data.training, data.held_out))
+    pictures, held_out = data.training(settings, memory), data.held_out(settings, memory)
     names = "/".join(Path(str(file[0])).name for file in pictures.files)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
     if len(pictures) < settings["batch"]:
@@ -247,10 +247,9 @@ class Run:
         if self.rank == 0:                                 # all that can be refused has been
             data.write_whole(self.folder / "settings.json",
                              json.dumps(self.settings, indent=1).encode())
-            sizes = [f"{name} {pix2pix.parameters(parts[name]):,} parameters"
-                     for name in ("generator", "discriminator")]
-            print(f"{', '.join(sizes)}; "
-                  f"{f'going on from step {self.step:,}' if self.step else 'starting afresh'}\n"
+            g, d = (pix2pix.parameters(parts[name]) for name in ("generator", "discriminator"))
+            begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
+            print(f"generator {g:,} parameters, discriminator {d:,} parameters; {begun}\n"
                   f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
         self.started = self.saved = self.flushed = self.printed = time.monotonic()
         self.next_sheet, self.first_step = self.started + FIRST_SHEET, self.step
@@ -309,7 +308,7 @@ class Run:
 
     def chance(self):
         """For what all processes draw alike, each taking its share: generator, rank, world. (Rank
-        0's dropout and noise start from the same seed, in another order: that harms nothing.)"""
+        0's dropout and noise use the same seed for other things: that harms nothing.)"""
         seed = step_seed(self.settings["seed"], self.step)
         return torch.Generator().manual_seed(seed), self.rank, self.world
 
@@ -324,13 +323,14 @@ class Run:
 
     def finish_step(self, values):
         """Ends a step: values, {name: scalar tensor}, go to the log; saves and stops where due."""
-        self.pending.append((self.step, self.indices, torch.stack(
-            [value.detach().float().reshape(()) for value in values.values()])))
         self.step += 1
+        losses = torch.stack([value.detach().float() for value in values.values()])
+        self.pending.append((self.step, self.indices, losses))
         now, last, poisoned = time.monotonic(), self.step == self.total, None
         epoch_ends = self.step % self.per_epoch == 0
         row_due = self.step % LOG_EVERY == 0 or epoch_ends
-        if row_due or self.signal or self.step == 1 or now - self.flushed > SHOW_EVERY:
+        first = self.step == self.first_step + 1
+        if row_due or first or self.signal or now - self.flushed > SHOW_EVERY:
             poisoned = self.flush(list(values))            # waits for the device, so not each step
         poisoned, stopping = self.agree(poisoned)          # a later signal is the next step's
         if poisoned:
@@ -382,11 +382,11 @@ class Run:
         if self.rank or (now - self.printed < SHOW_EVERY * (1 if terminal else 5)
                          and self.step > self.first_step + 1):
             return
-        self.printed, steps = now, (self.step - self.first_step) / (now - self.started)  # a second
-        minutes, seconds = divmod(int((self.total - self.step) / steps), 60)
+        self.printed, speed = now, (self.step - self.first_step) / (now - self.started)
+        minutes, seconds = divmod(int((self.total - self.step) / speed), 60)
         values = "  ".join(f"{name} {value:.3f}" for name, value in zip(names, self.rows[-1]))
         line = (f"epoch {(self.step - 1) // self.per_epoch + 1}  step {self.step:,}/{self.total:,}"
-                f"  {steps * self.settings['batch']:.1f} pictures/s  {minutes}:{seconds:02d} left  "
+                f"  {speed * self.settings['batch']:.1f} pictures/s  {minutes}:{seconds:02d} left  "
                 f"{values}")
         print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", flush=True)
 
@@ -417,8 +417,9 @@ class Run:
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
         files = {"generator.pt": {**head, "generator": content["generator"]},
                  "checkpoint.pt": {**head, "step": self.step, **content}}
-        # Killed between the two, a run goes on from the older checkpoint, and so makes a generator
-        # of its last step; but the first time there is none, and a generator alone is refused.
+        # The generator first: killed between the two, a run goes on from the older checkpoint and
+        # writes both again; the other way round, a finished run would keep an old generator. Only
+        # the first time the checkpoint comes first, as a generator alone is refused (check_same).
         again = (self.folder / "checkpoint.pt").exists()
         for name in files if again else reversed(files):
             data.write_whole(self.folder / name, files[name])
@@ -474,7 +475,7 @@ def sample_sheet(settings, generator, held_out, device):
     fake = pix2pix.generate(generator, x, seed=0)
     rows = list(zip(*(data.to_pixels(settings, x, image) for image in (x, fake, y))))
     rows = [sum(rows[i:i + 2], ()) for i in range(0, len(rows), 2)]      # two triples side by side
-    return data.contact_sheet(rows, ("input", "output", "target") * (len(rows[0]) // 3))
+    return data.contact_sheet(rows, ("input", "output", "target") * 2)
 
 
 def held_out_l1(settings, generator, held_out, device):
@@ -594,12 +595,11 @@ def train_semgan(context, pictures, held_out):
         chance, rank, world = run.chance()
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], chance, rank, world)
         real = maps_as_seen(settings, sent(uint8, device))               # (N, K, 64, 64)
-        z = torch.randn(len(real) * world, settings["latent"], generator=chance)
+        z = torch.randn(len(real) * world, settings["latent"], generator=chance).chunk(world)[rank]
         with autocast(settings, device):
-            fake = generate(sent(z[rank * len(real):(rank + 1) * len(real)], device))
+            fake = generate(sent(z, device))
 
-        with autocast(settings, device):                                 # the step on D
-            real_logits = judge(seen(real))[0].float()                   # (N, 1)
+            real_logits = judge(seen(real))[0].float()                   # the step on D: (N, 1)
             fake_logits = judge(seen(fake.detach()))[0].float()
         d_loss = semgan.discriminator_loss(real_logits, fake_logits)
         d_optimizer.zero_grad()
@@ -620,7 +620,7 @@ def train_semgan(context, pictures, held_out):
 
 
 def introduce(context, pictures, held_out, seconds):
-    """The first lines: what will happen, on what, where, and how to stop and go on."""
+    """The first lines: what is trained, where, with which settings and pictures."""
     settings, size = context.settings, "x".join(map(str, context.settings["size"]))
     where = torch.cuda.get_device_name() if context.device.type == "cuda" else \
         f"cpu with {torch.get_num_threads()} threads"
@@ -651,7 +651,7 @@ def main():
         folder=folder, settings=settings, device=device, rank=rank, world=world,
         compile=options.compile,
         writer=event_writer(folder) if options.tensorboard and rank == 0 else None)
-    if world > 1:                                          # all that can be refused has been
+    if world > 1:                      # what a process alone can see to be wrong has been refused
         store = next(dist.rendezvous("env://"))[0]         # torch 2.13 keeps it over restarts
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
