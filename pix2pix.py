@@ -114,7 +114,8 @@ class Up(nn.ConvTranspose2d):
 
     def forward(self, x):
         (n, c, h, w), weight = x.shape, self.weight.view(self.in_channels, -1)
-        if self.out_channels <= 4:     # the picture: the library takes up to three times as long
+        if self.out_channels <= 4:     # the picture: the library takes up to three times as long,
+            # and one product for the whole batch half as long again as one for each picture.
             y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
         elif h * w <= 64:                                                 # deep: see Down
             pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
@@ -202,7 +203,8 @@ class ToLogits(nn.Conv2d):
 
     def forward(self, x):
         (_, c, h, w), weight = x.shape, self.weight.flip(2, 3).view(self.in_channels, 16)
-        return F.fold(weight.t() @ x.flatten(2), (h - 1, w - 1), 4, padding=2) + self.bias
+        y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
+        return F.fold(y, (h - 1, w - 1), 4, padding=2) + self.bias
 
 
 class PatchGAN(nn.Module):

@@ -33,6 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -59,6 +60,11 @@ SHAPES, FACADES = data.TASKS["shapes"]["palette"], data.TASKS["facades"]["palett
 
 # `pytest test_all.py -m slow` runs the long tests; without it they are skipped.
 warnings.filterwarnings("ignore", category=pytest.PytestUnknownMarkWarning)
+
+@pytest.fixture(autouse=True)
+def alike():
+    """Each test alone is as in the whole file: one thread, one seed."""
+    torch.manual_seed(0), torch.set_num_threads(1)
 
 def slow(*values):
     skipped = pytest.mark.skipif("slow" not in " ".join(sys.argv), reason="long: -m slow runs it")
@@ -123,35 +129,7 @@ def tiny_run(folder, task="facades", head="softmax", **changes):
                 module.build_generator(settings).state_dict()}, folder / "generator.pt")
     return folder
 
-# The textbook pix2pix: the independent reference for the networks here, and the benchmark's rival.
-# Plain nn layers, instance norm as nn has it, built from the paper's layer list.
-class TextbookUNet(nn.Module):
-    def __init__(self, width=64, depth=8):
-        super().__init__()
-        c = [width * min(2 ** i, 8) for i in range(depth)]
-        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
-        for i in range(depth):
-            layers = [nn.LeakyReLU(0.2)] if i else []
-            layers += [nn.Conv2d(c[i - 1] if i else 3, c[i], 4, 2, 1, bias=i in (0, depth - 1))]
-            layers += [nn.InstanceNorm2d(c[i], affine=True)] if 0 < i < depth - 1 else []
-            self.downs.append(nn.Sequential(*layers))
-        for i in range(depth - 1, 0, -1):
-            joined = c[i] * (1 if i == depth - 1 else 2)
-            self.ups.append(nn.Sequential(
-                nn.ReLU(), nn.ConvTranspose2d(joined, c[i - 1], 4, 2, 1, bias=False),
-                nn.InstanceNorm2d(c[i - 1], affine=True)))
-        self.last = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2 * width, 3, 4, 2, 1), nn.Tanh())
-
-    def forward(self, x, dropout=0.5):
-        kept = []
-        for down in self.downs:
-            x = down(x)
-            kept.append(x)
-        for i, up in enumerate(self.ups):
-            x = F.dropout(up(x), dropout) if i < 3 else up(x)
-            x = torch.cat([x, kept[-2 - i]], 1)
-        return self.last(x)
-
+# The textbook's D, of plain nn layers. Its G is nested_generator, below.
 class TextbookPatchGAN(nn.Sequential):
     def __init__(self, width=64):
         layers = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -162,17 +140,6 @@ class TextbookPatchGAN(nn.Sequential):
 
     def forward(self, x, y):
         return super().forward(torch.cat([x, y], 1))
-
-def copy_weights(source, target):
-    """Parameters in order: both U-Nets list a convolution, then its norm, level by level."""
-    def ordered(net):
-        if not isinstance(net, pix2pix.UNet):
-            return list(net.parameters())
-        pairs = [*zip(net.encoder, net.encoder_norms), *zip(net.decoder, net.decoder_norms)]
-        parts = [part for pair in pairs for part in pair] + [net.to_image]
-        return [p for part in parts for p in part.parameters()]
-    for a, b in zip(ordered(source), ordered(target), strict=True):
-        b.data.copy_(a.data)
 
 # pix2pix.py
 
@@ -196,20 +163,23 @@ def test_patchgans_have_the_published_counts_and_see_just_their_patch(field, par
     for layer in discriminator.layers:          # norm layers couple all pixels: take them out
         if isinstance(layer, pix2pix.Norm):
             layer.forward = lambda x: x
-    x, y = torch.randn(2, 1, 3, 256, 256)
+    x, y = torch.randn(2, 1, 3, 512, 512)                    # wide enough for each field
     y.requires_grad_()
-    discriminator(x, y)[0, 0, logits // 2, logits // 2].backward()
+    logits = discriminator(x, y)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
     rows = y.grad.abs().sum(dim=(0, 1, 3)).nonzero()
-    assert rows.max() - rows.min() + 1 == field or field > 70   # larger ones cross the border
+    assert rows.max() - rows.min() + 1 == field
 
 @pytest.mark.parametrize("size, depth", [(64, 6), (128, 7)])
 def test_the_fast_networks_equal_the_textbook_ones(size, depth):
-    torch.manual_seed(0)
-    fast, plain = pix2pix.UNet(width=8, depth=depth, dropout=0), TextbookUNet(8, depth)
-    d_fast, d_plain = pix2pix.PatchGAN(width=8), TextbookPatchGAN(8)
-    copy_weights(fast, plain), copy_weights(d_fast, d_plain)
+    plain, d_fast, d_plain = (nested_generator(depth, 8, nn.InstanceNorm2d),
+                              pix2pix.PatchGAN(width=8), TextbookPatchGAN(8))
+    fast = pix2pix.UNet(width=8, depth=depth, dropout=0)
+    fast.load_state_dict(pix2pix.renamed(plain.state_dict(), False)[1])
+    for a, b in zip(d_fast.parameters(), d_plain.parameters(), strict=True):
+        b.data.copy_(a.data)
     x, y = torch.rand(2, 3, 3, size, size) * 2 - 1
-    a, b = fast(x), plain(x, dropout=0)
+    a, b = fast(x), plain.model(x)
     assert torch.allclose(a, b, atol=1e-5)
     assert torch.allclose(d_fast(x, y), d_plain(x, y), atol=1e-5)
     alone = torch.cat([fast(picture[None]) for picture in x])
@@ -217,9 +187,10 @@ def test_the_fast_networks_equal_the_textbook_ones(size, depth):
     assert torch.allclose(a, pix2pix.generate(fast, x), atol=1e-5)
     for out in (a, b):
         (out - y).abs().mean().backward()
-    assert torch.allclose(fast.encoder[-1].weight.grad, plain.downs[-1][1].weight.grad, atol=1e-5)
-    assert torch.allclose(fast.decoder[0].weight.grad, plain.ups[0][1].weight.grad, atol=1e-5)
-
+    wanted, _ = pix2pix.renamed({k: p.grad for k, p in plain.named_parameters()}, False)[::-1]
+    for name, weight in fast.named_parameters():
+        if weight.dim() == 4:
+            assert torch.allclose(weight.grad, wanted[name], atol=1e-7), name
 @pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("make, plain", [
     (lambda: pix2pix.Up(6, 5, bias=True), nn.ConvTranspose2d.forward),
@@ -227,18 +198,18 @@ def test_the_fast_networks_equal_the_textbook_ones(size, depth):
     (lambda: pix2pix.Down(6, 5, bias=True), nn.Conv2d.forward),
     (lambda: pix2pix.ToLogits(6), nn.Conv2d.forward)], ids=["Up", "Up to 3", "Down", "ToLogits"])
 def test_fast_layers_and_their_gradients_equal_the_librarys(make, plain, h, w):
-    layer = make()
+    layer = make().double()
     nn.init.normal_(layer.bias)
     up = isinstance(layer, pix2pix.Up)                       # others need two pixels a side
-    x = torch.randn(3, 6, h if up else 2 * h, w if up else 2 * w, requires_grad=True)
+    x = torch.randn(3, 6, *((h, w) if up else (2 * h, 2 * w))).double().requires_grad_()
     wanted, out = plain(layer, x), layer(x)
     with torch.no_grad():                                    # large: in another layout
-        assert torch.allclose(layer(x), wanted, atol=1e-5)
-    assert torch.allclose(out, wanted, atol=1e-5)
+        assert torch.allclose(layer(x), wanted, atol=1e-9)
+    assert torch.allclose(out, wanted, atol=1e-9)
     g, leaves = torch.randn_like(out), (x, layer.weight, layer.bias)
     for ours, theirs in zip(torch.autograd.grad(out, leaves, g),
                             torch.autograd.grad(wanted, leaves, g)):
-        assert torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+        assert torch.allclose(ours, theirs, atol=1e-9)
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", ["instance", "batch"])
@@ -280,18 +251,19 @@ def test_losses_are_the_hand_worked_numbers():
     assert semgan.feature_matching_loss(real, fake).item() == 2          # (2 + 2) / 2
     assert semgan.feature_matching_loss(real * 3, fake * 3).item() == 6  # layers are summed
 
-def test_weights_start_from_the_papers_distribution():
-    torch.manual_seed(0)
-    g = pix2pix.UNet(width=16)
-    weights = torch.cat([m.weight.detach().flatten() for m in (*g.encoder, *g.decoder)])
-    assert weights.mean().abs() < 1e-4 and weights.std() == pytest.approx(0.02, rel=0.01)
-    biases = [m.bias for m in g.modules() if getattr(m, "bias", None) is not None]
-    assert all(bias.abs().max() == 0 for bias in biases)
+@pytest.mark.parametrize("network", [pix2pix.UNet, pix2pix.PatchGAN, semgan.Generator,
+                                     semgan.Discriminator])
+def test_weights_start_from_the_papers_distribution(network):
+    named = list(network(3, width=32).named_parameters())
+    weights = torch.cat([p.detach().flatten() for _, p in named if p.dim() > 1])
+    assert weights.mean().abs() < 2e-4 and weights.std() == pytest.approx(0.02, rel=0.01)
+    assert all(p.abs().max() == 0 for name, p in named if name.endswith("bias"))
+    assert all((p - 1).abs().max() < 0.1 for name, p in named if p.dim() == 1 and "weight" in name)
 
 # The popular PyTorch code's generator, with its names and its nesting; written here from its layer
 # list, to test --convert: skip first, running statistics, dropout (here off) one step later.
 class NestedLevel(nn.Module):
-    def __init__(self, outer, inner, deeper, norm, in_channels=None):
+    def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
         super().__init__()
         biased, outermost = norm is nn.InstanceNorm2d, in_channels is not None
         layers = [] if outermost else [nn.LeakyReLU(0.2)]
@@ -300,18 +272,18 @@ class NestedLevel(nn.Module):
         layers += [nn.ReLU(), nn.ConvTranspose2d(inner * (2 if deeper else 1), outer, 4, 2, 1,
                                                  bias=biased or outermost)]
         layers += [nn.Tanh()] if outermost else [norm(outer)]
-        layers += [nn.Dropout(0)] if deeper and outer == inner else []
+        layers += [nn.Dropout(dropout)] if deeper and outer == inner else []
         self.model, self.outermost = nn.Sequential(*layers), outermost
 
     def forward(self, x):
         return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
 
-def nested_generator(levels, width, norm):
+def nested_generator(levels, width, norm, dropout=0):
     widths, net = [width * min(2 ** i, 8) for i in range(levels)], None
     for outer, inner in reversed(list(zip(widths, widths[1:]))):         # from the bottleneck out
-        net = NestedLevel(outer, inner, net, norm)
+        net = NestedLevel(outer, inner, net, norm, dropout)
     whole = nn.Module()
-    whole.model = NestedLevel(3, width, net, norm, 3)
+    whole.model = NestedLevel(3, width, net, norm, in_channels=3)
     for tensor in whole.state_dict().values():
         if tensor.dim() == 1:                                # of a norm, or a bias: not as at first
             tensor.uniform_(0.5, 1.5)
@@ -363,7 +335,6 @@ def test_tiles_join_without_seams():
     assert torch.allclose(pix2pix.generate(Pointwise(), x, tile=64), torch.tanh(x), atol=1e-5)
 
 def test_one_pair_can_be_learned_by_heart():
-    torch.manual_seed(0)
     generator = pix2pix.UNet(width=8, depth=6)
     optimizer = torch.optim.Adam(generator.parameters(), 2e-3, betas=(0.5, 0.999))
     x, y = data.to_network(settings_for(), data.draw_pair(0, [64, 64], "pairs")[None])
@@ -405,7 +376,7 @@ def test_two_folders_side_by_side_files_and_a_small_memory_give_the_same_picture
         for side, half in zip("AB", data.to_tensor(data.open_picture(path)).split(64, dim=2)):
             data.save_picture(tmp_path / side / path.name, half)
     one, two = (data.training(settings_for(f)) for f in (pairs, tmp_path))
-    assert len(one) == len(two) and torch.equal(one[3], two[3])
+    assert torch.equal(one.cache, two.cache)
     streamed = data.training(settings_for(pairs), memory=1e-9)
     assert one.cache is not None and streamed.cache is None
     order = data.epoch_order(len(one), 3, 0, 0)
@@ -569,13 +540,14 @@ def test_drawn_facades_come_from_their_numbers_alone_and_use_every_class():
 
 # train.py
 
+SMALL = "--width 2 --kernel 3 --latent 4 --device cpu --preset laptop".split()         # SemGAN's
+
 def arguments(out, pairs, *more):
     return [*("--task facades --size 64 --width 4 --batch 2 --epochs 2 --device cpu --preset laptop"
               " --out").split(), out, "--data", pairs, *more]
 
 def train_here(*args):
-    """train.py in this process, one thread; its lock is let go as at a process's end."""
-    torch.set_num_threads(1)
+    """train.py in this process; its lock is let go as at a process's end."""
     locks, lock = [], train.lock
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "lock", lambda folder: locks.append(lock(folder)) or locks[-1])
@@ -625,7 +597,8 @@ def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straig
     per_epoch = len(data.training({**settings, "palette": None})) // 2
     assert log_steps(straight_run)[-1] == settings["epochs"] * per_epoch
     before = fingerprint(straight_run)
-    assert "finished" in train_here(*arguments(straight_run, pairs))
+    said = train_here(*arguments(straight_run, pairs))
+    assert "going on from step 10" in said and "finished" in said
     assert fingerprint(straight_run) == before
 
 def test_checkpoints_come_within_an_epoch_and_before_a_picture_that_has_gone(
@@ -676,7 +649,7 @@ def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(step, straight_ru
     log = (tmp_path / "log.csv").read_text() if step > 5 else ""         # its first row is step 5's
     if log:                                                  # as of steps after the last checkpoint
         (tmp_path / "log.csv").write_text(log + log.splitlines()[-1].replace("5,", "99,", 1) + "\n")
-    (tmp_path / ".checkpoint.pt.partial").write_bytes(b"of a process killed while saving")
+    (tmp_path / ".scores.json.partial").write_bytes(b"of a process killed while saving")
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
     steps = log_steps(tmp_path)
@@ -705,16 +678,6 @@ def test_a_run_killed_between_the_files_of_a_checkpoint_goes_on(
     train_here(*arguments(tmp_path, pairs))
     assert pix2pix.load_file(tmp_path / "generator.pt")["settings"] == of[0]["settings"]
 
-def test_a_semgan_run_continues_exactly_too(tmp_path, monkeypatch):
-    args = ("--task shapes --width 2 --kernel 3 --latent 4 --batch 400 --epochs 1 --device cpu "
-            "--out").split()
-    monkeypatch.setattr(train, "map_scores", lambda *_: {"SWD": 0.0, "out of palette": 0.0})
-    train_here(*args, tmp_path / "straight")
-    cut_after(4, *args, tmp_path / "cut")
-    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
-    train_here(*args, tmp_path / "cut")
-    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
-
 def test_d_sees_shapes_through_new_noise_each_time_and_other_maps_as_they_are(
         pairs, tmp_path, monkeypatch):
     seen, forward = [], semgan.Discriminator.forward
@@ -723,8 +686,8 @@ def test_d_sees_shapes_through_new_noise_each_time_and_other_maps_as_they_are(
     for task, noise in (("shapes", 0.3), ("shapes --head tanh", 0.6),
                         (f"semantic-facades --data {pairs}", 0.0)):
         seen.clear()
-        cut_after(1, *f"--task {task} --width 2 --kernel 3 --latent 4 --batch 4 --device cpu "
-                  "--preset laptop --out".split(), tmp_path / f"run{noise}")
+        cut_after(1, "--task", *task.split(), *SMALL, "--batch", 4,
+                  "--out", tmp_path / f"run{noise}")
         real, fake, real_again, fake_again = seen            # in D's step, then in G's
         for a, b in ((real, real_again), (fake, fake_again)):
             assert (a - b).std() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
@@ -753,14 +716,15 @@ def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path):
     train_here(*arguments(tmp_path / "cut", pairs))
     assert fingerprint(tmp_path / "cut") != fingerprint(straight_run)
 
-MOMENTS = {"load": (data, "training"), "step": (data, "augment"), "sample": (data, "contact_sheet"),
-           "save": (torch, "save")}  # the function in which a signal arrives
-
-def signalled(moment, call, times, number, out, pairs):
-    """Trains with a sheet each step and a checkpoint each epoch; at that call of the moment's
-    function, the signal arrives so many times. -> (exit code, step of the last log row)"""
-    (module, name), calls = MOMENTS[moment], iter(range(1000))
-    function = getattr(module, name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where, call, times, step", [
+    ((data, "training"), 0, 1, 0), ((data, "augment"), 3, 1, 4),
+    ((data, "contact_sheet"), 3, 1, 5), ((torch, "save"), 1, 1, 6), ((data, "augment"), 5, 2, 5)],
+    ids=["load", "step", "sample", "save", "twice"])
+def test_a_signal_at_any_moment_ends_in_one_step_a_second_at_once_and_nothing_is_lost(
+        where, call, times, step, number, straight_run, pairs, tmp_path):
+    """With a sheet each step and a checkpoint each epoch, in that call of a function."""
+    calls, function = iter(range(1000)), getattr(*where)
 
     def interrupted(*args, **more):
         if next(calls) == call:
@@ -770,41 +734,27 @@ def signalled(moment, call, times, number, out, pairs):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
         for clock in ("FIRST_SHEET", "LATER_SHEETS", "SAVE_EVERY"):
             patch.setattr(train, clock, 0.0)
-        patch.setattr(module, name, interrupted)
-        data.run_command(lambda: train_here(*arguments(out, pairs)))
+        patch.setattr(*where, interrupted)
+        data.run_command(lambda: train_here(*arguments(tmp_path, pairs)))
     [signal.signal(s, h) for s, h in zip((signal.SIGINT, signal.SIGTERM), handlers)]
-    return stop.value.code, log_steps(out)[-1] if (out / "log.csv").exists() else 0
-
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("moment, call, last", [("load", 0, 0), ("step", 3, 4), ("sample", 3, 5),
-                                                ("save", 1, 6)])
-def test_a_signal_at_any_moment_ends_in_one_step_and_loses_nothing(
-        moment, call, last, number, code, straight_run, pairs, tmp_path):
-    stopped = signalled(moment, call, 1, number, tmp_path, pairs)
-    assert stopped[0] == code and stopped[1] <= last
-    if moment != "load":
-        assert pix2pix.load_file(tmp_path / "checkpoint.pt")["step"] == stopped[1]
+    assert stop.value.code == (130 if times == 2 else 128 + number)
+    if step:
+        assert log_steps(tmp_path)[-1] == step
+        assert pix2pix.load_file(tmp_path / "checkpoint.pt")["step"] == step
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
-    assert log_steps(tmp_path)[-1] == log_steps(straight_run)[-1]
+    assert log_steps(tmp_path)[-1] == 10
 
-def test_a_second_ctrl_c_stops_at_once(straight_run, pairs, tmp_path):
-    code, step = signalled("step", 5, 2, signal.SIGINT, tmp_path, pairs)
-    assert code == 130 and step < 6
-    train_here(*arguments(tmp_path, pairs))
-    assert fingerprint(tmp_path) == fingerprint(straight_run)
-
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143),
-                                          (signal.SIGKILL, -9)])
-def test_a_signal_from_outside_ends_a_running_process_with_its_code(number, code, pairs, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_from_outside_ends_a_running_process_with_its_code(number, pairs, tmp_path):
     more = arguments(tmp_path, pairs, "--epochs", 5000)
     with started(HERE / "train.py", *more) as process:
         while (line := process.stdout.readline()) and "epoch 1  step 1/" not in line:
             pass
         process.send_signal(number)
         error = process.communicate(timeout=60)[1]
-    assert process.returncode == code, error
-    assert (tmp_path / "checkpoint.pt").exists() == (code > 0) and "Traceback" not in error
+    assert process.returncode == 128 + number, error
+    assert (tmp_path / "checkpoint.pt").exists() and "Traceback" not in error
 
 def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
     cut_after(4, *arguments(tmp_path, pairs))
@@ -867,37 +817,37 @@ def test_a_picture_depends_on_its_neighbours_by_batch_norm_alone(norm, alike, pa
         assert torch.allclose(generator(x)[:1], generator(x[:1]), atol=1e-4) == alike
     assert not any(isinstance(m, nn.ConvTranspose2d) for m in generator.modules())
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_continues_exactly_and_keeps_whole_weights(precision, pairs, tmp_path):
-    straight, cut = (arguments(tmp_path / name, pairs, "--precision", precision, "--epochs", 1)
-                     for name in ("straight", "cut"))
-    train_here(*straight)
-    cut_after(3, *cut)
+@pytest.mark.parametrize("kind", ["semgan", "bf16", "fp16"])
+def test_semgan_and_half_precision_continue_exactly_too(kind, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "map_scores", lambda *_: {"SWD": 0.0, "out of palette": 0.0})
+    seen, unet = set(), pix2pix.UNet.forward
+    monkeypatch.setattr(pix2pix.UNet, "forward", lambda g, x: seen.add(
+        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")) or unet(g, x))
+    straight, cut = (
+        ["--task", "shapes", *SMALL, "--batch", 400, "--epochs", 1, "--out", out]
+        if kind == "semgan" else arguments(out, pairs, "--precision", kind, "--epochs", 1)
+        for out in (tmp_path / "straight", tmp_path / "cut"))
+    train_here(*straight), cut_after(3, *cut)
+    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
     train_here(*cut)
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
     content = pix2pix.load_file(tmp_path / "cut" / "checkpoint.pt")
     assert {tensor.dtype for tensor in content["generator"].values()} == {torch.float32}
-    assert ("scaler" in content) == (precision == "fp16")    # or its small gradients would vanish
+    assert ("scaler" in content) == (kind == "fp16")         # or its small gradients would vanish
+    assert kind == "semgan" or {"bf16": torch.bfloat16, "fp16": torch.float16}[kind] in seen
 
 def test_compile_and_tensorboard_are_used_where_asked_for(pairs, tmp_path, monkeypatch):
-    compiled, rows, name = [], [], "torch.utils.tensorboard"
-
-    class Writer:
-        def __init__(self, folder):
-            assert folder == tmp_path / "tensorboard"
-
-        def add_scalar(self, *row):
-            rows.append(row)
-
-        def flush(self):
-            rows.append("flushed")
-    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
-    monkeypatch.setitem(sys.modules, name, type("Module", (), {"SummaryWriter": Writer}))
+    name, board = "torch.utils.tensorboard", mock.Mock()
+    compiled = mock.Mock(side_effect=lambda network: network)
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setitem(sys.modules, name, board)
     args = arguments(tmp_path, pairs, "--epochs", 1, "--compile", "--tensorboard")
     train_here(*args)
-    assert [type(network) for network in compiled] == [pix2pix.UNet, pix2pix.PatchGAN]
-    assert {(row[0], row[2]) for row in rows[:-1]} >= {("L1", 5), ("held-out L1", 5)}
-    assert rows[-1] == "flushed"
+    assert [type(c.args[0]) for c in compiled.mock_calls] == [pix2pix.UNet, pix2pix.PatchGAN]
+    board.SummaryWriter.assert_called_once_with(tmp_path / "tensorboard")
+    *rows, last = board.SummaryWriter().method_calls
+    assert {row.args[::2] for row in rows} >= {("L1", 5), ("held-out L1", 5)}
+    assert last == mock.call.flush()
     monkeypatch.setitem(sys.modules, name, None)             # as if it were not installed
     refuses("pip install tensorboard", train_here, *args)
 
@@ -950,7 +900,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     assert epochs(400, "--preset", "paper") == 200
     assert epochs(49_825, "--task", "edges2shoes", "--preset", "paper") == 15
 
-@pytest.mark.parametrize("args, words", [
+@pytest.mark.parametrize("command, words", [
     ("--batchs 2", "--batch"), ("--batch 0", "above 0"), ("--lr nan", "above 0"),
     ("--epochs x", "whole number"), ("--size 100", "nearest is"), ("--device tpu", "cpu"),
     ("--size 3x4x5", "height x width"), ("--task facade", "facades"),
@@ -960,26 +910,36 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("--size 64 --receptive-field 286", "142"),
     ("--size 100x300", "nearest is 128x256"), ("--task shapes --kernel 999", "up to 31"),
     ("--objective gan --l1-weight 3", "does not use"),
-    ("--objective l1 --receptive-field 16", "does not use")])
-def test_bad_options_get_one_line_and_code_2(args, words, tmp_path, monkeypatch, capsys):
+    ("--objective l1 --receptive-field 16", "does not use"),
+    ("semgan RUN --train-encoder 2 --encode a.png", "goes alone"),
+    ("semgan RUN --train-encoder 2 --out a.png", "goes alone"),
+    ("semgan RUN --train-encoder 2 --count 3", "goes alone"),
+    ("semgan --count 3", "RUN: missing"), ("semgan --encode map.png RUN", "RUN: missing"),
+    ("semgan RUN --encode a.png --count 3", "without --count"),
+    ("semgan RUN --walk w.png", "a GIF"), ("semgan RUN --walk w.gif --out w.png", "no --out"),
+    ("semgan RUN --walk w.gif --dream RUN", "not allowed with"),
+    ("data shapes --classes 3", "kmeans"), ("data edges in.png out.png --size 1", "no edges"),
+    ("pix2pix --convert a.pth b --draw c.png", "one at a time"),
+    ("pix2pix RUN a b --own-statistics", "only with"),
+    ("metrics RUN --figure7 x.bmp", "--figure7: 'x.bmp'"), ("metrics --figure4 x.png", "RUN"),
+    ("metrics RUN --train-fcn facades --figure4 x.png", "not allowed with")])
+def test_bad_options_get_one_line_and_code_2(command, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        data.run_command(lambda: train_here("--out", tmp_path / "run", *args.split()))
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and error.startswith("error: ") and words in error
-    assert error.count("\n") == 1 and not list(tmp_path.iterdir())
-    monkeypatch.setenv("LOCAL_RANK", "1")                    # torchrun's first process says it all
-    with pytest.raises(SystemExit):
-        data.run_command(lambda: train_here("--out", tmp_path / "run", *args.split()))
-    assert not capsys.readouterr().err
+    name, *args = (command if command[0] != "-" else f"train {command}").split()
 
-def test_another_networks_or_another_process_run_folder_is_refused(straight_run, pairs, tmp_path):
-    before = fingerprint(straight_run)
-    refuses("seed 0 there, 3 now.*width 4 there", train_here,
-            *arguments(straight_run, pairs, "--width", 6, "--seed", 3))
-    assert fingerprint(straight_run) == before
-    with train.lock(tmp_path / "run"):
-        refuses("another process", train_here, *arguments(tmp_path / "run", pairs))
+    def said():
+        with pytest.raises(SystemExit) as stopped:
+            data.run_command(lambda: run_here(sys.modules[name], *args))
+        assert stopped.value.code == 2 and not list(tmp_path.iterdir())
+        return capsys.readouterr().err
+    error = said()
+    assert error.startswith("error: ") and words in error and error.count("\n") == 1
+    monkeypatch.setenv("LOCAL_RANK", "1")                    # torchrun's first process says it all
+    assert not said()
+
+def test_a_folder_in_which_another_process_trains_is_refused(pairs, tmp_path):
+    with train.lock(tmp_path):
+        refuses("another process", train_here, *arguments(tmp_path, pairs))
 
 def test_the_generator_alone_translates_pictures_and_folders(straight_run, tmp_path):
     for name, size in (("a", (333, 517)), ("b", (64, 64))):
@@ -1016,22 +976,6 @@ def test_pictures_go_to_a_gpu_without_a_wait_and_stay_themselves_on_a_cpu(monkey
                         seen.append((device.type, non_blocking)))
     train.sent(picture, torch.device("cuda"))
     assert seen == ["pinned", ("cuda", True)]
-
-def test_a_run_goes_on_by_the_settings_it_began_with_or_not_at_all(straight_run, pairs, tmp_path):
-    run = shutil.copytree(straight_run, tmp_path / "run")
-    settings = json.loads((run / "settings.json").read_text())
-    (run / "settings.json").write_text(json.dumps({**settings, "noise": 0.3}))
-    refuses("noise 0.3 there, None now", train_here, *arguments(run, pairs, "--epochs", 3))
-    (run / "checkpoint.pt").unlink()                         # the large file; the other is for use
-    before = {path: path.read_bytes() for path in run.rglob("*.*") if path.is_file()}
-    refuses("no checkpoint.pt", train_here, *arguments(run, pairs, "--seed", 5))
-    assert all(path.read_bytes() == content for path, content in before.items())
-
-def test_a_converted_generator_is_not_trained_over(straight_run, pairs, tmp_path):
-    shutil.copy(straight_run / "generator.pt", tmp_path)
-    refuses("no checkpoint.pt to go on", train_here, *arguments(tmp_path, pairs))
-    shutil.copy(straight_run / "checkpoint.pt", tmp_path)
-    refuses("settings.json: missing", train_here, *arguments(tmp_path, pairs))
 
 DRIVER = """
 import os, signal, sys, torch
@@ -1132,33 +1076,31 @@ def test_damage_to_a_checkpoint_is_named(flips, cuts, straight_run, tmp_path):
     data.write_whole(path, {**whole, "format": 2})           # from the future
     refuses("format", pix2pix.load_generator, path)
 
-def test_a_refused_run_leaves_every_file_as_it_was(straight_run, pairs, tmp_path):
-    shutil.copytree(straight_run, run := tmp_path / "run")
-    damage = {"checkpoint.pt": (run / "checkpoint.pt").read_bytes()[:999],
-              "log.csv": b"step\nx;1\n", "settings.json": b"{"}
-    for name, content in damage.items():
-        whole = (run / name).read_bytes()
-        (run / name).write_bytes(content)
-        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        refuses(name, train_here, *arguments(run, pairs, "--epochs", 3))
-        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-        (run / name).write_bytes(whole)
-
-class Evil:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (self.marker, "w")
-
+@pytest.mark.parametrize("file, content, more, words", [
+    ("log.csv", b"step\nx;1\n", "--epochs 3", "log.csv: damaged"),
+    ("checkpoint.pt", b"PK", "--epochs 3", "checkpoint.pt: damaged"),
+    ("checkpoint.pt", None, "--seed 5", "no checkpoint.pt to go on"),    # or a converted generator
+    ("settings.json", b"{", "--epochs 3", "settings.json: missing or damaged"),
+    ("settings.json", None, "", "settings.json: missing or damaged"),
+    ("settings.json", b'{"noise": 0.3}', "--epochs 3", "noise 0.3 there, None now"),
+    ("", None, "--width 6 --seed 3", "seed 0 there, 3 now.*width 4 there")])
+def test_a_refused_run_leaves_every_file_as_it_was(
+        file, content, more, words, straight_run, pairs, tmp_path):
+    run = shutil.copytree(straight_run, tmp_path / "run")
+    if file:
+        (run / file).unlink() if content is None else (run / file).write_bytes(content)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    refuses(words, train_here, *arguments(run, pairs, *more.split()))
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 @pytest.mark.parametrize("module", [pix2pix, semgan])
 def test_a_checkpoint_never_runs_code(module, tmp_path):
-    path, marker = tmp_path / "generator.pt", str(tmp_path / "marker")
-    for write in (lambda: torch.save({"format": 1, "settings": Evil(marker)}, path),
-                  lambda: path.write_bytes(pickle.dumps(Evil(marker)))):
+    path, marker = tmp_path / "generator.pt", tmp_path / "marker"
+    evil = type("Evil", (), {"__reduce__": lambda _: (open, (str(marker), "w"))})()
+    for write in (lambda: torch.save({"format": 1, "settings": evil}, path),
+                  lambda: path.write_bytes(pickle.dumps(evil))):
         write()
         refuses("generator.pt", module.load_generator, path)
-        assert not Path(marker).exists()
+        assert not marker.exists()
 
 SAVER = """
 import sys, torch
@@ -1216,8 +1158,7 @@ def test_a_full_disk_loses_nothing(pairs, tmp_path, monkeypatch):
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert not list(tmp_path.glob(".*.partial")) and log_steps(tmp_path)     # whole rows only
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    full = mock.Mock(side_effect=OSError(28, "No space left on device"))
     for name, content in (("log.csv", b"new"), ("checkpoint.pt", {"new": 1})):
         kept = (tmp_path / name).read_bytes()
         with monkeypatch.context() as patch:
@@ -1379,7 +1320,7 @@ def archive_of(*members):
 GOOD = archive_of(*[(f"set/train/{i}.jpg", FILE, bytes(5000)) for i in range(3)])
 OUTSIDE = Path(tempfile.gettempdir(), f"evil-{os.getpid()}")
 EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [(str(OUTSIDE), FILE, b"x")],
-        "link": [("set/a", LINK, "/tmp")], "hard link": [("set/a", HARD, "/etc/passwd")],
+        "link": [("set/a", LINK, "/tmp")], "hardlink": [("set/a", HARD, "/etc/passwd")],
         "device": [("set/a", tarfile.CHRTYPE, "")], "pipe": [("set/a", tarfile.FIFOTYPE, "")],
         "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")], "twice": [("a", FILE, b"x")] * 2,
         "bomb": [("a", FILE, bytes(60_000_000))]}
@@ -1389,15 +1330,13 @@ class Misbehaving(BaseHTTPRequestHandler):
 
     def do_GET(self):
         kind = self.path[1:].split(".")[0]
-        moved = {"loop": "/loop", "file": "file:///etc/passwd", "ftp": "ftp://127.0.0.1/x",
-                 "moved": "/good"}
+        moved = {"loop": "/loop", "file": "file:///etc/passwd", "moved": "/good"}
         while kind == "headers":                             # they never end
             self.wfile.write(b"X")
             time.sleep(0.05)
         body = {"page": b"<!DOCTYPE html>", "few": archive_of(("set/train/1.jpg", FILE, b"x")),
                 "flipped": GOOD[:-8] + b"\0" + GOOD[-7:], "empty": b""}.get(kind, GOOD)
-        if "evil" in self.path:
-            body = archive_of(*EVIL[kind.replace("_", " ")])
+        body = archive_of(*EVIL[kind]) if kind in EVIL else body
         length = {"cut": len(body) + 9, "short": len(body) - 9}.get(kind, len(body))
         self.send_response(302 if kind in moved else {"404": 404, "500": 500}.get(kind, 200))
         if kind in moved:
@@ -1421,21 +1360,20 @@ def server():
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
-@pytest.mark.parametrize("name", EVIL)
-def test_an_evil_archive_leaves_nothing_outside_its_folder(tmp_path, server, name, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    refuses("evil", data.fetch, f"{server}/{name.replace(' ', '_')}.evil.tar.gz",
-            tmp_path / "inner" / "folder")
-    assert [path.name for path in tmp_path.rglob("*")] == ["inner"]
-    assert not OUTSIDE.exists()
+WHY = {"404": "404", "500": "500", "loop": "infinite loop", "file": "not allowed", "page": "header",
+       "few": "has 1 pictures, not 3", "flipped": "data check", "empty": "cut short",
+       "cut": "cut short", "short": "cut short", "stalled": "timed out", "drip": "stalled: ",
+       "headers": "hardly answers", "twice": "File exists", "bomb": "ten times",
+       **dict.fromkeys("up absolute link hardlink device pipe chain".split(), "is a link, a")}
 
-@pytest.mark.parametrize("kind", (
-    "404 500 loop file ftp page few flipped empty cut short stalled drip headers").split())
-def test_a_failed_download_leaves_nothing_and_the_next_works(kind, tmp_path, server, monkeypatch):
+@pytest.mark.parametrize("kind", WHY)
+def test_a_failed_or_evil_download_leaves_nothing_and_the_next_works(
+        kind, tmp_path, server, monkeypatch):
     monkeypatch.setattr(data, "TIMEOUT", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    refuses("; try", data.fetch, f"{server}/{kind}.tar.gz", tmp_path / "data" / "set", {"train": 3})
-    assert list((tmp_path / "data").iterdir()) == []
+    refuses(f"^{server}/{kind}.tar.gz: .*{WHY[kind]}", data.fetch, f"{server}/{kind}.tar.gz",
+            tmp_path / "data" / "set", {"train": 3})
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"] and not OUTSIDE.exists()
     data.fetch(f"{server}/moved.tar.gz", tmp_path / "data" / "set", {"train": 3})
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
 
@@ -1444,7 +1382,6 @@ def test_a_failed_download_leaves_nothing_and_the_next_works(kind, tmp_path, ser
 SIZES = {"size": 64, "kernel": 5, "width": 4}
 
 def small_networks():
-    torch.manual_seed(0)
     return semgan.Generator(4, 16, **SIZES), semgan.Discriminator(4, **SIZES), torch.randn(6, 16)
 
 @pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
@@ -1454,7 +1391,6 @@ def test_class_probs_are_probabilities_of_the_right_size(size, kernel):
     probs = generator(torch.randn(2, 8))
     assert probs.shape == (2, 5, size, size)
     assert probs.min() >= 0 and torch.allclose(probs.sum(1), torch.ones(2, size, size), atol=1e-5)
-    assert set(semgan.to_label_map(probs).unique().tolist()) <= set(range(5))
     logit, features = semgan.Discriminator(5, size=size, kernel=kernel, width=4)(probs)
     assert logit.shape == (2, 1) and features[-1] is logit and features[-2].shape[-2:] == (4, 4)
 
@@ -1475,14 +1411,13 @@ def test_a_sample_depends_on_the_direction_of_its_latent_alone():
     assert torch.allclose(generator(z), generator(3 * z), atol=1e-3)
     assert torch.equal(generator.train()(z), generator.eval()(z)) and not list(generator.buffers())
 
-def test_feature_matching_reaches_g_and_leaves_d_and_the_real_features_alone():
+def test_feature_matching_reaches_g_and_not_the_real_features():
     generator, discriminator, z = small_networks()
     real = torch.rand(6, 4, 64, 64, requires_grad=True)
-    discriminator.requires_grad_(False)
     fake_features = discriminator(generator(z))[1]
     semgan.feature_matching_loss(discriminator(real)[1], fake_features).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
-    assert all(p.grad is None for p in discriminator.parameters()) and real.grad is None
+    assert real.grad is None
     assert semgan.feature_matching_loss(fake_features, fake_features).item() == 0
 
 def test_label_maps_survive_the_round_trips():
@@ -1563,10 +1498,6 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     with Image.open(tmp_path / "walk.gif") as walk:          # equal frames become one
         assert 9 < walk.n_frames <= 48 and data.open_picture(tmp_path / "grid.png")
     run_here(semgan, run, "--train-encoder", 2)
-    for others in (["--encode", "a.png"], ["--out", "a.png"], ["--count", 3]):
-        refuses("goes alone", run_here, semgan, run, "--train-encoder", 2, *others)
-        refuses("RUN: missing", run_here, semgan, *others)
-    refuses("without --count", run_here, semgan, run, "--encode", "a.png", "--count", 3)
     data.save_picture(tmp_path / "map.png", data.colorize(data.draw_shapes()[7], SHAPES))
     both = "--encode", tmp_path / "map.png", "--out", tmp_path / "both.png"
     assert "constant guess" in run_here(semgan, run, *both)
@@ -1575,14 +1506,6 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     data.save_picture(tmp_path / "2.png", data.colorize(data.draw_shapes()[2000], SHAPES))
     run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
     assert Image.open(tmp_path / "between.gif").n_frames > 9
-    refuses("a GIF", run_here, semgan, run, "--walk", "walk.png")
-    refuses("no --out", run_here, semgan, run, "--walk", "walk.gif", "--out", "walk.png")
-    refuses("RUN: missing", run_here, semgan, "--encode", "map.png", run)
-    refuses("not allowed with", run_here, semgan, run, "--walk", "w.gif", "--dream", run)
-    refuses("kmeans", run_here, data, "shapes", "--classes", 3)
-    refuses("no edges", run_here, data, "edges", "in.png", "out.png", "--size", 1)
-    refuses("only with", run_here, pix2pix, run, "in.png", "out.png", "--own-statistics")
-    refuses("one at a time", run_here, pix2pix, "--convert", "a.pth", "b", "--draw", "c.png")
     torch.save({**content, "format": 2}, run / "generator.pt")
     refuses("format", semgan.load_generator, run)
     (run / "generator.pt").write_bytes(b"not a checkpoint")
@@ -1780,9 +1703,6 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
     for n in (6, 7):                                         # more curves than colours
         data.plot_curves(Path(f"{n}.png"), [("t", {f"{i}": ([0, 1], [i, 9]) for i in range(n)})])
     assert not np.array_equal(*(np.asarray(data.open_picture(f"{n}.png")) for n in (6, 7)))
-    refuses("--figure7: 'x.bmp'", run, "a", "--figure7", "x.bmp")         # before it scores
-    refuses("not allowed with", run, "a", "--train-fcn", "facades", "--figure4", "x.png")
-    refuses("RUN", run, "--figure4", "x.png")
     refuses("log.csv", run, "s", "--curve", "L1", tmp_path / "curve.png")
     for line in ("{", json.dumps({**session, "answers": []})):
         (tmp_path / "s" / "study.jsonl").write_text(line)
@@ -1880,15 +1800,12 @@ def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
         assert connection.getresponse().status == status, name
     server.shutdown(), server.server_close()
 
-def test_a_taken_port_is_named_and_ctrl_c_frees_it(painter):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def test_a_taken_port_is_named_and_ctrl_c_ends_the_server(painter):
     server, taken = (started(HERE / "paint.py", painter.studio.runs["facades"]["folder"],
-                             "--no-browser", "--port", number)
-                     for number in (port, painter.server_port))
+                             "--no-browser", "--port", port) for port in (0, painter.server_port))
     error = taken.communicate(timeout=300)[1]
     assert taken.returncode == 2 and error.count("\n") == 1 and "try --port" in error
-    assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
+    port = int(re.search(r"http://127.0.0.1:(\d+)/ ", server.stdout.readline())[1])
     server.send_signal(signal.SIGINT)
     assert server.wait(30) == 130 and "Traceback" not in server.stderr.read()
     socket.create_server(("127.0.0.1", port)).close()
@@ -2123,7 +2040,6 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
         assert "-k" not in args or args[-1] in tests
         return
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
     folder = make_pairs(tmp_path / "my" / "pairs", 16)
     pictures = sorted(folder.glob("*.png"))
     if "cityscapes" in command:                              # whose classes have other colours
@@ -2151,6 +2067,7 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     monkeypatch.setattr(metrics, "swd", functools.partial(metrics.swd, patches=8, repeats=1))
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: None)
     run_here(sys.modules[name], *args, *quick)
+    assert all(Path(word).exists() for word in args if word.endswith((".png", ".gif")))
 
 @pytest.mark.parametrize("how", [slow("quick")])
 def test_the_benchmark_runs(how):
@@ -2160,54 +2077,42 @@ def test_the_benchmark_runs(how):
 
 # The benchmark: python test_all.py benchmark [quick]
 
-def training_step(g, d, adam, frozen):
-    """A pix2pix step on (x, y), as train.py's loop or the textbook has it."""
-    g_adam, d_adam = adam(g), adam(d)
+def training_step(g, d, d_loss, g_loss, ours):
+    """A step on D, then one on G: as train.py's loops; else with default Adam and D not frozen."""
+    g_adam, d_adam = (train.adam(net, {"lr": 2e-4}) if ours else
+                      torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (g, d))
 
     def step(x, y):
         fake = g(x)
         d_adam.zero_grad()
-        pix2pix.discriminator_loss(d(x, y), d(x, fake.detach())).backward()
+        d_loss(x, y, fake.detach()).backward()
         d_adam.step()
-        d.requires_grad_(not frozen)
+        d.requires_grad_(not ours)
         g_adam.zero_grad()
-        pix2pix.generator_loss(d(x, fake), fake, y)[0].backward()
+        g_loss(x, y, fake).backward()
         g_adam.step()
         d.requires_grad_(True)
     return step
 
-def default_adam(net):
-    return torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999))
+def textbook_unet(width, depth):
+    return nested_generator(depth, width, nn.InstanceNorm2d, 0.5).model.train()
 
-def our_adam(net):
-    return train.adam(net, {"lr": 2e-4})
+def pix2pix_step(size, width, ours=True):
+    """Of (x, y); not ours: nn layers in their default layout."""
+    depth = min(8, size.bit_length() - 1)
+    g, d = ((pix2pix.UNet(width=width, depth=depth), pix2pix.PatchGAN(width=width)) if ours else
+            (textbook_unet(width, depth), TextbookPatchGAN(width)))
+    return training_step(g, d, lambda x, y, fake: pix2pix.discriminator_loss(d(x, y), d(x, fake)),
+                         lambda x, y, fake: pix2pix.generator_loss(d(x, fake), fake, y)[0], ours)
 
-def textbook_step(size, width):
-    """nn layers, default Adam, default layout, D not frozen in G's step."""
-    return training_step(TextbookUNet(width, min(8, size.bit_length() - 1)),
-                         TextbookPatchGAN(width), default_adam, False)
-
-def our_step(size, width):
-    return training_step(pix2pix.UNet(width=width, depth=min(8, size.bit_length() - 1)),
-                         pix2pix.PatchGAN(width=width), our_adam, True)
-
-def semgan_step(kernel, width, batch, adam, frozen):
-    """SemGAN's step on drawn shapes, 64x64: ours, or with default Adam and D not frozen."""
-    g, d = (semgan.Generator(4, 100, 64, kernel, width), semgan.Discriminator(4, 64, kernel, width))
-    g_adam, d_adam = adam(g), adam(d)
+def semgan_step(kernel, width, batch, ours):
+    """On drawn shapes, 64x64."""
+    g, d = semgan.Generator(4, 100, 64, kernel, width), semgan.Discriminator(4, 64, kernel, width)
     real = semgan.one_hot(torch.from_numpy(data.draw_shapes()[:batch]).long(), 4)
-
-    def step():
-        fake = g(torch.randn(batch, 100))
-        d_adam.zero_grad()
-        semgan.discriminator_loss(d(real)[0], d(fake.detach())[0]).backward()
-        d_adam.step()
-        d.requires_grad_(not frozen)
-        g_adam.zero_grad()
-        semgan.feature_matching_loss(d(real)[1], d(fake)[1]).backward()
-        g_adam.step()
-        d.requires_grad_(True)
-    return step
+    step = training_step(
+        g, d, lambda _, y, fake: semgan.discriminator_loss(d(y)[0], d(fake)[0]),
+        lambda _, y, fake: semgan.feature_matching_loss(d(y)[1], d(fake)[1]), ours)
+    return lambda: step(torch.randn(batch, 100), real)
 
 def decoded_each_step(path, size, batch):
     """The usual loader's work: open, resize, crop, scale, for each picture of each step."""
@@ -2238,7 +2143,7 @@ def faster(ours, theirs):
     return f"{spread(ours)}  {spread(theirs)}  {np.median(np.divide(theirs, ours)):5.2f}x"
 
 PEAK = """import torch, test_all  # ru_maxrss would count the parent's pages, too
-step = test_all.our_step(256, 64)
+step = test_all.pix2pix_step(256, 64)
 for _ in range(2): step(*torch.rand(2, 1, 3, 256, 256))
 print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2 ** 20)"""
 
@@ -2264,18 +2169,19 @@ def train_table(quick, rate, pair, path):
     sizes = [(128, 32, 1), (128, 32, 4), (256, 64, 1), (256, 64, 4)]
     for size, width, batch in sizes + [(64, 32, 4), (128, 32, 2), (128, 32, 8),
                                        (512, 64, 1)][:0 if quick else 4]:
-        ours, theirs, load = our_step(size, width), textbook_step(size, width), kept(pair, size)
+        ours, theirs = (pix2pix_step(size, width, ours) for ours in (True, False))
+        load = kept(pair, size)
         row(f"{size}/{width}/{batch}", batch, (6 if quick else 20) if size * batch <= 512 else
             (3 if quick else 8), lambda: ours(*data.to_network(settings_for(), load(batch))),
             lambda: theirs(*decoded_each_step(path, size, batch)))
     for kernel, width in [(5, 16), (7, 32), (11, 64)][:2 if quick else 3]:
         row(f"SemGAN {kernel}x{kernel}, {width}", 32, 3 if quick else 8,
-            semgan_step(kernel, width, 32, our_adam, True),
-            semgan_step(kernel, width, 32, default_adam, False))
+            semgan_step(kernel, width, 32, True),
+            semgan_step(kernel, width, 32, False))
 
 def stream_table(quick, folder, pair):
     """What pictures cost: decoded, cropped; and whole steps on decoded and on kept ones."""
-    crop, ours = kept(pair, 256), our_step(256, 64)
+    crop, ours = kept(pair, 256), pix2pix_step(256, 64)
     decode, crop = interleaved(10, lambda: decoded_each_step(folder / "pair.jpg", 256, 1),
                                lambda: crop(1))
     print(f"\na 256x256 pair: decoded and resized {spread(decode)}, "
@@ -2311,7 +2217,7 @@ def benchmark(quick):
     print("\ntranslating           n     this code                   textbook, "
           "training mode       faster")
     for size in (256, 512):
-        g, plain, x = pix2pix.UNet(), TextbookUNet(), torch.randn(1, 3, size, size)
+        g, plain, x = pix2pix.UNet(), textbook_unet(64, 8), torch.randn(1, 3, size, size)
         times = interleaved(5 if quick else 20, lambda: pix2pix.generate(g, x), lambda: plain(x))
         print(f"{size}/64             {len(times[0]):4}  {faster(*times)}")
     stream_table(quick, folder, pair)
