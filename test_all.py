@@ -191,6 +191,7 @@ def test_the_fast_networks_equal_the_textbook_ones(size, depth):
     for name, weight in fast.named_parameters():
         if weight.dim() == 4:
             assert torch.allclose(weight.grad, wanted[name], atol=1e-7), name
+
 @pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("make, plain", [
     (lambda: pix2pix.Up(6, 5, bias=True), nn.ConvTranspose2d.forward),
