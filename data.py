@@ -414,7 +414,7 @@ def split_files(folder, split, maps=False):
     if maps and (folder / "gtFine").is_dir():
         folder = folder / "gtFine"
     if not folder.is_dir():
-        raise Refusal(f"{folder}: no such folder; give the folder of the pictures with --data")
+        raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
     if (folder / "train").is_dir() and (folder / "val").is_dir():
         files = find_files(folder / split, maps)
     else:  # a tenth is held out, by a hash of the name, the same in every run; at least one is

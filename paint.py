@@ -66,7 +66,7 @@ class Studio:
         self.dreamer, self.dream_settings = semgan.load_generator(dream) if dream else (None, {})
         for path in map(Path, paths):
             network, settings = pix2pix.load_generator(path)
-            labels = settings["palette"] and data.label_side(settings) != "y"
+            labels = settings["palette"] and data.label_side(settings) == "x"
             mode = "labels" if labels else "pencil" if "edges2" in settings["task"] else "plain"
             folder = (path if path.is_dir() else path.parent).resolve()
             name = str(path) if folder.name in self.runs else folder.name
@@ -175,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
             (415, post and self.headers.get_content_type() != "application/json"),
             (411, post and (not sizes or "Transfer-Encoding" in self.headers)),
             (400, post and not size.isdigit()),
-            (413, size.isdigit() and int(size[:20]) > BODY)) if wrong), 0)
+            (413, size.isdigit() and int(size.lstrip("0")[:20] or 0) > BODY)) if wrong), 0)
 
     def do_GET(self):
         studio, self.route = self.server.studio, " ".join(self.requestline.split()[:2])
@@ -218,10 +218,10 @@ def open_server(studio, host, port):
     try:
         server = ThreadingHTTPServer((host, port), Handler)
     except (OSError, OverflowError) as why:
-        raise data.Refusal(f"--host {host}:{port}: {why}; try --port {port % 65535 + 1}") from None
+        raise data.Refusal(f"--host {host}:{port}: {why}; try --port 0, or no --host") from None
     server.socket.listen(128)      # the library's 5 would let idle visitors keep others waiting
     server.studio, names = studio, ("localhost", "127.0.0.1", "[::1]", host)
-    server.names = {f"{name}:{server.server_port}" for name in names}
+    server.names = {f"{name}:{server.server_port}".removesuffix(":80") for name in names}
     return server
 
 

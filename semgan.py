@@ -220,7 +220,7 @@ def load_generator(path, key="generator", build=build_generator):
             network.load_state_dict(content[key])
             return network.eval(), settings
     except FileNotFoundError:
-        raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
+        raise Refusal(f"{path}: no such file; is RUN right, and saved, or --train-encoder run yet?")
     except (PermissionError, MemoryError):                 # say nothing of the file's content
         raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
@@ -264,7 +264,7 @@ def dream(output, settings, path):
     (3, H, W). A run on one-hot maps takes the probabilities themselves: no colours in between."""
     import data, pix2pix
     painter, other = pix2pix.load_generator(path)
-    if other["palette"] not in (None, settings["palette"]):
+    if other["palette"] not in (None, settings["palette"]) or data.label_side(other) == "y":
         raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
     maps = to_pixels(output, settings["palette"], settings["head"])
     maps, output = (F.interpolate(x, other["size"], mode="nearest-exact") for x in (maps, output))
@@ -298,8 +298,8 @@ def draw(generator, settings, options):
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
     pictures = to_pixels(output, palette, settings["head"])
     if options.walk:
-        first, *more = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
-        first.save(gif := io.BytesIO(), "GIF", save_all=True, append_images=more, duration=60)
+        a, *more = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
+        a.save(gif := io.BytesIO(), "GIF", save_all=True, append_images=more, duration=60, loop=0)
         data.write_whole(options.walk, gif.getvalue())
         return print(f"wrote {options.walk}")
     rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
@@ -331,9 +331,9 @@ def main():
         if any(vars(options).values()):
             raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
         return describe()
-    if options.encode and options.count or options.train_encoder and (
-            options.encode or options.out or options.count):
-        raise Refusal("--train-encoder: goes alone, --encode without --count; leave the rest out")
+    if options.encode and (options.count or options.seed or options.out in options.encode) or any(
+            (options.encode, options.out, options.count, options.seed)) and options.train_encoder:
+        raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP")
     if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
         raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")
     generator, settings = load_generator(options.run)

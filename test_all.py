@@ -482,6 +482,8 @@ def test_label_maps_by_kmeans_keep_their_colours_in_training(tmp_path):
         assert semgan.out_of_palette(pictures[0][None, 3:], settings["palette"]) > 0.5
     studio = paint.Studio([tiny_run(tmp_path / "run", **settings)])
     assert studio.runs["run"]["mode"] == "labels"
+    photos = tiny_run(tmp_path / "maps", "maps", palette=settings["palette"])
+    assert paint.Studio([photos]).runs["maps"]["mode"] == "plain"        # its x is no label map
     Image.new("RGB", (1, 1)).save(tmp_path / "photos" / "dot.png")       # half as high as a pixel
     data.kmeans_folder(tmp_path / "photos", tmp_path / "wide", 5, size=(32, 64))
 
@@ -916,7 +918,9 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("semgan RUN --train-encoder 2 --out a.png", "goes alone"),
     ("semgan RUN --train-encoder 2 --count 3", "goes alone"),
     ("semgan --count 3", "RUN: missing"), ("semgan --encode map.png RUN", "RUN: missing"),
+    ("semgan RUN --train-encoder 2 --seed 3", "goes alone"),
     ("semgan RUN --encode a.png --count 3", "without --count"),
+    ("semgan RUN --encode a.png --out a.png", "--out MAP"),
     ("semgan RUN --walk w.png", "a GIF"), ("semgan RUN --walk w.gif --out w.png", "no --out"),
     ("semgan RUN --walk w.gif --dream RUN", "not allowed with"),
     ("data shapes --classes 3", "kmeans"), ("data edges in.png out.png --size 1", "no edges"),
@@ -1506,7 +1510,10 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     run_here(semgan, run / "generator.pt", *both)            # its encoder lies beside it
     data.save_picture(tmp_path / "2.png", data.colorize(data.draw_shapes()[2000], SHAPES))
     run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
-    assert Image.open(tmp_path / "between.gif").n_frames > 9
+    with Image.open(tmp_path / "between.gif") as walk:
+        assert walk.n_frames > 9 and walk.info["loop"] == 0  # for ever
+    paints_labels = tiny_run(tmp_path / "y", "segmentation", palette=SHAPES)
+    refuses("on such maps", run_here, semgan, run, "--dream", paints_labels, "--out", "d.png")
     torch.save({**content, "format": 2}, run / "generator.pt")
     refuses("format", semgan.load_generator, run)
     (run / "generator.pt").write_bytes(b"not a checkpoint")
@@ -1752,7 +1759,8 @@ def test_the_paint_server_answers_strangers_in_a_sentence_and_goes_on(painter):
         (f"{post}Content-Type: text/plain\r\n{sized}", 415), (f"{typed}\r\n", 411),
         (f"{typed}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
         *((f"{typed}Content-Length: {length}\r\n\r\nshort", status) for length, status in {
-            -1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413}.items()),
+            -1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413,
+            "0" * 20 + "9" * 12: 413}.items()),
         *((f"{typed}Content-Length: {len(body)}\r\n\r\n{body}", 400) for body in (
             "[]", "[" * 4000, "{", '{"run": "../facades"}', '{"run": ["facades"]}',
             '{"run": "facades", "seed": 1e999}', '{"run": "facades", "session": "stolen"}')),
