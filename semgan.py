@@ -286,31 +286,31 @@ def describe():
 def draw(generator, settings, options):
     """Samples, a walk, rebuilt maps or dreams, to the file that the options name."""
     import data
-    palette, titles = settings["palette"], ()
     count = options.count or (6 if options.walk else 12 if options.dream else 64)
     z = torch.randn(count, settings["latent"], generator=torch.manual_seed(options.seed))
     if options.encode:
         maps = torch.cat([data.read_picture(settings, (None, Path(path)), settings["size"])
                           for path in options.encode])     # read as in training, without a photo
-        encoder, _ = load_generator(options.run, "encoder", build_encoder)
-        z, words = reconstruct(encoder, generator, maps, len(palette))
+        encoder, known = load_generator(options.run, "encoder", build_encoder)
+        if known != settings:
+            raise Refusal(f"{options.run}: trained on since its encoder was; --train-encoder anew")
+        z, words = reconstruct(encoder, generator, maps, len(settings["palette"]))
         print(words)
     output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
-    pictures = to_pixels(output, palette, settings["head"])
+    pictures = to_pixels(output, settings["palette"], settings["head"])
     if options.walk:
         a, *more = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
         a.save(gif := io.BytesIO(), "GIF", save_all=True, append_images=more, duration=60, loop=0)
         data.write_whole(options.walk, gif.getvalue())
         return print(f"wrote {options.walk}")
-    rows = pictures.split(math.ceil(len(z) ** 0.5))        # a square
+    rows, titles = pictures.split(math.ceil(len(z) ** 0.5)), ()          # a square
     if options.encode:
-        rows, titles = [*zip(colorize(maps, palette), pictures)], ("map", "rebuilt")
+        rows, titles = [*zip(colorize(maps, settings["palette"]), pictures)], ("map", "rebuilt")
     if options.dream:
         pairs = sum((dream(part, settings, options.dream) for part in output.split(32)), [])
-        rows = [sum(pairs[i:i + 3], ()) for i in range(0, len(pairs), 3)]
-        titles = ("map", "photo") * 3
-    data.save_picture(options.out or "grid.png", data.contact_sheet(rows, titles))
-    print(f"wrote {options.out or 'grid.png'}")
+        rows, titles = [sum(pairs[i:i + 3], ()) for i in range(0, len(z), 3)], ("map", "photo") * 3
+    data.save_picture(out := options.out or "grid.png", data.contact_sheet(rows, titles))
+    print(f"wrote {out}")
 
 
 def main():

@@ -1510,6 +1510,8 @@ def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
     run_here(semgan, run / "generator.pt", *both)            # its encoder lies beside it
     data.save_picture(tmp_path / "2.png", data.colorize(data.draw_shapes()[2000], SHAPES))
     run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
+    torch.save({**content, "settings": {**settings, "steps": 9}}, run / "generator.pt")
+    refuses("trained on since", run_here, semgan, run, *both)
     with Image.open(tmp_path / "between.gif") as walk:
         assert walk.n_frames > 9 and walk.info["loop"] == 0  # for ever
     paints_labels = tiny_run(tmp_path / "y", "segmentation", palette=SHAPES)
