@@ -311,9 +311,8 @@ def load_generator(path):
 def renamed(saved, own_statistics):
     """What the popular PyTorch code saved, {name: tensor} -> (settings, weights): see convert.
 
-    That code nests its levels: ".model.3" of each (".model.1" of the outermost) is the next deeper
-    one. Its skips come first, ours last; its dropout is one step later; its batch norm keeps
-    running statistics.
+    That code nests: ".model.3" of each level (".model.1" of the outermost) is the next deeper one.
+    Its skips come first; its dropout is a step later; its batch norm keeps running statistics.
     """
     levels, weights = ["model.model.", "model.model.1.model."], {}
     while f"{levels[-1]}3.model.1.weight" in saved:
