@@ -494,7 +494,7 @@ def clean_label_map(image, palette):
     solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
     inside, nearby = (F.max_pool2d(solid, reach, 1, reach // 2) > 0 for reach in (3, 9))
     others = classes[squared.where(nearby[classes].permute(1, 2, 0), torch.inf).argmin(-1)]
-    kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # all: no JPEG
+    kept = inside.any(0) | ~nearby.any(0) | (squared.amin(-1) == 0).all()  # exact: no JPEG
     return torch.where(kept, label_map, others).byte().numpy()
 
 

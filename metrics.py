@@ -109,7 +109,7 @@ def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
         places, described = generator.get_state(), []
         for images in sets:
             generator.set_state(places)
-            # A few at a time, so that only patches stay in memory.
+            # A few at a time: only patches stay in memory. Sorting takes far longer than pyramids.
             bands = (laplacian_pyramid(part, levels)[level] for part in images.split(64))
             found = [patch_descriptors(band, patches, generator) for band in bands]
             described.append(normalize_descriptors(torch.cat(found)))      # (N*patches, 147)
@@ -599,7 +599,9 @@ def study(runs):
             rows = [json.loads(line) for line in path.read_text().splitlines()]
             fooled.append([sum(row["answers"]) for row in rows])
             kinds |= {(row["format"], len(row["answers"])) for row in rows}
-            ((_, trials),) = kinds - {(1, 0)}                  # one kind of session, or ValueError
+            ((_, trials),) = kinds                             # one kind of session, or ValueError
+            if trials == 0:
+                raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"{path}: no sessions, or of two kinds; hold some by paint.py") from None
         rate, error = fooling_rate(fooled[-1], trials)

@@ -132,7 +132,6 @@ def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
 
 def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side) and (N, 1)
     """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, averaged in each layer f of D, summed.
-
     Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers, D's logit
     too: from the last layer alone, which soon knows every fake, G learned to give empty maps; the
     shallow ones say what is where. L1: its gradient does not fade near the target (detached)."""
@@ -331,8 +330,9 @@ def main():
         if any(vars(options).values()):
             raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
         return describe()
-    if options.encode and (options.count or options.seed or options.out in options.encode) or any(
-            (options.encode, options.out, options.count, options.seed)) and options.train_encoder:
+    over = not options.walk and (options.out or "grid.png") in (options.encode or ())
+    if options.encode and (options.count or options.seed or over) or options.train_encoder and any(
+            (options.encode, options.out, options.count, options.seed)):
         raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP")
     if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
         raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")

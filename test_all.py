@@ -129,7 +129,36 @@ def tiny_run(folder, task="facades", head="softmax", **changes):
                 module.build_generator(settings).state_dict()}, folder / "generator.pt")
     return folder
 
-# The textbook's D, of plain nn layers. Its G is nested_generator, below.
+# The textbook pix2pix, of plain nn layers: the reference for the networks, the benchmark's rival.
+# Its generator is the popular PyTorch code's, with its names and its nesting, written here from its
+# layer list, so that it tests --convert, too: skip first, running statistics, dropout a step later.
+class NestedLevel(nn.Module):
+    def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
+        super().__init__()
+        biased, outermost = norm is nn.InstanceNorm2d, in_channels is not None
+        layers = [] if outermost else [nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)]
+        layers += [norm(inner), deeper] if deeper and not outermost else [deeper] if deeper else []
+        layers += [nn.ReLU(), nn.ConvTranspose2d(inner * (2 if deeper else 1), outer, 4, 2, 1,
+                                                 bias=biased or outermost)]
+        layers += [nn.Tanh()] if outermost else [norm(outer)]
+        layers += [nn.Dropout(dropout)] if deeper and outer == inner else []
+        self.model, self.outermost = nn.Sequential(*layers), outermost
+
+    def forward(self, x):
+        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+
+def nested_generator(levels, width, norm, dropout=0):
+    widths, net = [width * min(2 ** i, 8) for i in range(levels)], None
+    for outer, inner in reversed(list(zip(widths, widths[1:]))):         # from the bottleneck out
+        net = NestedLevel(outer, inner, net, norm, dropout)
+    whole = nn.Module()
+    whole.model = NestedLevel(3, width, net, norm, in_channels=3)
+    for tensor in whole.state_dict().values():
+        if tensor.dim() == 1:                                # of a norm, or a bias: not as at first
+            tensor.uniform_(0.5, 1.5)
+    return whole.eval()
+
 class TextbookPatchGAN(nn.Sequential):
     def __init__(self, width=64):
         layers = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -260,35 +289,6 @@ def test_weights_start_from_the_papers_distribution(network):
     assert weights.mean().abs() < 2e-4 and weights.std() == pytest.approx(0.02, rel=0.01)
     assert all(p.abs().max() == 0 for name, p in named if name.endswith("bias"))
     assert all((p - 1).abs().max() < 0.1 for name, p in named if p.dim() == 1 and "weight" in name)
-
-# The popular PyTorch code's generator, with its names and its nesting; written here from its layer
-# list, to test --convert: skip first, running statistics, dropout (here off) one step later.
-class NestedLevel(nn.Module):
-    def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
-        super().__init__()
-        biased, outermost = norm is nn.InstanceNorm2d, in_channels is not None
-        layers = [] if outermost else [nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)]
-        layers += [norm(inner), deeper] if deeper and not outermost else [deeper] if deeper else []
-        layers += [nn.ReLU(), nn.ConvTranspose2d(inner * (2 if deeper else 1), outer, 4, 2, 1,
-                                                 bias=biased or outermost)]
-        layers += [nn.Tanh()] if outermost else [norm(outer)]
-        layers += [nn.Dropout(dropout)] if deeper and outer == inner else []
-        self.model, self.outermost = nn.Sequential(*layers), outermost
-
-    def forward(self, x):
-        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
-
-def nested_generator(levels, width, norm, dropout=0):
-    widths, net = [width * min(2 ** i, 8) for i in range(levels)], None
-    for outer, inner in reversed(list(zip(widths, widths[1:]))):         # from the bottleneck out
-        net = NestedLevel(outer, inner, net, norm, dropout)
-    whole = nn.Module()
-    whole.model = NestedLevel(3, width, net, norm, in_channels=3)
-    for tensor in whole.state_dict().values():
-        if tensor.dim() == 1:                                # of a norm, or a bias: not as at first
-            tensor.uniform_(0.5, 1.5)
-    return whole.eval()
 
 @pytest.mark.parametrize("levels", [7, 8])
 @pytest.mark.parametrize("norm, flags", [(nn.BatchNorm2d, []), (nn.InstanceNorm2d, []),
@@ -921,6 +921,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("semgan RUN --train-encoder 2 --seed 3", "goes alone"),
     ("semgan RUN --encode a.png --count 3", "without --count"),
     ("semgan RUN --encode a.png --out a.png", "--out MAP"),
+    ("semgan RUN --encode grid.png", "--out MAP"),           # the default of --out
     ("semgan RUN --walk w.png", "a GIF"), ("semgan RUN --walk w.gif --out w.png", "no --out"),
     ("semgan RUN --walk w.gif --dream RUN", "not allowed with"),
     ("data shapes --classes 3", "kmeans"), ("data edges in.png out.png --size 1", "no edges"),
@@ -1714,7 +1715,8 @@ def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, mon
         data.plot_curves(Path(f"{n}.png"), [("t", {f"{i}": ([0, 1], [i, 9]) for i in range(n)})])
     assert not np.array_equal(*(np.asarray(data.open_picture(f"{n}.png")) for n in (6, 7)))
     refuses("log.csv", run, "s", "--curve", "L1", tmp_path / "curve.png")
-    for line in ("{", json.dumps({**session, "answers": []})):
+    for line in ("{", json.dumps({**session, "answers": []}),
+                 json.dumps(session) + "\n" + json.dumps({**session, "answers": []})):
         (tmp_path / "s" / "study.jsonl").write_text(line)
         refuses("study.jsonl", run, "s", "--study")
     refuses("--count", run, "s", "--count", 1)

@@ -105,7 +105,7 @@ def parse():
     add("--precision", choices=["fp32", "bf16", "fp16"],
         help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
     add("--compile", action="store_true", help="torch.compile the networks, for long runs")
-    add("--memory", type=number, default=4.0, help="GiB for decoded pictures (default 4)")
+    add("--memory", type=number, default=4.0, help="GiB for a split's decoded pictures (default 4)")
     add("--tensorboard", action="store_true", help="also write event files to RUN/tensorboard")
     return data.parse_options(parser)
 
