@@ -60,6 +60,7 @@ SHAPES, FACADES = data.TASKS["shapes"]["palette"], data.TASKS["facades"]["palett
 
 # `pytest test_all.py -m slow` runs the long tests; without it they are skipped.
 warnings.filterwarnings("ignore", category=pytest.PytestUnknownMarkWarning)
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a script's `&` leaves it ignored
 
 @pytest.fixture(autouse=True)
 def alike():
