@@ -44,14 +44,21 @@ class Refusal(ValueError):  # Also in data.py, repeated so that this file copies
     """Bad input from outside: one line, exit code 2."""
 
 
+def on_gpu(x):
+    """There the library's own layers are used, in channels_last, which tensor cores want: the
+    other ways in Norm, Down, Up and ToLogits were measured on CPUs. Not yet run on a GPU."""
+    return x.is_cuda
+
+
 class Norm(nn.Module):
     """(x - mean) / std * weight + bias, for each channel; there are no running statistics.
 
     "instance": mean and std over each picture alone; group norm with one channel a group is that,
     by a faster kernel on CPUs. "batch": over the whole batch. "fixed": convert() has put a trained
     network's statistics into weight and bias. In channels_last (see laid_out) the library's norms
-    have slow gradients and rough sums, 2e-5 off at 256x256: in training x is copied back to the
-    usual layout, in translating on a CPU they are spelled out.
+    on CPUs have slow gradients and rough sums, 2e-5 off at 256x256: in training x is copied back to
+    the usual layout, in translating they are spelled out. On a GPU batch norm, picture by picture,
+    keeps that layout and half precision; group norm would copy x out of both.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -64,26 +71,31 @@ class Norm(nn.Module):
         weight, bias = self.weight.view(-1, 1, 1), self.bias.view(-1, 1, 1)
         if self.kind == "fixed":
             return x * weight + bias
-        if not (torch.is_grad_enabled() or x.is_cuda or x.is_contiguous()):
-            over = (2, 3) if self.kind == "instance" else (0, 2, 3)
+        alone, gpu = self.kind == "instance", on_gpu(x)
+        if gpu and alone and len(x) > 1:
+            return torch.cat([self(picture) for picture in x.split(1)])
+        if not (torch.is_grad_enabled() or gpu or x.is_contiguous()):
+            over = (2, 3) if alone else (0, 2, 3)
             x = x - x.mean(over, keepdim=True)
             std = (x.square().mean(over, keepdim=True) + 1e-5).sqrt()
             return x.mul_(weight / std).add_(bias)
-        if self.kind == "instance":
-            return F.group_norm(x.contiguous(), x.shape[1], self.weight, self.bias)
-        return F.batch_norm(x.contiguous(), None, None, self.weight, self.bias, training=True)
+        x = x if gpu else x.contiguous()
+        if alone and not gpu:
+            return F.group_norm(x, x.shape[1], self.weight, self.bias)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
 
 
 def laid_out(x, side):
-    """x as a convolution likes it best: translating on a CPU, in channels_last from side pixels up.
+    """x as a convolution likes it best: in channels_last on a GPU, and translating on a CPU from
+    side pixels up.
 
     Else the library spends 8% of translating 512x512 on copying what its transposed convolutions
     put out; on small maps, copying the weights would cost more than that: measured, 64 for a layer
     that halves x and 32 for one that doubles it. In training, the norms' gradients would lose more.
     """
-    if torch.is_grad_enabled() or x.is_cuda:
+    if torch.is_grad_enabled() and not on_gpu(x):
         return x
-    large = x.shape[2] * x.shape[3] >= side ** 2
+    large = on_gpu(x) or x.shape[2] * x.shape[3] >= side ** 2
     return x.contiguous(memory_format=torch.channels_last if large else torch.contiguous_format)
 
 
@@ -96,7 +108,7 @@ class Down(nn.Conv2d):
 
     def forward(self, x):
         n, c, h, w = x.shape
-        if h * w > 64:                                     # 8x8: measured on two cores
+        if h * w > 64 or on_gpu(x):                        # 8x8: measured on two cores
             return super().forward(laid_out(x, 64))
         # Deep layers are all weights and hardly any pixels; the library's convolution then spends
         # its time rearranging the weights. One matrix product of the same numbers does not, with
@@ -114,14 +126,14 @@ class Up(nn.ConvTranspose2d):
 
     def forward(self, x):
         (n, c, h, w), weight = x.shape, self.weight.view(self.in_channels, -1)
+        if on_gpu(x) or (h * w > 64 and self.out_channels > 4):
+            return super().forward(laid_out(x, 32))
         if self.out_channels <= 4:     # the picture: the library takes up to three times as long,
             # and one product for the whole batch half as long again as one for each picture.
             y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
-        elif h * w <= 64:                                                 # deep: see Down
+        else:                                                             # deep: see Down
             pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
             y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
-        else:
-            return super().forward(laid_out(x, 32))
         # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
         y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
@@ -202,6 +214,8 @@ class ToLogits(nn.Conv2d):
         super().__init__(channels, 1, 4, padding=1)
 
     def forward(self, x):
+        if on_gpu(x):
+            return super().forward(x)
         (h, w), weight = x.shape[2:], self.weight.flip(2, 3).view(self.in_channels, 16)
         y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
         return F.fold(y, (h - 1, w - 1), 4, padding=2) + self.bias

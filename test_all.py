@@ -33,6 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -200,15 +201,23 @@ def test_patchgans_have_the_published_counts_and_see_just_their_patch(field, par
     rows = y.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     assert rows.max() - rows.min() + 1 == field
 
+@pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("size, depth", [(64, 6), (128, 7)])
-def test_the_fast_networks_equal_the_textbook_ones(size, depth):
+def test_the_fast_networks_equal_the_textbook_ones(size, depth, gpu, monkeypatch):
+    """gpu: the way that a GPU would take, taken on the CPU; from first to last in channels_last."""
+    monkeypatch.setattr(pix2pix, "on_gpu", lambda x: gpu)
     plain, d_fast, d_plain = (nested_generator(depth, 8, nn.InstanceNorm2d),
                               pix2pix.PatchGAN(width=8), TextbookPatchGAN(8))
     fast = pix2pix.UNet(width=8, depth=depth, dropout=0)
     fast.load_state_dict(pix2pix.renamed(plain.state_dict(), False)[1])
     for a, b in zip(d_fast.parameters(), d_plain.parameters(), strict=True):
         b.data.copy_(a.data)
+    for layer in [*fast.modules(), *d_fast.modules()] if gpu else ():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, pix2pix.Norm)):
+            layer.register_forward_hook(lambda layer, args, out: layouts.add(
+                out.is_contiguous(memory_format=torch.channels_last)))
     x, y = torch.rand(2, 3, 3, size, size) * 2 - 1
+    layouts = {True}
     a, b = fast(x), plain.model(x)
     assert torch.allclose(a, b, atol=1e-5)
     assert torch.allclose(d_fast(x, y), d_plain(x, y), atol=1e-5)
@@ -221,6 +230,7 @@ def test_the_fast_networks_equal_the_textbook_ones(size, depth):
     for name, weight in fast.named_parameters():
         if weight.dim() == 4:
             assert torch.allclose(weight.grad, wanted[name], atol=1e-7), name
+    assert layouts == {True}
 
 @pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("make, plain", [
@@ -983,6 +993,57 @@ def test_pictures_go_to_a_gpu_without_a_wait_and_stay_themselves_on_a_cpu(monkey
                         seen.append((device.type, non_blocking)))
     train.sent(picture, torch.device("cuda"))
     assert seen == ["pinned", ("cuda", True)]
+    there = SimpleNamespace(is_cuda=True, to=lambda device, non_blocking: "not pinned")
+    assert train.sent(there, torch.device("cuda")) == "not pinned"       # which would fail there
+
+@pytest.mark.parametrize("free, kept", [(4000, True), (3999, False)])
+def test_decoded_pictures_move_to_a_gpu_with_room_for_them(free, kept, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 8000))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: device.type)
+    for cache, gpu in ((noise_picture(10, 100), kept), (None, False)):
+        pictures = SimpleNamespace(cache=cache)
+        train.keep_on_gpu(pictures, torch.device("cpu"))
+        assert pictures.cache is cache
+        train.keep_on_gpu(pictures, torch.device("cuda"))
+        assert pictures.cache == "cuda" if gpu else pictures.cache is cache
+
+@pytest.mark.parametrize("task, more", [
+    ("facades", {}), ("facades", {"one_hot": True, "in_channels": 12, "norm": "batch"}),
+    ("shapes", {"head": "tanh"}), ("shapes", {"out_channels": 4})])
+def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
+    """The device "meta" stands in for one: it keeps shapes alone, so whoever asks for a value on
+    it, copies one back or mixes the two devices fails. finish_step reads losses when it logs."""
+    gpu, losses = torch.device("meta"), []
+    run = SimpleNamespace(batches=lambda pictures: pictures.batches([[0, 1], [2, 3]]),
+                          chance=lambda: (torch.Generator(), 0, 1),
+                          finish_step=lambda values: losses.extend(values.values()))
+    monkeypatch.setattr(train, "Run", lambda *_: run)
+    monkeypatch.setattr(train, "adam", lambda network, _: torch.optim.SGD(network.parameters()))
+    monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
+    settings = {**settings_for(make_pairs(tmp_path), task), **train.OWN["pix2pix"], "width": 8,
+                "depth": 6, "in_channels": 3, "out_channels": 3, "precision": "fp32", "seed": 0,
+                "latent": 8, "kernel": 5, "noise": 0.3, "head": "softmax", **more}
+    pictures = data.training(settings)
+    pictures.cache = pictures.cache.to(gpu)
+    loop = train.train_semgan if task == "shapes" else train.train_pix2pix
+    loop(SimpleNamespace(settings=settings, device=gpu, world=1, compile=False), pictures, None)
+    assert len(losses) == (8 if task == "shapes" else 10) and all(v.is_meta for v in losses)
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("task", ["facades", "shapes"])
+def test_a_run_on_a_gpu_is_used_on_a_cpu_and_goes_on(task, precision, tmp_path):
+    """Not yet run: no GPU was at hand."""
+    if (task, precision) == ("shapes", "fp16"):
+        return refuses("fp16", run_here, train, "--task", task, "--precision", precision)
+    command = ["--task", task, "--preset", "laptop", "--width", 8, "--batch", 100, "--size", 64,
+               "--precision", precision, "--out", tmp_path]
+    if task == "facades":
+        command += ["--data", make_pairs(tmp_path / "pairs", 220)]
+    assert "kept on the GPU" in run_here(train, *command, "--epochs", 1)
+    assert "going on from step" in run_here(train, *command, "--epochs", 2, "--device", "cpu",
+                                            "--precision", "fp32")
+    assert all(np.isfinite(metrics.logged(tmp_path, "D loss")[1]))
 
 DRIVER = """
 import os, signal, sys, torch
