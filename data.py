@@ -77,7 +77,7 @@ def run_command(main):
         if isinstance(error, OSError):                     # a place that cannot be read or written
             error = Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another"
                             f" place, or mend this one")
-        if "InvalidCxxCompiler" in str(error):
+        if "InvalidCxxCompiler" in str(error) or "Failed to find C compiler" in str(error):
             error = Refusal("--compile: found no C++ compiler; install one, or leave it out")
         refused = type(error).__name__ == "Refusal"        # any file's own
         full = "out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED"
@@ -457,7 +457,7 @@ def legal_colours(palette):
 
 def nearest_class(pictures, palette):
     """uint8 (N, 3, H, W) of label colours -> label_map (N, H, W): the nearest colour's class."""
-    classes, colours = (v.to(pictures.device) for v in legal_colours(palette))
+    classes, colours = (v.to(pictures.device, non_blocking=True) for v in legal_colours(palette))
     pixels = pictures.permute(0, 2, 3, 1).float()          # (N, H, W, 3)
     return classes[torch.cdist(pixels.flatten(1, 2), colours).argmin(-1).view(pixels.shape[:3])]
 
@@ -885,7 +885,8 @@ def rgb_to_lab(images):
     """uint8 (N, 3, H, W) -> CIE Lab, float (N, 3, H, W): L 0..100, a and b signed, grey at 0."""
     c = images.float() / 255
     linear = torch.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92)
-    xyz = torch.einsum("ij,njhw->nihw", RGB_TO_XYZ.to(c.device), linear) / WHITE.to(c.device)
+    to_xyz, white = (v.to(c.device, non_blocking=True) for v in (RGB_TO_XYZ, WHITE))
+    xyz = torch.einsum("ij,njhw->nihw", to_xyz, linear) / white
     root = xyz.clamp_min(1e-9) ** (1 / 3)
     x, y, z = torch.where(xyz > 216 / 24389, root, (24389 / 27 * xyz + 16) / 116).unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)

@@ -199,7 +199,8 @@ class UNet(nn.Module):
                 x = F.dropout(x, self.dropout, training=True)  # Sec. 3.1, on at test time as well
             if self.skips:
                 x = torch.cat([x, skips.pop()], dim=1)     # join layers i and n-i, Sec. 3.2
-        return torch.tanh(self.to_image(F.relu_(x)))       # (N, 3, 256, 256)
+        x = self.to_image(F.relu_(x))                      # (N, 3, 256, 256)
+        return torch.tanh(x.float())   # in bf16 it would round to 1, with gradient 0, from 3.5 on
 
 
 class ToLogits(nn.Conv2d):

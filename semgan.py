@@ -67,8 +67,9 @@ class Generator(nn.Module):
     """Latent z (N, latent) from N(0, 1) -> class_probs (N, K, size, size), or colours in [-1, 1].
 
     head "softmax" ends in probabilities over K = out_channels classes, Sec. 3.2; "tanh" with 3
-    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5. size is 4 times a
-    power of 2, kernel odd. App. A, B: latents of 100 to 300, kernels 7 and 11."""
+    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5 (in fp32, as bf16
+    rounds it to 1). size: 4 times a power of 2. kernel: odd. App. A, B: latents of 100 to 300,
+    kernels 7 and 11."""
     def __init__(self, out_channels, latent=128, size=128, kernel=7, width=64, head="softmax"):
         super().__init__()
         self.head, half = head, kernel // 2
@@ -87,7 +88,7 @@ class Generator(nn.Module):
         for grow, norm_ in zip(self.grow, self.norms[1:]):
             x = F.leaky_relu(norm_(grow(x)), 0.2)          # (N, 512, 8, 8) ... (N, 32, 128, 128)
         logits = self.to_classes(x.contiguous(memory_format=torch.channels_last))  # 10% of a step
-        return F.softmax(logits, dim=1) if self.head == "softmax" else torch.tanh(logits)
+        return F.softmax(logits, dim=1) if self.head == "softmax" else torch.tanh(logits.float())
 
 
 class Discriminator(nn.Module):
@@ -161,8 +162,8 @@ def encoder_loss(encoder, generator, maps):                # maps: one-hot, real
 
 def colorize(label_map, palette):  # Also in data.py, repeated so that this file copies alone.
     """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
-    colours = torch.tensor([c for _, c in palette], dtype=torch.uint8, device=label_map.device)
-    colours = F.pad(colours, (0, 0, 0, 256 - len(palette)))           # 255 = ignore is black
+    colours = F.pad(torch.tensor([c for _, c in palette]).byte(), (0, 0, 0, 256 - len(palette)))
+    colours = colours.to(label_map.device, non_blocking=True)         # 255 = ignore is black
     return colours[label_map.long()].permute(0, 3, 1, 2)
 
 

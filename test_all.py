@@ -47,6 +47,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import data
 import metrics
@@ -795,7 +796,8 @@ def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(
     for error, code, words in (
             (MemoryError(), 1, "--batch"),
             (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "--batch"),
-            (RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), 2, "--compile")):
+            (RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), 2, "--compile"),
+            (RuntimeError("Failed to find C compiler. Please specify via CC"), 2, "--compile")):
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
             patch.setattr(pix2pix, "generator_loss", lambda *_: (_ for _ in ()).throw(error))
             data.run_command(lambda: train_here(*arguments(tmp_path / "run", pairs)))
@@ -1009,20 +1011,31 @@ def test_decoded_pictures_move_to_a_gpu_with_room_for_them(free, kept, monkeypat
 
 @pytest.mark.parametrize("task, more", [
     ("facades", {}), ("facades", {"one_hot": True, "in_channels": 12, "norm": "batch"}),
+    ("colorization", {"in_channels": 1, "out_channels": 2}), ("inpainting", {}),
     ("shapes", {"head": "tanh"}), ("shapes", {"out_channels": 4})])
 def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
     """The device "meta" stands in for one: it keeps shapes alone, so whoever asks for a value on
-    it, copies one back or mixes the two devices fails. finish_step reads losses when it logs."""
+    it, copies one back or mixes the two devices fails; Spy sees to copies that wait on their way
+    there. finish_step reads losses when it logs."""
+    class Spy(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            there = str((kwargs or {}).get("device")) == "meta"
+            assert not there or function is not torch.ops.aten._to_copy.default or (
+                kwargs.get("non_blocking") or args[0].is_meta), f"a copy that waits: {args}"
+            return function(*args, **kwargs or {})
     gpu, losses = torch.device("meta"), []
-    run = SimpleNamespace(batches=lambda pictures: pictures.batches([[0, 1], [2, 3]]),
-                          chance=lambda: (torch.Generator(), 0, 1),
+    def batches(pictures):
+        with Spy():
+            yield from pictures.batches([[0, 1], [2, 3]])
+    run = SimpleNamespace(batches=batches, chance=lambda: (torch.Generator(), 0, 1),
                           finish_step=lambda values: losses.extend(values.values()))
     monkeypatch.setattr(train, "Run", lambda *_: run)
     monkeypatch.setattr(train, "adam", lambda network, _: torch.optim.SGD(network.parameters()))
     monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
     settings = {**settings_for(make_pairs(tmp_path), task), **train.OWN["pix2pix"], "width": 8,
                 "depth": 6, "in_channels": 3, "out_channels": 3, "precision": "fp32", "seed": 0,
-                "latent": 8, "kernel": 5, "noise": 0.3, "head": "softmax", **more}
+                "latent": 8, "kernel": 5, "noise": 0.3, "head": "softmax", "preset": "paper",
+                **more}
     pictures = data.training(settings)
     pictures.cache = pictures.cache.to(gpu)
     loop = train.train_semgan if task == "shapes" else train.train_pix2pix

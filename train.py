@@ -355,13 +355,14 @@ class Run:
 
     def flush(self, names):
         """Reads the waiting losses off the device. -> a sentence where one is not finite."""
-        for step, indices, values in self.pending:
+        rows = torch.stack([values for _, _, values in self.pending]).cpu()
+        for (step, indices, _), values in zip(self.pending, rows):
             if not torch.isfinite(values).all():
                 bad = names[int((~torch.isfinite(values)).nonzero()[0])]
                 pictures = ", ".join(Path(str(self.files[i][0])).name for i in indices)
                 return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
                         f" Try a smaller --lr, or --precision fp32")
-        self.rows += [values.tolist() for _, _, values in self.pending]
+        self.rows += rows.tolist()
         self.pending, self.flushed = [], time.monotonic()
         self.progress(names)
 
@@ -452,9 +453,10 @@ def adam(network, settings):
 
 
 def wrapped(network, context):
-    """What a training step calls: compiled; among several processes, with gradients averaged."""
-    network = torch.compile(network) if context.compile else network
-    return DistributedDataParallel(network) if context.world > 1 else network
+    """-> what a step on this network calls: compiled where asked for, and among several processes
+    with gradients averaged; and what a step on the other one calls: the same without averaging."""
+    bare = torch.compile(network) if context.compile else network
+    return DistributedDataParallel(bare) if context.world > 1 else bare, bare
 
 
 def keep_on_gpu(pictures, device):
@@ -518,7 +520,7 @@ def train_pix2pix(context, pictures, held_out):
               lambda: sample_sheet(settings, generator, held_out, device),
               lambda: {"held-out L1": held_out_l1(settings, generator, held_out, device)},
               ["held-out L1"])
-    translate, judge = wrapped(generator, context), wrapped(discriminator, context)
+    (translate, _), (judge, resting) = wrapped(generator, context), wrapped(discriminator, context)
 
     for uint8 in run.batches(pictures):                                  # (N, 6, 286, 286)
         uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], *run.chance())
@@ -539,11 +541,11 @@ def train_pix2pix(context, pictures, held_out):
             values = {"D loss": d_loss, "D on real": (real_logits > 0).float().mean(),
                       "D on fake": (fake_logits < 0).float().mean()}
 
-        # The step on G, through a D at rest: the bare network, as there is no gradient of D to
-        # share with other processes. D has just changed, so it judges the same fake anew.
+        # The step on G, through a D at rest, which has no gradient to share with other processes.
+        # D has just changed, so it judges the same fake anew.
         discriminator.requires_grad_(False)
         with autocast(settings, device):
-            fake_logits = discriminator(*given, fake).float() if adversarial_too else None
+            fake_logits = resting(*given, fake).float() if adversarial_too else None
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
         g_optimizer.zero_grad()
         scaler.scale(g_loss).backward()
@@ -592,8 +594,8 @@ def train_semgan(context, pictures, held_out):
     run = Run(context, {"generator": generator, "discriminator": discriminator,
                         "g_optimizer": g_optimizer, "d_optimizer": d_optimizer}, sheet,
               lambda: map_scores(settings, generator, pictures, device),
-              ["SWD", "out of palette"], 250)
-    generate, judge = wrapped(generator, context), wrapped(discriminator, context)
+              ["SWD", "out of palette"], 250 if settings["preset"] == "laptop" else 1_000)
+    (generate, _), (judge, resting) = wrapped(generator, context), wrapped(discriminator, context)
 
     noise = settings.get("noise", 0.0) * {"softmax": 1, "tanh": 2}[settings["head"]]   # see PRESETS
 
@@ -617,8 +619,7 @@ def train_semgan(context, pictures, held_out):
 
         discriminator.requires_grad_(False)    # the step on G; each process matches its own means
         with autocast(settings, device):
-            g_loss = semgan.feature_matching_loss(discriminator(seen(real))[1],
-                                                  discriminator(seen(fake))[1])
+            g_loss = semgan.feature_matching_loss(resting(seen(real))[1], resting(seen(fake))[1])
         g_optimizer.zero_grad()
         g_loss.backward()
         g_optimizer.step()
