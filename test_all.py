@@ -1056,7 +1056,14 @@ def test_a_run_on_a_gpu_is_used_on_a_cpu_and_goes_on(task, precision, tmp_path):
     assert "kept on the GPU" in run_here(train, *command, "--epochs", 1)
     assert "going on from step" in run_here(train, *command, "--epochs", 2, "--device", "cpu",
                                             "--precision", "fp32")
+    assert "going on from step" in run_here(train, *command, "--epochs", 3)
     assert all(np.isfinite(metrics.logged(tmp_path, "D loss")[1]))
+    if task == "facades":
+        generator, x = pix2pix.load_generator(tmp_path)[0], torch.rand(2, 3, 64, 64) * 2 - 1
+        generator.dropout = 0
+        here, there = (pix2pix.generate(generator.to(device), x.to(device)).cpu()
+                       for device in ("cpu", "cuda"))
+        assert torch.allclose(here, there, atol=0.02)        # a GPU's convolutions round to TF32
 
 DRIVER = """
 import os, signal, sys, torch
