@@ -708,6 +708,19 @@ def test_d_sees_shapes_through_new_noise_each_time_and_other_maps_as_they_are(
             assert (a - b).std() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
         assert set(real.unique().tolist()) == {0, 1} or noise
 
+def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
+    maps = torch.rand(2, 3, 64, 64)
+    for sigma in (3.0, 0.4, 1e-3):
+        wanted = scipy.ndimage.gaussian_filter(maps.numpy(), sigma, mode="mirror", axes=(2, 3),
+                                               radius=3 * int(np.ceil(sigma)))
+        assert np.allclose(train.blurred(maps, sigma), wanted, atol=1e-6)
+    sigmas, blurred = [], train.blurred
+    monkeypatch.setattr(train, "blurred", lambda maps, sigma: sigmas.append(sigma) or blurred(
+        maps, sigma))
+    train_here("--task", "shapes", *SMALL, "--batch", 1300, "--epochs", 2, "--out", tmp_path)
+    assert sigmas == [start for start in (3, 2.25, 1.5, 0.75) for _ in range(4)]
+    assert not any("blur" in of["paper"] for of in (*train.PRESETS.values(), train.SHAPES))
+
 def test_the_rate_is_held_then_falls_in_a_straight_line_though_the_run_is_cut(
         pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "decay", 0.6)
@@ -1027,15 +1040,16 @@ def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
     def batches(pictures):
         with Spy():
             yield from pictures.batches([[0, 1], [2, 3]])
-    run = SimpleNamespace(batches=batches, chance=lambda: (torch.Generator(), 0, 1),
+    run = SimpleNamespace(batches=batches, step=1, total=4,
+                          chance=lambda: (torch.Generator(), 0, 1),
                           finish_step=lambda values: losses.extend(values.values()))
     monkeypatch.setattr(train, "Run", lambda *_: run)
     monkeypatch.setattr(train, "adam", lambda network, _: torch.optim.SGD(network.parameters()))
     monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
     settings = {**settings_for(make_pairs(tmp_path), task), **train.OWN["pix2pix"], "width": 8,
                 "depth": 6, "in_channels": 3, "out_channels": 3, "precision": "fp32", "seed": 0,
-                "latent": 8, "kernel": 5, "noise": 0.3, "head": "softmax", "preset": "paper",
-                **more}
+                "latent": 8, "kernel": 5, "noise": 0.3, "blur": 3, "head": "softmax",
+                "preset": "paper", **more}
     pictures = data.training(settings)
     pictures.cache = pictures.cache.to(gpu)
     loop = train.train_semgan if task == "shapes" else train.train_pix2pix
