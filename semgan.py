@@ -67,9 +67,8 @@ class Generator(nn.Module):
     """Latent z (N, latent) from N(0, 1) -> class_probs (N, K, size, size), or colours in [-1, 1].
 
     head "softmax" ends in probabilities over K = out_channels classes, Sec. 3.2; "tanh" with 3
-    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5 (in fp32, as bf16
-    rounds it to 1). size: 4 times a power of 2. kernel: odd. App. A, B: latents of 100 to 300,
-    kernels 7 and 11."""
+    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5 (fp32: bf16 rounds
+    to 1). size: 4 times a power of 2; kernel: odd. App. A, B: latents 100 to 300, kernels 7, 11."""
     def __init__(self, out_channels, latent=128, size=128, kernel=7, width=64, head="softmax"):
         super().__init__()
         self.head, half = head, kernel // 2
