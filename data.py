@@ -41,6 +41,7 @@ import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -239,44 +240,52 @@ SHAPES = [["background", [0, 0, 0]], ["circle", [0, 0, 255]], ["rectangle", [0, 
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 
 
-def task_row(kind="pairs", train=None, val=None, **differences):
-    """A row of TASKS: `differences` from what most of pix2pix's tasks share.
-
-    kind: pairs (two pictures), photos (one, from which x and y are made), label maps (SemGAN).
-    train, val: the published archive's pictures. direction: AtoB if x is A, the left half, else
-    BtoA. labels: the half that is a label map ("x" or "y"), so that resizing invents no colours.
-    crop: load at 286/256 of the size, crop at random. mirror: at random, -1 left and right, -2
-    top and bottom. What only one task does asks for its name.
-    """
-    return {"kind": kind, "archive": None, "counts": train and {"train": train, "val": val},
-            "direction": "AtoB", "palette": None, "labels": None, "in_channels": 3,
-            "out_channels": 3, "epochs": 200, "batch": 1, "crop": True, "mirror": [-1],
-            **differences}
+@dataclass(frozen=True)
+class Task:
+    """A row of TASKS: what differs between the experiments. Defaults: what most of them share."""
+    kind: str = "pairs"        # "pairs" of pictures, "photos" of which x and y are made, "label maps"
+    archive: str = None        # NAME of the published NAME.tar.gz
+    counts: dict = None        # its pictures, {"train": ..., "val": ...}
+    drawn: str = None          # what data.py can draw instead: "facades"; always: "shapes"
+    direction: str = "AtoB"    # x is A, the left half; else "BtoA"
+    palette: list = None       # of its label maps
+    labels: str = None         # the half that is a label map, "x" or "y"
+    hides: str = None          # what x lacks of the photo y: its "colour" or its "centre"
+    sketch: bool = False       # x is a line drawing, and a user's own is cleaned first
+    unpaired_study: bool = False  # Sec. 4.1 shows real and fake of different inputs, as for maps
+    in_channels: int = 3
+    out_channels: int = 3
+    epochs: int = 200
+    batch: int = 1
+    crop: bool = True          # load at 286/256 of the size, crop at random
+    mirror: tuple = (-1,)      # at random: -1 left and right, -2 top and bottom
 
 
 TASKS = {
-    "facades": task_row("pairs", 400, 100, archive="facades", direction="BtoA", palette=FACADES,
-                        labels="x"),
-    "cityscapes": task_row("pairs", 2975, 500, archive="cityscapes", direction="BtoA",
-                           palette=CITYSCAPES, labels="x"),
-    "segmentation": task_row("pairs", 2975, 500, archive="cityscapes", palette=CITYSCAPES,
-                             labels="y"),                  # photo to labels, Sec. 4.6
-    "maps": task_row("pairs", 1096, 1098, archive="maps"),  # photo to map
-    "aerial": task_row("pairs", 1096, 1098, archive="maps", direction="BtoA"),
-    "edges2shoes": task_row("pairs", 49825, 200, archive="edges2shoes", epochs=15, batch=4,
-                            crop=False, mirror=[]),
-    "edges2handbags": task_row("pairs", 138567, 200, archive="edges2handbags", epochs=15, batch=4,
-                               crop=False),
-    "day2night": task_row(archive="night2day", direction="BtoA", epochs=17, batch=4),
-    "thermal": task_row(epochs=10, batch=4),
-    "colorization": task_row("photos", in_channels=1, out_channels=2, epochs=6, batch=4,
-                             crop=False),
-    "inpainting": task_row("photos", epochs=25, batch=4, mirror=[]),
-    "pairs": task_row(),
-    "shapes": task_row("label maps", palette=SHAPES, crop=False, epochs=None, mirror=[-1, -2]),
-    "semantic-facades": task_row("label maps", 400, 100, archive="facades", palette=FACADES,
-                                 crop=False, epochs=None),
-    "semantic-cityscapes": task_row("label maps", palette=CITYSCAPES, crop=False, epochs=None),
+    "facades": Task("pairs", "facades", {"train": 400, "val": 100}, drawn="facades",
+                    direction="BtoA", palette=FACADES, labels="x"),
+    "cityscapes": Task("pairs", "cityscapes", {"train": 2975, "val": 500}, direction="BtoA",
+                       palette=CITYSCAPES, labels="x"),
+    "segmentation": Task("pairs", "cityscapes", {"train": 2975, "val": 500}, palette=CITYSCAPES,
+                         labels="y"),                      # photo to labels, Sec. 4.6
+    "maps": Task("pairs", "maps", {"train": 1096, "val": 1098}, unpaired_study=True),
+    "aerial": Task("pairs", "maps", {"train": 1096, "val": 1098}, direction="BtoA",
+                   unpaired_study=True),
+    "edges2shoes": Task("pairs", "edges2shoes", {"train": 49825, "val": 200}, sketch=True,
+                        epochs=15, batch=4, crop=False, mirror=()),
+    "edges2handbags": Task("pairs", "edges2handbags", {"train": 138567, "val": 200}, sketch=True,
+                           epochs=15, batch=4, crop=False),
+    "day2night": Task("pairs", "night2day", direction="BtoA", epochs=17, batch=4),
+    "thermal": Task("pairs", epochs=10, batch=4),
+    "colorization": Task("photos", hides="colour", in_channels=1, out_channels=2, epochs=6,
+                         batch=4, crop=False),
+    "inpainting": Task("photos", hides="centre", epochs=25, batch=4, mirror=()),
+    "pairs": Task("pairs"),
+    "shapes": Task("label maps", drawn="shapes", palette=SHAPES, crop=False, epochs=None,
+                   mirror=(-1, -2)),
+    "semantic-facades": Task("label maps", "facades", {"train": 400, "val": 100}, drawn="facades",
+                             palette=FACADES, crop=False, epochs=None),
+    "semantic-cityscapes": Task("label maps", palette=CITYSCAPES, crop=False, epochs=None),
 }
 
 
@@ -680,24 +689,24 @@ def locate(name, folder=None):
     """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. Facades are
     drawn, (None, True), for --data drawn or where fetching fails, which one loud line says."""
     row = look_up(name)
-    if str(folder) == "drawn" and row["palette"] is FACADES:
+    if str(folder) == "drawn" and row.drawn == "facades":
         return None, True
     if name == "shapes" and folder is not None:
         raise Refusal("--data: the Coloured Shapes are drawn, not read; leave it out")
     if name == "shapes" or folder is not None:
         return folder and Path(folder), False
-    if row["archive"] is None:
+    if row.archive is None:
         raise Refusal(f"--task {name}: has no published archive; give its folder with --data DIR")
-    home = Path("datasets", row["archive"])
+    home = Path("datasets", row.archive)
     try:
         if not home.is_dir():
             home.parent.mkdir(exist_ok=True)
             with open(home.parent / ".lock", "w") as handle:   # torchrun's processes come at once
                 fcntl and fcntl.flock(handle, fcntl.LOCK_EX)
                 if not home.is_dir():
-                    fetch(f"{SERVER}{row['archive']}.tar.gz", home, row["counts"])
+                    fetch(f"{SERVER}{row.archive}.tar.gz", home, row.counts)
     except (OSError, Refusal) as error:
-        if row["palette"] is not FACADES:
+        if row.drawn != "facades":
             raise
         print(f"{error}\n*** DRAWN FACADES: these pictures are drawn by data.py, not photographed. "
               f"For the real ones give --data DIR, or try again with a network. ***", flush=True)
@@ -709,7 +718,7 @@ def locate(name, folder=None):
 
 def palette_of(name, folder):
     """The palette of a task's folder: its palette.json, or CamVid's for a street task's labels/."""
-    palette, file = look_up(name)["palette"], Path(folder or "", "palette.json")
+    palette, file = look_up(name).palette, Path(folder or "", "palette.json")
     if folder is None or not file.exists():
         streets = folder is not None and palette is CITYSCAPES
         return CAMVID if streets and any(Path(folder).glob("**/labels")) else palette
@@ -744,7 +753,7 @@ def label_side(settings):
     if settings["task"] == "pairs" and settings["palette"]:
         folder = Path(settings["data"] or "")
         return "y" if any((folder / part / "labels").is_dir() for part in ("", "train")) else "x"
-    return TASKS[settings["task"]]["labels"]
+    return TASKS[settings["task"]].labels
 
 
 def label_colours(files):
@@ -755,9 +764,9 @@ def label_colours(files):
 def read_picture(settings, files, size):
     """What a task keeps of its file or two, uint8 (C, *size): x above y, a photo, a label map."""
     row, path, palette = TASKS[settings["task"]], files[-1], settings["palette"]
-    if row["kind"] == "photos":                            # not their labels
+    if row.kind == "photos":                            # not their labels
         return resize(to_tensor(open_picture(files[0])), size)
-    if row["kind"] == "label maps":
+    if row.kind == "label maps":
         if (numbers := read_label_map(path, palette)) is None:
             colours = label_colours(files)
             check_colours(path, colours, palette)
@@ -772,7 +781,7 @@ def read_picture(settings, files, size):
     if a.shape != b.shape:
         raise Refusal(f"{files[0]}: is {a.shape[2]}x{a.shape[1]}, but {path} is {b.shape[2]}x"
                       f"{b.shape[1]}; both halves of a pair need one size")
-    pair = (b, a) if row["direction"] == "BtoA" else (a, b)
+    pair = (b, a) if row.direction == "BtoA" else (a, b)
     if settings["one_hot"] and numbers is None:
         check_colours(path, pair[0], palette)
     labels = label_side(settings)
@@ -789,10 +798,10 @@ class Pictures:
 
     def __init__(self, settings, memory=4.0, split="train"):
         self.row, self.cache = TASKS[settings["task"]], None
-        kind, size = self.row["kind"], settings["size"]
-        if split == "train" and self.row["crop"]:
+        kind, size = self.row.kind, settings["size"]
+        if split == "train" and self.row.crop:
             size = [round(side * 286 / 256) for side in size]
-        if settings["task"] == "shapes":                   # every tenth is held out
+        if self.row.drawn == "shapes":                   # every tenth is held out
             maps = torch.from_numpy(draw_shapes())[:, None]              # (2916, 1, 64, 64)
             self.files = [(i,) for i in range(len(maps)) if (i % 10 == 9) == (split == "val")]
             self.read = lambda i: resize(maps[i], size, nearest=True)
@@ -980,16 +989,16 @@ def clean_sketch(image, size):
 
 def to_network(settings, pictures):
     """A batch of Pictures, uint8 (N, C, H, W) -> x and y, float in [-1, 1], as G and D see them."""
-    rgb, task = pictures[:, :3], settings["task"]
+    rgb, hides = pictures[:, :3], TASKS[settings["task"]].hides
     y = pictures[:, -3:].float() / 127.5 - 1               # of a photo, y is the photo itself
     if settings["one_hot"]:
         classes = class_or_ignore(rgb, settings["palette"])              # 255 is 0 in all channels
         return torch.stack([classes == k for k in range(len(settings["palette"]))], 1).float(), y
-    if task == "colorization":                             # L 0..100 -> x, a and b -110..110 -> y
+    if hides == "colour":                             # L 0..100 -> x, a and b -110..110 -> y
         lab = rgb_to_lab(pictures)
         return lab[:, :1] / 50 - 1, (lab[:, 1:] / 110).clamp(-1, 1)
     x = rgb.float() / 127.5 - 1
-    if task == "inpainting":                               # the central half is white
+    if hides == "centre":                               # the central half is white
         h, w = x.shape[2:]
         x[:, :, h // 4:h - h // 4, w // 4:w - w // 4] = 1
     return x, y
@@ -997,7 +1006,7 @@ def to_network(settings, pictures):
 
 def input_to_network(settings, pictures):
     """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W)."""
-    if settings["task"].startswith("edges2"):              # drawn by hand, and maybe larger
+    if TASKS[settings["task"]].sketch:             # drawn by hand, and maybe larger
         scale = min(1, max(settings["size"]) / max(pictures.shape[2:]))
         small = [round(side * scale) or 1 for side in pictures.shape[2:]]
         pictures = clean_sketch(pictures, small).expand(-1, 3, -1, -1)
@@ -1008,7 +1017,7 @@ def to_pixels(settings, x, image):
     """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W)."""
     if settings["one_hot"] and image is x:
         return torch.stack([colorize(m, settings["palette"]) for m in image.argmax(1).cpu()])
-    if settings["task"] == "colorization":                 # the output gets its input's own L
+    if TASKS[settings["task"]].hides == "colour":          # the output gets its input's own L
         ab = torch.zeros_like(x).expand(-1, 2, -1, -1) if image is x else image.clamp(-1, 1) * 110
         return lab_to_rgb(torch.cat([(x + 1) * 50, ab], dim=1).cpu())
     return image.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
@@ -1016,7 +1025,7 @@ def to_pixels(settings, x, image):
 
 def label_map_of(settings, pictures):
     """The true label map (N, H, W) of pairs, or None; the class "unlabelled" becomes 255."""
-    palette, side = settings["palette"], TASKS[settings["task"]]["labels"]
+    palette, side = settings["palette"], TASKS[settings["task"]].labels
     if not palette or not side:
         return None
     classes = class_or_ignore(pictures[:, :3] if side == "x" else pictures[:, -3:], palette)
@@ -1045,8 +1054,8 @@ def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (3, H, W); of a side-by-side pair, the half that is x."""
     row, path, palette = TASKS[settings["task"]], Path(path), settings["palette"]
     if pair:
-        return halves(path, settings["size"])[row["direction"] == "BtoA"]
-    if row["labels"] == "x" and path.absolute().parent.name == "labels":  # as read_picture
+        return halves(path, settings["size"])[row.direction == "BtoA"]
+    if row.labels == "x" and path.absolute().parent.name == "labels":  # as read_picture
         if (numbers := read_label_map(path, palette)) is not None:
             return colorize(numbers, palette)
     return to_tensor(open_picture(path))
@@ -1201,7 +1210,7 @@ def task_sheet(name, folder, size, out):
     print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
           f"from {settings['data'] or 'drawings'}")
     shown, titles = torch.stack([train[i] for i in range(min(4, len(train)))]), ()
-    if row["kind"] == "label maps":
+    if row.kind == "label maps":
         rows = [[colorize(p[0], palette)] for p in shown]
         first = train.files[0][-1]                         # a number where they are drawn
         if isinstance(first, Path) and read_label_map(first, palette) is None:
@@ -1210,12 +1219,12 @@ def task_sheet(name, folder, size, out):
                 image = resize(label_colours(files), size, nearest=True)[None]
                 line.insert(0, colorize(nearest_class(image, palette)[0], palette))
     else:
-        shown = augment(shown, size, row["mirror"], torch.Generator().manual_seed(0))
+        shown = augment(shown, size, row.mirror, torch.Generator().manual_seed(0))
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
     save_picture(out, contact_sheet(rows, titles))
-    how = "cropped" if row["crop"] else "resized"
-    print(f"{out}: {how} to {size[0]}x{size[1]}{', mirrored in training' * bool(row['mirror'])}")
+    how = "cropped" if row.crop else "resized"
+    print(f"{out}: {how} to {size[0]}x{size[1]}{', mirrored in training' * bool(row.mirror)}")
 
 
 def main():
@@ -1235,7 +1244,7 @@ def main():
             options.classes and name != "kmeans"):
         raise Refusal(f"{name}: was given {len(folders)} folders; `kmeans PHOTOS OUT --classes 8` "
                       f"and `edges PHOTOS OUT` take two, a task none, but --data DIR and --out PNG")
-    half = TASKS.get(name, {}).get("kind") == "label maps"
+    half = name in TASKS and TASKS[name].kind == "label maps"
     side = 64 if name == "shapes" else (256 if torch.cuda.is_available() else 128) >> half
     size = options.size or [side] * 2
     if name == "edges" and min(size) < 2:

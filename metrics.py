@@ -477,7 +477,7 @@ def score_pix2pix(generator, settings, count, device, network):
     """A run on its held-out pictures, batch by batch, so that memory stays flat -> see score."""
     pictures, palette = data.held_out(settings), settings["palette"]
     n = min(count or len(pictures), len(pictures))
-    side = palette and data.look_up(settings["task"])["labels"]            # "y" is Table 6
+    side = palette and data.look_up(settings["task"]).labels            # "y" is Table 6
     judge, note = judge_of(settings, device) if side == "x" else (None, "")
     near, counts, colours, features = [], [0, 0], [[0] * 3, [0] * 3], [[], []]  # of real, of fake
     batch = settings["batch"] if settings["norm"] == "batch" else 8        # its statistics matter
@@ -648,7 +648,7 @@ def main():
     if options.study:
         return study(options.runs)
     if task := options.train_fcn:
-        if data.look_up(task)["labels"] != "x":
+        if data.look_up(task).labels != "x":
             raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
         if options.runs:                                       # the judge of just these pictures
             settings = pix2pix.load_generator(options.runs[0])[1]

@@ -67,7 +67,7 @@ class Studio:
         for path in map(Path, paths):
             network, settings = pix2pix.load_generator(path)
             labels = settings["palette"] and data.label_side(settings) == "x"
-            mode = "labels" if labels else "pencil" if "edges2" in settings["task"] else "plain"
+            mode = "labels" if labels else "pencil" if data.TASKS[settings["task"]].sketch else "plain"
             folder = (path if path.is_dir() else path.parent).resolve()
             name = str(path) if folder.name in self.runs else folder.name
             self.runs[name] = {**settings, "name": name, "mode": mode, "folder": folder,
@@ -99,7 +99,7 @@ class Studio:
 
     def example(self, run, request):
         """A picture to start from, drawn or held out. The page moves its colours to a class's."""
-        if run["task"] == "facades":
+        if data.TASKS[run["task"]].drawn == "facades":
             return {"png": png(data.draw_pair(request["seed"], run["size"], "pairs")[:3])}
         return {"png": png(self.pictures(run)[request["seed"] % len(self.pictures(run))][:3])}
 
@@ -136,7 +136,7 @@ class Studio:
             del self.sessions[token]           # kept by now; else the next answer tries again
             return {**reply, "total": row["fooled"]}
         # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
-        other = order[k - 1] if run["task"] in ("maps", "aerial") else order[k]
+        other = order[k - 1] if data.TASKS[run["task"]].unpaired_study else order[k]
         x, y = data.to_network(run, torch.stack([self.pictures(run)[i] for i in (order[k], other)]))
         pair = [self.photo(run, x[1:], seed=k), data.to_pixels(run, x[:1], y[:1])[0]]
         fake = self.sessions[token]["fake"] = secrets.choice(("left", "right"))

@@ -466,13 +466,13 @@ def write_converted(path, out, task, own_statistics):
     import data
     row, out = data.look_up(task), Path(out) / "generator.pt"
     settings, weights = convert(path, own_statistics)
-    if any(settings[key] != row[key] for key in ("in_channels", "out_channels")):
+    if any(settings[key] != getattr(row, key) for key in ("in_channels", "out_channels")):
         raise Refusal(f"--task {task}: {path} turns {settings['in_channels']} channels into "
                       f"{settings['out_channels']}; give the task that it was trained on")
     if out.exists():
         raise Refusal(f"{out}: is there already; give another folder")
-    settings.update(task=task, palette=row["palette"], one_hot=False, drawn=False, batch=1, seed=0,
-                    data=row["archive"] and f"datasets/{row['archive']}")
+    settings.update(task=task, palette=row.palette, one_hot=False, drawn=False, batch=1, seed=0,
+                    data=row.archive and f"datasets/{row.archive}")
     data.write_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
     print(f"{path} -> {out}: {settings['depth']} levels, width {settings['width']}")
 

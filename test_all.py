@@ -58,7 +58,7 @@ import train
 
 HERE = Path(__file__).parent
 LOG2 = pytest.approx(np.log(2))
-SHAPES, FACADES = data.TASKS["shapes"]["palette"], data.TASKS["facades"]["palette"]
+SHAPES, FACADES = data.TASKS["shapes"].palette, data.TASKS["facades"].palette
 
 # `pytest test_all.py -m slow` runs the long tests; without it they are skipped.
 warnings.filterwarnings("ignore", category=pytest.PytestUnknownMarkWarning)
@@ -105,7 +105,7 @@ def refuses(words, function, *args):
 
 def settings_for(folder=None, task="facades", size=64, **more):
     return {"task": task, "data": folder and str(folder), "drawn": folder is None, "one_hot": False,
-            "size": [size, size], "palette": data.TASKS[task]["palette"], **more}
+            "size": [size, size], "palette": data.TASKS[task].palette, **more}
 
 def make_pairs(folder, n=12, size=64, splits=("",)):
     """Side-by-side pictures of drawn facades, photo left."""
@@ -122,7 +122,7 @@ def tiny_run(folder, task="facades", head="softmax", **changes):
                 "norm": "instance", "upsample": "deconv", "in_channels": 3, "out_channels": 3,
                 "latent": 16, "kernel": 5, "head": head, "seed": 0,
                 "pictures": "9 of names 0f3a21c4", **changes}
-    module = semgan if data.TASKS[task]["kind"] == "label maps" else pix2pix
+    module = semgan if data.TASKS[task].kind == "label maps" else pix2pix
     settings["model"] = module.__name__
     if module is semgan and head == "softmax":
         settings["out_channels"] = len(settings["palette"])

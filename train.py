@@ -152,7 +152,7 @@ def resolve(options, device, world=1):
     """Flags over preset over task -> the settings: a flat dict of plain types, all that is needed
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
     row = data.look_up(options.task)
-    model, other = ("semgan", "pix2pix") if row["kind"] == "label maps" else ("pix2pix", "semgan")
+    model, other = ("semgan", "pix2pix") if row.kind == "label maps" else ("pix2pix", "semgan")
     gpu, precision = device.type == "cuda", "fp32"
     preset = options.preset or ("paper" if gpu else "laptop")
     if gpu:
@@ -164,12 +164,12 @@ def resolve(options, device, world=1):
         raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} task;"
                       f" leave it out")
     settings = {
-        "model": model, "epochs": row["epochs"], "batch": row["batch"], "steps": None,
-        "precision": precision, "data": None, "drawn": False, "in_channels": row["in_channels"],
-        "out_channels": row["out_channels"], **OWN[model], **PRESETS[model][preset],
+        "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
+        "precision": precision, "data": None, "drawn": False, "in_channels": row.in_channels,
+        "out_channels": row.out_channels, **OWN[model], **PRESETS[model][preset],
         **(SHAPES[preset] if options.task == "shapes" else {}), **given, "preset": preset}
     settings["depth"] = depth_for(settings["size"])
-    refuse_impossible(settings, given, row["labels"], world)
+    refuse_impossible(settings, given, row.labels, world)
     return settings
 
 
@@ -525,7 +525,7 @@ def train_pix2pix(context, pictures, held_out):
     (translate, _), (judge, resting) = wrapped(generator, context), wrapped(discriminator, context)
 
     for uint8 in run.batches(pictures):                                  # (N, 6, 286, 286)
-        uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], *run.chance())
+        uint8 = data.augment(uint8, settings["size"], pictures.row.mirror, *run.chance())
         x, y = data.to_network(settings, sent(uint8, device))            # (N, 3, 256, 256) each
         given = [x] if conditional else []                               # D(x, y) or D(y), Eq. 1, 2
         values = {}
@@ -617,7 +617,7 @@ def train_semgan(context, pictures, held_out):
 
     for uint8 in run.batches(pictures):                                  # (N, 1, 64, 64)
         chance, rank, world = run.chance()
-        uint8 = data.augment(uint8, settings["size"], pictures.row["mirror"], chance, rank, world)
+        uint8 = data.augment(uint8, settings["size"], pictures.row.mirror, chance, rank, world)
         real = maps_as_seen(settings, sent(uint8, device))               # (N, K, 64, 64)
         z = torch.randn(len(real) * world, settings["latent"], generator=chance).chunk(world)[rank]
         with autocast(settings, device):
