@@ -905,14 +905,44 @@ def test_d_learns_nothing_in_gs_step_and_g_nothing_in_ds(pairs, tmp_path, monkey
         return loss
 
     def watch_g(logits, *args):
-        found["d"] = [p.requires_grad for p in networks[1].parameters()]
+        found["d"] = torch.autograd.grad(logits.mean(), list(networks[1].parameters()),
+                                         retain_graph=True, allow_unused=True)
         return g_loss(logits, *args)
     monkeypatch.setattr(train, "adam", lambda n, s: networks.append(n) or adam(n, s))
     monkeypatch.setattr(pix2pix, "discriminator_loss", watch_d)
     monkeypatch.setattr(pix2pix, "generator_loss", watch_g)
     cut_after(1, *arguments(tmp_path, pairs))
     assert found["g"] and all(gradient is None for gradient in found["g"])
-    assert found["d"] and not any(found["d"])
+    assert found["d"] and all(gradient is None for gradient in found["d"])
+
+def test_a_real_step_is_the_eight_lines_of_the_docstring(pairs, tmp_path, monkeypatch):
+    """They are run as they stand there, on plain networks with plain Adams."""
+    settings = train.resolve(SimpleNamespace(task="facades", preset="laptop", size=[64, 64],
+                                             width=4, seed=0, one_hot=False), torch.device("cpu"))
+    G, D = train.pix2pix_networks(settings, torch.device("cpu"))
+    plain_G = pix2pix.build_generator(settings)
+    plain_D = pix2pix.PatchGAN(width=4)
+    plain_G.load_state_dict(G.state_dict())
+    plain_D.load_state_dict(D.state_dict())
+    batches = []
+    to_network = data.to_network
+
+    def keep(settings, batch):
+        batches.append(to_network(settings, batch))
+        return batches[-1]
+    monkeypatch.setattr(data, "to_network", keep)
+    cut_after(1, *arguments(tmp_path, pairs))
+    x, y = batches[0]
+    optimizers = {name: torch.optim.Adam(network.parameters(), settings["lr"], (0.5, 0.999))
+                  for name, network in (("g_optimizer", plain_G), ("d_optimizer", plain_D))}
+    lines = [line[8:] for line in train.train_pix2pix.__doc__.splitlines() if line[:8].isspace()]
+    torch.manual_seed(train.step_seed(0, 0))                 # of the dropout
+    exec("\n".join(lines), {"pix2pix": pix2pix, "G": plain_G, "D": plain_D, "x": x, "y": y,
+                            **optimizers})
+    content = pix2pix.load_file(tmp_path / "checkpoint.pt")
+    for name, network in (("generator", plain_G), ("discriminator", plain_D)):
+        for key, value in network.state_dict().items():
+            assert torch.allclose(content[name][key], value, atol=2e-5), key
 
 def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_epochs(monkeypatch):
     def epochs(count, *args):
@@ -1037,23 +1067,24 @@ def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
                 kwargs.get("non_blocking") or args[0].is_meta), f"a copy that waits: {args}"
             return function(*args, **kwargs or {})
     gpu, losses = torch.device("meta"), []
-    def batches(pictures):
+
+    def remaining(run, pictures):
         with Spy():
-            yield from pictures.batches([[0, 1], [2, 3]])
-    run = SimpleNamespace(batches=batches, step=1, total=4,
-                          chance=lambda: (torch.Generator(), 0, 1),
-                          finish_step=lambda values: losses.extend(values.values()))
-    monkeypatch.setattr(train, "Run", lambda *_: run)
+            yield from zip([[0, 1], [2, 3]], pictures.batches([[0, 1], [2, 3]]))
+    monkeypatch.setattr(train.Run, "remaining", remaining)
+    monkeypatch.setattr(train.Run, "begin_folder", lambda run: None)
+    monkeypatch.setattr(train.Run, "finish_step", lambda run, values: losses.extend(values.values()))
     monkeypatch.setattr(train, "adam", lambda network, _: torch.optim.SGD(network.parameters()))
     monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
     settings = {**settings_for(make_pairs(tmp_path), task), **train.OWN["pix2pix"], "width": 8,
                 "depth": 6, "in_channels": 3, "out_channels": 3, "precision": "fp32", "seed": 0,
                 "latent": 8, "kernel": 5, "noise": 0.3, "blur": 3, "head": "softmax",
-                "preset": "paper", **more}
+                "preset": "paper", "batch": 2, "epochs": 1, "lr": 1e-3, **more}
     pictures = data.training(settings)
     pictures.cache = pictures.cache.to(gpu)
     loop = train.train_semgan if task == "shapes" else train.train_pix2pix
-    loop(SimpleNamespace(settings=settings, device=gpu, world=1, compile=False), pictures, None)
+    loop(SimpleNamespace(settings=settings, device=gpu, rank=0, world=1, compile=False, writer=None,
+                         folder=tmp_path / "run"), pictures, None)
     assert len(losses) == (8 if task == "shapes" else 10) and all(v.is_meta for v in losses)
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
