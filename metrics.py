@@ -696,7 +696,7 @@ def score(options, device):
         if pictures not in [shown[1] for shown in rows]:   # the real ones' own scores come first
             rows.append(("real pictures", None, row["n"], row["real"]))
         rows.append((run, pictures, row["n"], row["scores"]))
-        if row["note"] and not any(row["note"] in note for note in notes):   # a judge is said once
+        if row["note"] and not any(row["note"] in line for line in notes):   # a judge is said once
             notes.append(f"{run}: {row['note']}")
         if histograms:
             colours.update(zip(("real", run), histograms))
