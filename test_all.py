@@ -91,8 +91,6 @@ def run_here(module, *args):
     """A file's command in this process. -> what it printed"""
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, args)])
-        for neighbour in (data, pix2pix, semgan):            # which metrics.py imports as a command
-            patch.setattr(metrics, neighbour.__name__, neighbour, raising=False)
         module.main()
     return said.getvalue()
 
