@@ -582,144 +582,242 @@ def tiny_run(folder, task="facades", head="softmax", **changes):
                 module.build_generator(settings).state_dict()}, folder / "generator.pt")
     return folder
 
-# The textbook pix2pix, of plain nn layers: the reference for the networks, the benchmark's rival.
-# Its generator is the popular PyTorch code's, with its names and its nesting, written here from its
-# layer list, so that it tests --convert, too: skip first, running statistics, dropout a step later.
+# pix2pix.py
+
+def faster_copy(network):
+    return pix2pix.faster(copy.deepcopy(network))
+
+def take_the_way_of_a_gpu(monkeypatch):
+    """On the CPU: the same calls of the library, in channels_last."""
+    monkeypatch.setattr(pix2pix, "on_gpu", lambda x: True)
+
+def gradients(network, *inputs):
+    """Of the mean of its outputs' squares, with respect to all weights, by name."""
+    network.zero_grad()
+    network(*inputs).square().mean().backward()
+    return {name: weight.grad.clone() for name, weight in network.named_parameters()}
+
+PLAIN_NETWORKS = {
+    "UNet 64": lambda: pix2pix.UNet(width=8, depth=6, dropout=0),
+    "UNet 128": lambda: pix2pix.UNet(width=8, depth=7, dropout=0),
+    "UNet, batch norm": lambda: pix2pix.UNet(width=8, depth=6, dropout=0, norm="batch"),
+    "UNet, nearest": lambda: pix2pix.UNet(width=8, depth=6, dropout=0, upsample="nearest"),
+    "encoder-decoder": lambda: pix2pix.UNet(width=8, depth=6, dropout=0, skips=False),
+    "PatchGAN": lambda: pix2pix.PatchGAN(3, width=8),
+    "PixelGAN": lambda: pix2pix.PatchGAN(3, width=8, receptive_field=1),
+    "PatchGAN, batch norm": lambda: pix2pix.PatchGAN(3, width=8, norm="batch")}
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+def test_the_faster_networks_and_their_gradients_equal_the_plain_ones(name, gpu, monkeypatch):
+    if gpu:
+        take_the_way_of_a_gpu(monkeypatch)
+    plain = PLAIN_NETWORKS[name]()
+    fast = faster_copy(plain)
+    x = random_pictures(2, 128)
+    assert torch.allclose(fast(x), plain(x), atol=1e-5)
+    wanted = gradients(plain, x)
+    for weight, gradient in gradients(fast, x).items():
+        assert torch.allclose(gradient, wanted[weight], atol=1e-6), weight
+
+@pytest.mark.parametrize("name", PLAIN_NETWORKS)
+def test_the_faster_networks_translate_like_the_plain_ones(name):
+    plain = PLAIN_NETWORKS[name]()
+    fast = faster_copy(plain)
+    x = random_pictures(2, 128)
+    with torch.no_grad():                                    # large: in another layout
+        assert torch.allclose(fast(x), plain(x), atol=1e-5)
+
+def test_what_becomes_of_a_picture_by_faster_layers_does_not_depend_on_its_batch():
+    generator = faster_copy(pix2pix.UNet(width=8, depth=6, dropout=0))
+    x = random_pictures(3)
+    alone = torch.cat([generator(picture[None]) for picture in x])
+    assert torch.allclose(generator(x), alone, atol=1e-5)
+
+@pytest.mark.parametrize("name", ["UNet 64", "PatchGAN"])
+def test_on_a_gpu_every_layer_puts_out_channels_last(name, monkeypatch):
+    take_the_way_of_a_gpu(monkeypatch)
+    fast = faster_copy(PLAIN_NETWORKS[name]())
+    others = []
+
+    def look(layer, _, out):
+        if not out.is_contiguous(memory_format=torch.channels_last):
+            others.append(layer)
+    for layer in fast.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(look)
+    fast(random_pictures(2))
+    assert not others
+
+def double(layer):
+    """The layer in double precision, its biases not at their first 0."""
+    nn.init.normal_(layer.bias)
+    return layer.double()
+
+FAST_LAYERS = {
+    "Up": lambda: pix2pix.Up(6, 5, 4, stride=2, padding=1),
+    "Up to a picture": lambda: pix2pix.Up(6, 3, 4, stride=2, padding=1),
+    "Down": lambda: pix2pix.Down(6, 5, 4, stride=2, padding=1),
+    "ToLogits": lambda: pix2pix.ToLogits(6, 1, 4, stride=1, padding=1)}
+
+@pytest.mark.parametrize("h, w", [(2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
+@pytest.mark.parametrize("name", FAST_LAYERS)
+def test_faster_layers_and_their_gradients_equal_the_librarys(name, h, w):
+    layer = double(FAST_LAYERS[name]())
+    library = type(layer).__base__                           # nn.Conv2d, or the transposed one
+    x = torch.randn(3, 6, h, w).double().requires_grad_()
+    out = layer(x)
+    wanted = library.forward(layer, x)
+    assert torch.allclose(out, wanted, atol=1e-9)
+    leaves = (x, layer.weight, layer.bias)
+    up = torch.randn_like(out)
+    ours = torch.autograd.grad(out, leaves, up)
+    theirs = torch.autograd.grad(wanted, leaves, up)
+    for a, b in zip(ours, theirs):
+        assert torch.allclose(a, b, atol=1e-9)
+
+@pytest.mark.parametrize("name", ["Up", "Up to a picture"])
+def test_the_first_step_up_from_a_single_pixel_equals_the_librarys(name):
+    layer = double(FAST_LAYERS[name]())
+    x = torch.randn(3, 6, 1, 1).double()
+    assert torch.allclose(layer(x), nn.ConvTranspose2d.forward(layer, x), atol=1e-9)
+
+def norm_and_input(kind, make):
+    """A norm with weights of its own, pictures whose first channel is flat, and in double precision
+    what the library's norm makes of them."""
+    norm = make(8, kind)
+    nn.init.normal_(norm.weight, 1, 0.1)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 8, 256, 256) * 3 + 10
+    x[:, 0] = 0.25                                           # no spread to divide by
+    weight = norm.weight.double()
+    bias = norm.bias.double()
+    if kind == "instance":
+        wanted = F.instance_norm(x.double(), None, None, weight, bias)
+    else:
+        wanted = F.batch_norm(x.double(), None, None, weight, bias, training=True)
+    return norm, x, wanted
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", ["instance", "batch"])
+@pytest.mark.parametrize("make", [pix2pix.Norm, pix2pix.FastNorm])
+def test_norms_are_exact_in_either_layout(make, kind, layout, training):
+    """The library's own, in channels_last, are not: they sum 65,536 numbers one after the other."""
+    norm, x, wanted = norm_and_input(kind, make)
+    x = x.contiguous(memory_format=layout)
+    before = x.clone()
+    with torch.set_grad_enabled(training):
+        assert torch.allclose(norm(x).double(), wanted, atol=1e-5)
+    assert torch.equal(x, before)
+
+# Generators of the popular PyTorch code, with its names and its nesting, written here from its
+# layer list: they test --convert, and so the U-Net against an independent one; and the benchmark
+# runs against them. In its joined tensors the skip is first; its dropout is a step later.
+
 class NestedLevel(nn.Module):
+    """A convolution down, the next deeper level, a convolution up; then joined to the input."""
+
     def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
         super().__init__()
-        biased, outermost = norm is nn.InstanceNorm2d, in_channels is not None
-        layers = [] if outermost else [nn.LeakyReLU(0.2)]
-        layers += [nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)]
-        layers += [norm(inner), deeper] if deeper and not outermost else [deeper] if deeper else []
-        layers += [nn.ReLU(), nn.ConvTranspose2d(inner * (2 if deeper else 1), outer, 4, 2, 1,
-                                                 bias=biased or outermost)]
-        layers += [nn.Tanh()] if outermost else [norm(outer)]
-        layers += [nn.Dropout(dropout)] if deeper and outer == inner else []
-        self.model, self.outermost = nn.Sequential(*layers), outermost
+        self.outermost = in_channels is not None
+        biased = norm is nn.InstanceNorm2d                   # its own norm then has no bias
+        down = nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)
+        joined = 2 * inner if deeper else inner
+        up = nn.ConvTranspose2d(joined, outer, 4, 2, 1, bias=biased or self.outermost)
+        if self.outermost:
+            layers = [down, deeper, nn.ReLU(), up, nn.Tanh()]
+        elif deeper:
+            layers = [nn.LeakyReLU(0.2), down, norm(inner), deeper, nn.ReLU(), up, norm(outer)]
+        else:                                                # the bottleneck
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, norm(outer)]
+        if deeper and outer == inner:
+            layers.append(nn.Dropout(dropout))
+        self.model = nn.Sequential(*layers)
 
     def forward(self, x):
-        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+        if self.outermost:
+            return self.model(x)
+        return torch.cat([x, self.model(x)], 1)
 
-def nested_generator(levels, width, norm, dropout=0):
-    widths, net = [width * min(2 ** i, 8) for i in range(levels)], None
-    for outer, inner in reversed(list(zip(widths, widths[1:]))):         # from the bottleneck out
-        net = NestedLevel(outer, inner, net, norm, dropout)
+def nested_generator(levels, width, norm, dropout=0, in_channels=3, out_channels=3):
+    """In eval mode; its vectors, of norms or biases, are not as at first."""
+    widths = [width * min(2 ** i, 8) for i in range(levels)]
+    net = None
+    for i in reversed(range(1, levels)):                     # from the bottleneck out
+        net = NestedLevel(widths[i - 1], widths[i], net, norm, dropout)
     whole = nn.Module()
-    whole.model = NestedLevel(3, width, net, norm, in_channels=3)
+    whole.model = NestedLevel(out_channels, width, net, norm, in_channels=in_channels)
     for tensor in whole.state_dict().values():
-        if tensor.dim() == 1:                                # of a norm, or a bias: not as at first
+        if tensor.dim() == 1:
             tensor.uniform_(0.5, 1.5)
     return whole.eval()
 
-class TextbookPatchGAN(nn.Sequential):
-    def __init__(self, width=64):
-        layers = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i, stride in ((1, 2), (2, 2), (4, 1)):
-            layers += [nn.Conv2d(i * width, 2 * i * width, 4, stride, 1, bias=False),
-                       nn.InstanceNorm2d(2 * i * width, affine=True), nn.LeakyReLU(0.2)]
-        super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+def convert(source, out, *flags):
+    run_here(pix2pix, "--convert", source, out, "--task", "facades", *flags)
 
-    def forward(self, x, y):
-        return super().forward(torch.cat([x, y], 1))
+def saved(generator, path, prefix=""):
+    """What that code saves: the weights by name; of several GPUs with a prefix."""
+    torch.save({prefix + name: v for name, v in generator.state_dict().items()}, path)
+    return path
 
-# pix2pix.py
-
-@pytest.mark.parametrize("gpu", [False, True])
-@pytest.mark.parametrize("size, depth", [(64, 6), (128, 7)])
-def test_the_fast_networks_equal_the_textbook_ones(size, depth, gpu, monkeypatch):
-    """gpu: the way that a GPU would take, taken on the CPU; from first to last in channels_last."""
-    monkeypatch.setattr(pix2pix, "on_gpu", lambda x: gpu)
-    plain, d_fast, d_plain = (nested_generator(depth, 8, nn.InstanceNorm2d),
-                              pix2pix.PatchGAN(width=8), TextbookPatchGAN(8))
-    fast = pix2pix.UNet(width=8, depth=depth, dropout=0)
-    fast.load_state_dict(pix2pix.renamed(plain.state_dict(), False)[1])
-    for a, b in zip(d_fast.parameters(), d_plain.parameters(), strict=True):
-        b.data.copy_(a.data)
-    for layer in [*fast.modules(), *d_fast.modules()] if gpu else ():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, pix2pix.Norm)):
-            layer.register_forward_hook(lambda layer, args, out: layouts.add(
-                out.is_contiguous(memory_format=torch.channels_last)))
-    x, y = torch.rand(2, 3, 3, size, size) * 2 - 1
-    layouts = {True}
-    a, b = fast(x), plain.model(x)
-    assert torch.allclose(a, b, atol=1e-5)
-    assert torch.allclose(d_fast(x, y), d_plain(x, y), atol=1e-5)
-    alone = torch.cat([fast(picture[None]) for picture in x])
-    assert torch.allclose(a, alone, atol=1e-5)               # a batch is its pictures one by one
-    assert torch.allclose(a, pix2pix.generate(fast, x), atol=1e-5)
-    for out in (a, b):
-        (out - y).abs().mean().backward()
-    wanted, _ = pix2pix.renamed({k: p.grad for k, p in plain.named_parameters()}, False)[::-1]
-    for name, weight in fast.named_parameters():
-        if weight.dim() == 4:
-            assert torch.allclose(weight.grad, wanted[name], atol=1e-7), name
-    assert layouts == {True}
-
-@pytest.mark.parametrize("h, w", [(1, 1), (2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
-@pytest.mark.parametrize("make, plain", [
-    (lambda: pix2pix.Up(6, 5, bias=True), nn.ConvTranspose2d.forward),
-    (lambda: pix2pix.Up(6, 3, bias=True), nn.ConvTranspose2d.forward),   # to a picture
-    (lambda: pix2pix.Down(6, 5, bias=True), nn.Conv2d.forward),
-    (lambda: pix2pix.ToLogits(6), nn.Conv2d.forward)], ids=["Up", "Up to 3", "Down", "ToLogits"])
-def test_fast_layers_and_their_gradients_equal_the_librarys(make, plain, h, w):
-    layer = make().double()
-    nn.init.normal_(layer.bias)
-    up = isinstance(layer, pix2pix.Up)                       # others need two pixels a side
-    x = torch.randn(3, 6, *((h, w) if up else (2 * h, 2 * w))).double().requires_grad_()
-    wanted, out = plain(layer, x), layer(x)
-    with torch.no_grad():                                    # large: in another layout
-        assert torch.allclose(layer(x), wanted, atol=1e-9)
-    assert torch.allclose(out, wanted, atol=1e-9)
-    g, leaves = torch.randn_like(out), (x, layer.weight, layer.bias)
-    for ours, theirs in zip(torch.autograd.grad(out, leaves, g),
-                            torch.autograd.grad(wanted, leaves, g)):
-        assert torch.allclose(ours, theirs, atol=1e-9)
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("kind", ["instance", "batch"])
-def test_norms_are_exact_in_either_layout(kind, layout):
-    """The library's own, in channels_last, are not: they sum 65,536 numbers one after the other."""
-    norm, x = pix2pix.Norm(8, kind), torch.randn(2, 8, 256, 256) * 3 + 10
-    x[:, 0] = 0.25                                           # flat: no spread to divide by
-    pix2pix.initialize(norm), nn.init.normal_(norm.bias)
-    weight, bias = norm.weight.double(), norm.bias.double()
-    wanted = (F.instance_norm(x.double(), None, None, weight, bias) if kind == "instance" else
-              F.batch_norm(x.double(), None, None, weight, bias, training=True))
-    x = x.contiguous(memory_format=layout)
-    before = x.clone()
-    with torch.no_grad():
-        assert torch.allclose(norm(x).double(), wanted, atol=1e-5)
-    assert torch.allclose(norm(x).double(), wanted, atol=1e-5)       # in training, another kernel
-    assert torch.equal(x, before)
-
-@pytest.mark.parametrize("levels", [7, 8])
-@pytest.mark.parametrize("norm, flags", [(nn.BatchNorm2d, []), (nn.InstanceNorm2d, []),
-                                         (nn.BatchNorm2d, ["--own-statistics"])])
-def test_generators_of_the_popular_code_convert_to_the_same_pictures(levels, norm, flags, tmp_path):
-    theirs, x = nested_generator(levels, 8, norm), torch.rand(1, 3, 256, 256) * 2 - 1
-    torch.save({f"module.{k}" if flags else k: v for k, v in theirs.state_dict().items()},
-               tmp_path / "latest_net_G.pth")
-
-    def convert(path, out):
-        run_here(pix2pix, "--convert", tmp_path / path, tmp_path / out, "--task", "facades", *flags)
-    convert("latest_net_G.pth", "run")
+@pytest.mark.parametrize("levels, dropout_at", [(7, [1, 2]), (8, [1, 2, 3])])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
+def test_generators_of_the_popular_code_convert_to_the_same_pictures(
+        norm, levels, dropout_at, tmp_path):
+    theirs = nested_generator(levels, 8, norm)
+    convert(saved(theirs, tmp_path / "latest_net_G.pth"), tmp_path / "run")
     ours, settings = pix2pix.load_generator(tmp_path / "run")
-    assert list(ours.dropout_at) == ([1, 2, 3] if levels == 8 else [1, 2])
+    assert list(ours.dropout_at) == dropout_at
     ours.dropout = 0
-    if flags:
-        theirs.train()
+    x = random_pictures(1, 256)
     with torch.no_grad():
         assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
-    before = (tmp_path / "run" / "generator.pt").read_bytes()
-    torch.save({"model.model.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    plain = nested_generator(levels, 8, lambda channels: nn.Identity())  # --norm none
-    torch.save(plain.state_dict(), tmp_path / "plain.pth")
-    for path, out in (("other.pth", "new"), ("none.pth", "new"), ("plain.pth", "new"),
-                      ("latest_net_G.pth", "run")):
-        refuses(f"^{tmp_path}", convert, path, out)
-    assert (tmp_path / "run" / "generator.pt").read_bytes() == before
-    assert not (tmp_path / "new").exists()
+
+def test_a_generator_of_several_gpus_converts_with_each_pictures_own_statistics(tmp_path):
+    theirs = nested_generator(7, 8, nn.BatchNorm2d).train()
+    source = saved(theirs, tmp_path / "latest_net_G.pth", "module.")
+    convert(source, tmp_path / "run", "--own-statistics")
+    ours, _ = pix2pix.load_generator(tmp_path / "run")
+    ours.dropout = 0
+    x = random_pictures(1, 256)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
+
+def test_a_generator_trained_without_dropout_converts_to_one_without(tmp_path):
+    source = saved(nested_generator(7, 8, nn.BatchNorm2d), tmp_path / "latest_net_G.pth")
+    convert(source, tmp_path / "run", "--no-dropout")
+    ours, _ = pix2pix.load_generator(tmp_path / "run")
+    x = random_pictures(1, 128)
+    with torch.no_grad():
+        assert torch.equal(ours(x), ours(x))
+
+@pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1)])
+def test_a_generator_of_grey_pictures_converts_to_one_of_rgb_pictures(channels, tmp_path):
+    theirs = nested_generator(7, 8, nn.BatchNorm2d, 0, *channels)
+    convert(saved(theirs, tmp_path / "latest_net_G.pth"), tmp_path / "run")
+    ours, _ = pix2pix.load_generator(tmp_path / "run")
+    ours.dropout = 0
+    x = random_pictures(1, 128, channels[0])
+    with torch.no_grad():
+        wanted = theirs.model(x).expand(-1, 3, -1, -1)
+        assert torch.allclose(ours(x.expand(-1, 3, -1, -1)), wanted, atol=1e-5)
+
+def test_what_cannot_be_converted_is_refused_and_leaves_no_run(tmp_path):
+    other = tmp_path / "other.pth"
+    torch.save({"model.model.0.weight": torch.zeros(3)}, other)
+    plain = nested_generator(7, 8, lambda channels: nn.Identity())       # --norm none
+    without_norms = saved(plain, tmp_path / "plain.pth")
+    for source in (other, without_norms, tmp_path / "missing.pth"):
+        refuses(f"^{source}", convert, source, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+def test_converting_never_overwrites_a_run(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    before = (run / "generator.pt").read_bytes()
+    source = saved(nested_generator(7, 8, nn.BatchNorm2d), tmp_path / "latest_net_G.pth")
+    refuses(f"^{run}", convert, source, run)
+    assert (run / "generator.pt").read_bytes() == before
 
 # data.py
 
@@ -2544,14 +2642,29 @@ def training_step(g, d, d_loss, g_loss, ours):
         d.requires_grad_(True)
     return step
 
+class TextbookPatchGAN(nn.Sequential):
+    def __init__(self, width=64):
+        layers = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for i, stride in ((1, 2), (2, 2), (4, 1)):
+            layers += [nn.Conv2d(i * width, 2 * i * width, 4, stride, 1, bias=False),
+                       nn.InstanceNorm2d(2 * i * width, affine=True), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+
+    def forward(self, x, y):
+        return super().forward(torch.cat([x, y], 1))
+
 def textbook_unet(width, depth):
     return nested_generator(depth, width, nn.InstanceNorm2d, 0.5).model.train()
 
 def pix2pix_step(size, width, ours=True):
     """Of (x, y); not ours: nn layers in their default layout."""
     depth = min(8, size.bit_length() - 1)
-    g, d = ((pix2pix.UNet(width=width, depth=depth), pix2pix.PatchGAN(width=width)) if ours else
-            (textbook_unet(width, depth), TextbookPatchGAN(width)))
+    if ours:
+        g = pix2pix.faster(pix2pix.UNet(width=width, depth=depth))
+        d = pix2pix.faster(pix2pix.PatchGAN(width=width))
+    else:
+        g = textbook_unet(width, depth)
+        d = TextbookPatchGAN(width)
     return training_step(g, d, lambda x, y, fake: pix2pix.discriminator_loss(d(x, y), d(x, fake)),
                          lambda x, y, fake: pix2pix.generator_loss(d(x, fake), fake, y)[0], ours)
 
@@ -2667,7 +2780,9 @@ def benchmark(quick):
     print("\ntranslating           n     this code                   textbook, "
           "training mode       faster")
     for size in (256, 512):
-        g, plain, x = pix2pix.UNet(), textbook_unet(64, 8), torch.randn(1, 3, size, size)
+        g = pix2pix.faster(pix2pix.UNet())
+        plain = textbook_unet(64, 8)
+        x = torch.randn(1, 3, size, size)
         times = interleaved(5 if quick else 20, lambda: pix2pix.generate(g, x), lambda: plain(x))
         print(f"{size}/64             {len(times[0]):4}  {faster(*times)}")
     stream_table(quick, folder, pair)
