@@ -1381,7 +1381,7 @@ def test_each_objective_trains_what_it_names(objective, judged, pairs, tmp_path,
 
 def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_epochs(monkeypatch):
     def epochs(count, *args):
-        pictures = type("Fake", (), {"files": [("a.jpg",)] * count, "__len__": lambda _: count})()
+        pictures = type("Fake", (), {"names": ["a.jpg"] * count, "__len__": lambda _: count})()
         monkeypatch.setattr(data, "training", lambda *_: pictures)
         monkeypatch.setattr(data, "held_out", lambda *_: pictures)
         monkeypatch.setattr(data, "locate", lambda *_: (None, True))
@@ -2571,11 +2571,10 @@ photo, labels = data.draw_facade(0, size=64)
 data.save_picture(Path("a/1.png"), torch.cat([photo, data.colorize(labels, data.FACADES)], 2))
 pictures = data.list_pictures(Path("a"))
 assert data.to_tensor(data.open_picture(pictures[0])).shape == (3, 64, 128)
-assert torch.equal(data.halves(pictures[0], [64, 64])[0], photo)
+assert torch.equal(data.to_tensor(data.halves(pictures[0], [64, 64])[0]), photo)
 data.save_picture(Path("a/2.png"), torch.cat([photo, photo], 2))
-settings = {"task": "pairs", "data": "a", "size": [64, 64], "one_hot": False,
-            "palette": None, "drawn": False}
-x, y = data.to_network(settings, torch.stack([data.held_out(settings)[0]]))
+settings = data.settings_of("pairs", "a", [64, 64])
+x, y = data.to_network(settings, data.held_out(settings)[0][None])
 assert x.shape == y.shape == (1, 3, 64, 64)
 """}  # what each file's docstring offers to those who copy it, in ten lines
 
