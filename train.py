@@ -314,7 +314,7 @@ class Run:
         self.score = score
         self.score_columns = score_columns
         self.score_every = score_every
-        self.files = pictures.files                        # their names, for messages
+        self.names = pictures.names                        # of the pictures, for messages
         self.per_epoch = len(pictures) // self.settings["batch"]         # steps
         self.total = self.per_epoch * self.settings["epochs"]            # steps
         self.g_optimizer = adam(generator, self.settings)
@@ -509,7 +509,7 @@ class Run:
         for (step, indices, _), values in zip(self.pending, rows):
             if not torch.isfinite(values).all():
                 bad = names[int((~torch.isfinite(values)).nonzero()[0])]
-                pictures = ", ".join(Path(str(self.files[i][0])).name for i in indices)
+                pictures = ", ".join(self.names[i] for i in indices)
                 return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
                         f" Try a smaller --lr, or --precision fp32")
         self.rows += rows.tolist()
@@ -832,7 +832,7 @@ def find_pictures(settings, memory):
         settings["out_channels"] = len(settings["palette"])
     pictures = data.training(settings, memory)
     held_out = data.held_out(settings, memory)
-    names = "/".join(Path(str(file[0])).name for file in pictures.files)
+    names = "/".join(pictures.names)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
