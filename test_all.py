@@ -1402,7 +1402,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("--head tanh", "not an option"), ("--task shapes --l1-weight 3", "not an option"),
     ("--task shapes --precision fp16", "bf16"), ("--task shapes --data /no", "leave it out"),
     ("--size 64 --receptive-field 286", "142"),
-    ("--size 100x300", "nearest is 128x256"), ("--task shapes --kernel 999", "up to 31"),
+    ("--size 100x300", "nearest is 128x320"), ("--task shapes --kernel 999", "up to 31"),
     ("--objective gan --l1-weight 3", "does not use"),
     ("--objective l1 --receptive-field 16", "does not use"),
     ("semgan RUN --train-encoder 2 --encode a.png", "goes alone"),
