@@ -174,6 +174,16 @@ class PatchGAN(nn.Module):
         # (N, 64, 128, 128), (N, 128, 64, 64), (N, 256, 32, 32), (N, 512, 31, 31), then the logits:
         return self.layers(joined)                     # (N, 1, 30, 30)
 
+    def features(self, *pictures):
+        """What each layer but the last puts out, after its LeakyReLU: [(N, 64, 128, 128), ...]."""
+        x = torch.cat(pictures, dim=1)
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return features
+
 
 def receptive_field(discriminator):
     """The side in pixels of what one logit sees.
@@ -215,6 +225,16 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
     else:
         adversarial = F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
     return adversarial + l1_weight * l1, adversarial, l1
+
+
+def feature_matching_loss(real_features, fake_features):
+    """Not in the paper: pix2pixHD's further loss for G (Wang et al. 2018). G's picture should also
+    look like the target to D's inner layers: |f(x, y) - f(x, G(x))|, the mean over each layer f,
+    summed over the layers."""
+    loss = 0
+    for real, fake in zip(real_features, fake_features):
+        loss = loss + F.l1_loss(fake.float(), real.float().detach())
+    return loss
 
 
 def initialize(network):
