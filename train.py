@@ -50,10 +50,11 @@ PRESETS = {
                   "kernel": 7, "steps": 50_000},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                    "kernel": 5, "steps": 2_400}}}
-SHAPES = {                                             # of --task shapes, over those of SemGAN
+SHAPES = {                                             # --task shapes overrides SemGAN's by these
     "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
     "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
-# What only one of the two has: pix2pix Eq. 4, Tables 1 to 3; SemGAN Sec. 5.
+# What only one of the two has, before a preset fills it in: pix2pix Eq. 4, Tables 1 to 3; SemGAN
+# Sec. 5.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "ema": 0.0,
@@ -63,14 +64,15 @@ OWN = {
 
 # In both loops `run` (see Run, further down) does what is not the idea:
 #     run.remaining     yields the batches that are still to come
-#     run.begin_step    sets the step's random seed and learning rate
+#     run.begin_step    sets the step's random seed and learning rate (constant, but for --decay),
+#                       and gives a random generator, rng
 #     run.to_device     moves a tensor to the processor that trains
 #     run.autocast      half precision, on GPUs
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# frozen_D is D, the same weights, while it judges for G: gradients pass through it into the fake,
-# but none are made for its own weights. D would do, as its gradients are cleared before its next
-# step; it would only be slower. rank and world number torchrun's processes: alone, 0 of 1.
+# frozen_D is D, the same weights, told for this one call to make no gradients for them; those of
+# the fake pass through it. D would do, as its gradients are cleared before its next step; it would
+# only be slower. rank and world number torchrun's processes: alone, 0 of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -97,7 +99,7 @@ def train_pix2pix(context, pictures, held_out):
               score_columns=["held-out L1"])
     G, D, frozen_D = run.wrapped_networks()
 
-    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x above y
+    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x, then y
         rng = run.begin_step(indices)
         batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)   # cropped
         x, y = data.to_network(settings, run.to_device(batch))           # (N, 3, 256, 256), [-1, 1]
@@ -154,6 +156,7 @@ def train_semgan(context, pictures, held_out):
 
         with run.autocast():                               # the step on D
             fake = G(run.to_device(z))                     # (N, K, 64, 64)
+            # as_d_sees, below, blurs and makes noisy, in the shapes' laptop preset; else it is real
             real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
             fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
@@ -223,10 +226,10 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, for the shapes alone, and not the paper's. Noise: without it D learned the
-    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
-    without it D is ahead of G from early on, and G lets shapes jump from place to place instead of
-    moving them.
+    Both are our choice, in the shapes' laptop preset alone, and not the paper's; elsewhere D sees
+    maps as they are. Noise: without it D learned the real maps by heart, and knew fakes by their
+    probabilities, which are not exactly 0 and 1. Blur: without it D is ahead of G from early on,
+    and G lets shapes jump from place to place instead of moving them.
     """
     blur = settings.get("blur", 0.0)                       # pixels, at first
     noise = settings.get("noise", 0.0)                     # in units of the values' range
