@@ -97,7 +97,7 @@ class UNet(nn.Module):
                     skip = torch.zeros_like(skip)
                 x = torch.cat([x, skip], dim=1)        # (N, 1024, 2, 2) ... (N, 128, 128, 128)
         x = self.to_image(F.relu_(x))                  # (N, 3, 256, 256)
-        return torch.tanh(x.float())                   # half precision: 1, with gradient 0, from 3.5 on
+        return torch.tanh(x.float())             # in half precision 1, with gradient 0, from 3.5 on
 
 
 def transposed(channels, out_channels, bias):
