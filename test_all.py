@@ -1947,143 +1947,270 @@ def test_a_failed_or_evil_download_leaves_nothing_and_the_next_works(
 
 # semgan.py
 
-SIZES = {"size": 64, "kernel": 5, "width": 4}
+SMALL_NETWORK = {"size": 64, "kernel": 5, "width": 4}
 
-def small_networks():
-    return semgan.Generator(4, 16, **SIZES), semgan.Discriminator(4, **SIZES), torch.randn(6, 16)
+def small_generator():
+    return semgan.Generator(4, 16, **SMALL_NETWORK)
+
+def small_discriminator():
+    return semgan.Discriminator(4, **SMALL_NETWORK)
 
 @pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
-def test_class_probs_are_probabilities_of_the_right_size(size, kernel):
-    generator = semgan.Generator(5, latent=8, size=size, kernel=kernel, width=4)
-    nn.init.normal_(generator.to_classes.weight)             # far from uniform
+def test_g_makes_maps_of_each_size_with_each_odd_kernel(size, kernel):
+    generator = semgan.Generator(5, 8, size, kernel, width=4)
     probs = generator(torch.randn(2, 8))
     assert probs.shape == (2, 5, size, size)
-    assert probs.min() >= 0 and torch.allclose(probs.sum(1), torch.ones(2, size, size), atol=1e-5)
-    logit, features = semgan.Discriminator(5, size=size, kernel=kernel, width=4)(probs)
-    assert logit.shape == (2, 1) and features[-1] is logit and features[-2].shape[-2:] == (4, 4)
 
-def test_the_head_is_the_only_difference_to_the_rgb_gan():
-    softmax, tanh = semgan.Generator(12, 16, **SIZES), semgan.Generator(3, 16, **SIZES, head="tanh")
-    one, two = ({k: v.shape for k, v in g.state_dict().items()} for g in (softmax, tanh))
-    assert one.keys() == two.keys()
-    assert {k for k in one if one[k] != two[k]} == {"to_classes.weight", "to_classes.bias"}
-    image = tanh(torch.randn(2, 16))
-    assert image.shape == (2, 3, 64, 64) and image.min() < 0 and image.abs().max() <= 1
+@pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
+def test_ds_features_are_its_layers_from_fine_to_4x4_and_its_logit(size, kernel):
+    discriminator = semgan.Discriminator(5, size, kernel, width=4)
+    logit, features = discriminator(torch.rand(2, 5, size, size))
+    assert logit.shape == (2, 1)
+    assert features[-1] is logit
+    sides = [feature.shape[-1] for feature in features[:-1]]
+    assert sides[0] == size // 2
+    assert sides[-1] == 4
 
-def test_a_sample_depends_on_the_direction_of_its_latent_alone():
-    generator, _, z = small_networks()
-    alone = torch.cat([generator(z[i:i + 1]) for i in range(6)])
-    assert torch.allclose(generator(z), alone, atol=1e-5)                # not on its batch
-    for parameter in generator.parameters():                 # biases, too: at first they are 0
-        nn.init.normal_(parameter, 0, 0.3)
-    assert torch.allclose(generator(z), generator(3 * z), atol=1e-3)
-    assert torch.equal(generator.train()(z), generator.eval()(z)) and not list(generator.buffers())
+def test_colours_of_the_rgb_gan_lie_between_minus_1_and_1():
+    generator = semgan.Generator(3, 16, **SMALL_NETWORK, head="tanh")
+    colours = generator(torch.randn(2, 16))
+    assert colours.min() < 0
+    assert colours.abs().max() <= 1
 
-def test_feature_matching_reaches_g_and_not_the_real_features():
-    generator, discriminator, z = small_networks()
+def test_a_map_does_not_depend_on_its_batch():
+    generator = small_generator()
+    z = torch.randn(6, 16)
+    alone = torch.cat([generator(latent[None]) for latent in z])
+    assert torch.allclose(generator(z), alone, atol=1e-5)
+
+def test_train_and_eval_mode_give_the_same_map():
+    generator = small_generator()
+    z = torch.randn(2, 16)
+    assert torch.equal(generator.train()(z), generator.eval()(z))
+    assert not list(generator.buffers())  # no running statistics
+
+def test_feature_matching_teaches_all_of_g_and_leaves_the_target_alone():
+    generator = small_generator()
+    discriminator = small_discriminator()
     real = torch.rand(6, 4, 64, 64, requires_grad=True)
-    fake_features = discriminator(generator(z))[1]
-    semgan.feature_matching_loss(discriminator(real)[1], fake_features).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
+    _, real_features = discriminator(real)
+    _, fake_features = discriminator(generator(torch.randn(6, 16)))
+    semgan.feature_matching_loss(real_features, fake_features).backward()
+    for weight in generator.parameters():
+        assert weight.grad.abs().sum() > 0
     assert real.grad is None
-    assert semgan.feature_matching_loss(fake_features, fake_features).item() == 0
 
-def test_label_maps_survive_the_round_trips():
-    for palette in (SHAPES, FACADES):
-        label_map = torch.randint(0, len(palette), (2, 64, 64))
-        image = semgan.colorize(label_map, palette)
-        assert image.shape == (2, 3, 64, 64) and image.dtype == torch.uint8
-        assert torch.equal(image[0], data.colorize(label_map[0], palette))       # copies agree
-        for module in (semgan, data):
-            assert torch.equal(module.nearest_class(image, palette).long(), label_map)
-        assert torch.equal(semgan.to_label_map(semgan.one_hot(label_map, len(palette))), label_map)
-        assert semgan.out_of_palette(image, palette) == 0
-        clean = data.clean_label_map(image[0].permute(1, 2, 0).numpy(), palette)
-        assert (clean == label_map[0].numpy()).all()         # nothing is smeared: nothing changes
-    image[:, :, :16] = 7                                     # a quarter in a colour of no class
-    assert semgan.out_of_palette(image, palette) == 0.25
-    assert semgan.one_hot(torch.full((1, 2, 2), 255), 4).sum() == 0
+def test_features_that_match_cost_nothing():
+    _, features = small_discriminator()(torch.rand(2, 4, 64, 64))
+    assert semgan.feature_matching_loss(features, features).item() == 0
 
-def test_the_2916_shapes_are_distinct_and_each_square_is_where_its_number_says():
-    maps = data.draw_shapes()
-    assert maps.shape == (2916, 64, 64) and maps.dtype == np.uint8 and maps.max() == 3
-    assert len({m.tobytes() for m in maps}) == 2916 and (maps == data.draw_shapes()).all()
-    assert maps[::97].astype(int).sum() == 33_593            # the same on every machine
-    for i, m in enumerate(maps):
+@pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
+def test_both_files_colour_a_map_alike(palette):
+    label_map = torch.randint(0, len(palette), (1, 64, 64))
+    image = semgan.colorize(label_map, palette)
+    assert image.dtype == torch.uint8
+    assert torch.equal(image[0], data.colorize(label_map[0], palette))
+
+@pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
+def test_cleaning_a_map_in_its_own_colours_changes_nothing(palette):
+    label_map = torch.randint(0, len(palette), (64, 64))
+    image = data.colorize(label_map, palette)
+    cleaned = data.clean_label_map(image.permute(1, 2, 0).numpy(), palette)
+    assert np.array_equal(cleaned, label_map)
+
+def test_a_quarter_in_no_classs_colour_is_a_quarter_out_of_palette():
+    label_map = torch.randint(0, len(SHAPES), (2, 64, 64))
+    image = semgan.colorize(label_map, SHAPES)
+    assert semgan.out_of_palette(image, SHAPES) == 0
+    image[:, :, :16] = 7
+    assert semgan.out_of_palette(image, SHAPES) == 0.25
+
+def test_a_pixel_to_ignore_is_of_no_class():
+    ignored = torch.full((1, 2, 2), 255)
+    assert semgan.one_hot(ignored, 4).sum() == 0
+
+@functools.cache
+def all_shapes():
+    """The 2,916 label maps of --task shapes, uint8 (2916, 64, 64)."""
+    return data.draw_shapes()
+
+def test_the_2916_shapes_differ_and_are_the_same_on_every_machine():
+    maps = all_shapes()
+    assert maps.shape == (2916, 64, 64)
+    assert maps.dtype == np.uint8
+    assert np.array_equal(maps, data.draw_shapes())
+    different = {label_map.tobytes() for label_map in maps}
+    assert len(different) == 2916
+    assert maps[::97].sum(dtype=int) == 33_593
+
+def test_each_shape_is_whole_and_the_square_where_its_number_says():
+    for i, label_map in enumerate(all_shapes()):
         row, column = divmod(i, 54)
-        square, disc = m[row:row + 10, column:column + 10], (m == 1).sum()
-        assert np.isin(square, (1, 3)).all() and (m == 3).sum() == (square == 3).sum()
-        assert disc == 317 and 0 < (m == 2).sum() <= 12 * 24             # pixels within radius 10
+        square = label_map[row:row + 10, column:column + 10]
+        assert np.isin(square, (1, 3)).all()  # the disc may cover it
+        assert (label_map == 3).sum() == (square == 3).sum()
+        assert (label_map == 1).sum() == 317  # pixels within radius 10
+        assert 0 < (label_map == 2).sum() <= 12 * 24
 
-def test_shapes_are_right_only_whole_alone_and_of_their_size():
-    maps = torch.from_numpy(data.draw_shapes())[::27].long()
-    right = metrics.shapes_right(maps, 0)
-    assert right == (maps == 3).flatten(1).any(1).float().mean() > 0.97
-    near = F.max_pool2d((maps == 3).float()[:, None], 5, 1, 2)[:, 0] > 0   # none near the square,
-    plain = (maps == 0).flatten(1).sum(1) == 4096 - 317 - 100 - 288        # and nothing covered
-    maps = maps[plain & ~(near & (maps != 0) & (maps != 3)).flatten(1).any(1)]
-    stray, gone, smaller, larger = (maps.clone() for _ in range(4))
-    stray[:, 32, 32] = torch.where(maps[:, 32, 32] == 3, 1, 3)
-    gone[gone == 2] = 0
-    for image, shape, value in ((smaller, 3, 0), (larger, 3, 3)):      # by a pixel on each side
-        mask = (maps == shape).float()[:, None]
-        grown = F.max_pool2d(mask if value else 1 - mask, 3, 1, 1)[:, 0] > 0
-        image[grown & ((maps == 0) | (maps == 3))] = value
-    assert len(maps) > 20 and metrics.shapes_right(maps, 0) == 1 and metrics.shapes_right(gone) == 0
-    assert metrics.shapes_right(stray, 0) == 0 and metrics.shapes_right(stray) < 0.3
-    assert metrics.shapes_right(maps.transpose(1, 2)) == 0          # a rectangle that stands
-    for image in (smaller, larger):
-        assert metrics.shapes_right(image, 0) == 0 and metrics.shapes_right(image, 1) == 1
+def near(mask):
+    """The pixels that are at most 2 from the mask's, (N, H, W)."""
+    return F.max_pool2d(mask.float()[:, None], 5, stride=1, padding=2)[:, 0] > 0
 
-def test_a_walk_starts_at_each_latent_and_keeps_its_length():
+@functools.cache
+def clear_shapes():
+    """Maps whose shapes cover nothing, and none of which is near the square."""
+    maps = torch.from_numpy(all_shapes())[::27].long()
+    background = (maps == 0).flatten(1).sum(1)
+    uncovered = background == 64 * 64 - 317 - 100 - 288
+    other_shapes = (maps != 0) & (maps != 3)
+    touching = (near(maps == 3) & other_shapes).flatten(1).any(1)
+    maps = maps[uncovered & ~touching]
+    assert len(maps) > 20
+    return maps
+
+def grown(maps, shape):
+    """The shape larger by a pixel on each side, where it meets the background alone."""
+    mask = (maps == shape).float()[:, None]
+    larger = F.max_pool2d(mask, 3, stride=1, padding=1)[:, 0] > 0
+    return torch.where(larger & (maps == 0), shape, maps)
+
+def shrunk(maps, shape):
+    """The shape smaller by a pixel on each side."""
+    outside = (maps != shape).float()[:, None]
+    lost = F.max_pool2d(outside, 3, stride=1, padding=1)[:, 0] > 0
+    return torch.where(lost & (maps == shape), 0, maps)
+
+def test_maps_are_right_by_the_rules_where_their_square_can_be_seen():
+    maps = torch.from_numpy(all_shapes())[::27].long()
+    seen = (maps == 3).flatten(1).any(1).float().mean()
+    assert metrics.shapes_right(maps, 0) == seen > 0.97
+    assert metrics.shapes_right(clear_shapes(), 0) == 1
+
+def test_a_missing_shape_is_not_right():
+    maps = clear_shapes().clone()
+    maps[maps == 2] = 0
+    assert metrics.shapes_right(maps) == 0
+
+def test_a_stray_pixel_is_not_right():
+    maps = clear_shapes().clone()
+    maps[:, 32, 32] = torch.where(maps[:, 32, 32] == 3, 1, 3)
+    assert metrics.shapes_right(maps, 0) == 0
+    assert metrics.shapes_right(maps) < 0.3
+
+def test_a_rectangle_that_stands_is_not_right():
+    assert metrics.shapes_right(clear_shapes().transpose(1, 2)) == 0
+
+@pytest.mark.parametrize("change", [grown, shrunk])
+def test_a_square_off_by_a_pixel_is_right_within_a_pixel_alone(change):
+    maps = change(clear_shapes(), 3)
+    assert metrics.shapes_right(maps, 0) == 0
+    assert metrics.shapes_right(maps, 1) == 1
+
+def test_a_walk_meets_each_latent_and_keeps_its_length():
     z = F.normalize(torch.randn(3, 100), dim=1) * 10
     path = semgan.walk(z, frames=8)
-    assert path.shape == (24, 100) and torch.allclose(path[::8], z, atol=1e-4)
+    assert path.shape == (24, 100)
+    assert torch.allclose(path[::8], z, atol=1e-4)
     assert torch.allclose(path.norm(dim=1), torch.full((24,), 10.0), atol=1e-3)
 
 def test_the_encoder_learns_the_latents_of_generated_maps():
-    generator, encoder = small_networks()[0].requires_grad_(False), semgan.Encoder(4, 16, **SIZES)
-    nn.init.normal_(generator.to_classes.weight, 0, 0.2)     # maps with some content
+    generator = small_generator().requires_grad_(False)
+    nn.init.normal_(generator.to_classes.weight, 0, 0.2)  # maps with some content
+    encoder = semgan.Encoder(4, 16, **SMALL_NETWORK)
     optimizer = torch.optim.Adam(encoder.parameters(), 2e-3, betas=(0.5, 0.999))
-    maps = semgan.one_hot(semgan.to_label_map(generator(torch.randn(16, 16))), 4)
+    maps = semgan.to_label_map(generator(torch.randn(16, 16)))
+    maps = semgan.one_hot(maps, 4)
     losses = []
     for _ in range(60):
-        losses.append(semgan.encoder_loss(encoder, generator, maps))
+        latent, reconstruction = semgan.encoder_loss(encoder, generator, maps)
+        losses.append([latent.item(), reconstruction.item()])
         optimizer.zero_grad()
-        sum(losses[-1]).backward()
+        (latent + reconstruction).backward()
         optimizer.step()
-    assert losses[-1][0] < 0.9 * losses[0][0] and losses[-1][1] < losses[0][1]
+    first = losses[0]
+    last = losses[-1]
+    assert last[0] < 0.9 * first[0]
+    assert last[1] < first[1]
 
-def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
-    run = tiny_run(tmp_path / "run", "shapes", width=4)
-    content = torch.load(run / "generator.pt")
-    loaded, settings = semgan.load_generator(run)
+# The command of semgan.py
+
+@pytest.fixture
+def shapes_run(tmp_path):
+    return tiny_run(tmp_path / "run", "shapes", width=4)
+
+@pytest.fixture
+def encoder_run(shapes_run):
+    """Whose encoder has been trained a little, too."""
+    run_here(semgan, shapes_run, "--train-encoder", 2)
+    return shapes_run
+
+def shapes_file(path, number):
+    """A file of one of the 2,916 shapes."""
+    label_map = data.draw_shapes()[number]
+    data.save_picture(path, data.colorize(label_map, SHAPES))
+    return path
+
+def test_semgans_file_gives_its_settings_and_weights_back(shapes_run):
+    content = torch.load(shapes_run / "generator.pt")
+    generator, settings = semgan.load_generator(shapes_run)
     assert settings == content["settings"]
-    assert all(torch.equal(v, content["generator"][k]) for k, v in loaded.state_dict().items())
+    for name, weight in generator.state_dict().items():
+        assert torch.equal(weight, content["generator"][name])
+
+def test_semgans_command_alone_describes_its_networks():
     assert "parameters" in run_here(semgan)
-    run_here(semgan, run, "--count", 4, "--out", tmp_path / "grid.png")
-    run_here(semgan, run, "--walk", tmp_path / "walk.gif", "--count", 2)
-    with Image.open(tmp_path / "walk.gif") as walk:          # equal frames become one
-        assert 9 < walk.n_frames <= 48 and data.open_picture(tmp_path / "grid.png")
-    run_here(semgan, run, "--train-encoder", 2)
-    data.save_picture(tmp_path / "map.png", data.colorize(data.draw_shapes()[7], SHAPES))
-    both = "--encode", tmp_path / "map.png", "--out", tmp_path / "both.png"
-    assert "constant guess" in run_here(semgan, run, *both)
-    assert data.open_picture(tmp_path / "both.png")
-    run_here(semgan, run / "generator.pt", *both)            # its encoder lies beside it
-    data.save_picture(tmp_path / "2.png", data.colorize(data.draw_shapes()[2000], SHAPES))
-    run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
-    torch.save({**content, "settings": {**settings, "steps": 9}}, run / "generator.pt")
-    refuses("trained on since", run_here, semgan, run, *both)
+
+def test_samples_are_drawn_as_a_square_sheet(shapes_run, tmp_path):
+    run_here(semgan, shapes_run, "--count", 4, "--out", tmp_path / "grid.png")
+    side = 4 + 2 * 68
+    assert data.open_picture(tmp_path / "grid.png").size == (side, side)
+
+def test_a_walk_is_an_animation_that_plays_for_ever(shapes_run, tmp_path):
+    run_here(semgan, shapes_run, "--walk", tmp_path / "walk.gif", "--count", 2)
+    with Image.open(tmp_path / "walk.gif") as walk:
+        assert 9 < walk.n_frames <= 48  # equal frames become one
+        assert walk.info["loop"] == 0
+
+def test_a_map_is_rebuilt_by_the_encoder_of_its_run(encoder_run, tmp_path):
+    label_map = shapes_file(tmp_path / "map.png", 7)
+    for run in (encoder_run, encoder_run / "generator.pt"):
+        out = tmp_path / "both.png"
+        said = run_here(semgan, run, "--encode", label_map, "--out", out)
+        assert "constant guess" in said
+        assert data.open_picture(out).size == (4 + 2 * 68, 20 + 68)
+        out.unlink()
+
+def test_a_walk_leads_from_map_to_map(encoder_run, tmp_path):
+    start = shapes_file(tmp_path / "1.png", 7)
+    end = shapes_file(tmp_path / "2.png", 2000)
+    run_here(semgan, encoder_run, "--encode", start, end, "--walk", tmp_path / "between.gif")
     with Image.open(tmp_path / "between.gif") as walk:
-        assert walk.n_frames > 9 and walk.info["loop"] == 0  # for ever
+        assert walk.n_frames > 9
+
+def test_an_encoder_is_refused_once_its_run_has_been_trained_on(encoder_run, tmp_path):
+    content = torch.load(encoder_run / "generator.pt")
+    content["settings"]["steps"] = 9
+    torch.save(content, encoder_run / "generator.pt")
+    label_map = shapes_file(tmp_path / "map.png", 7)
+    command = (encoder_run, "--encode", label_map, "--out", tmp_path / "both.png")
+    refuses("trained on since", run_here, semgan, *command)
+
+def test_dreams_need_a_run_that_takes_label_maps(shapes_run, tmp_path):
     paints_labels = tiny_run(tmp_path / "y", "segmentation", palette=SHAPES)
-    refuses("on such maps", run_here, semgan, run, "--dream", paints_labels, "--out", "d.png")
-    torch.save({**content, "format": 2}, run / "generator.pt")
-    refuses("format", semgan.load_generator, run)
-    (run / "generator.pt").write_bytes(b"not a checkpoint")
-    bad = python(HERE / "semgan.py", run)
-    assert bad.returncode == 2 and bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1
+    refuses("on such maps", run_here, semgan, shapes_run, "--dream", paints_labels)
+
+def test_a_semgan_file_of_another_format_is_refused(shapes_run):
+    content = torch.load(shapes_run / "generator.pt")
+    content["format"] = 2
+    torch.save(content, shapes_run / "generator.pt")
+    refuses("format", semgan.load_generator, shapes_run)
+
+def test_semgans_command_refuses_in_one_line_with_code_2(shapes_run):
+    (shapes_run / "generator.pt").write_bytes(b"not a checkpoint")
+    done = python(HERE / "semgan.py", shapes_run)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 # metrics.py
 
