@@ -43,6 +43,7 @@ import scipy.linalg
 import scipy.ndimage
 import scipy.signal
 import scipy.stats
+import skimage.measure
 import skimage.metrics
 import torch
 import torch.nn as nn
@@ -2087,8 +2088,8 @@ def test_maps_are_right_by_the_rules_where_their_square_can_be_seen():
     assert metrics.shapes_right(clear_shapes(), 0) == 1
 
 def test_a_missing_shape_is_not_right():
-    maps = clear_shapes().clone()
-    maps[maps == 2] = 0
+    maps = clear_shapes()
+    maps = torch.where(maps == 2, 0, maps)
     assert metrics.shapes_right(maps) == 0
 
 def test_a_stray_pixel_is_not_right():
@@ -2214,202 +2215,436 @@ def test_semgans_command_refuses_in_one_line_with_code_2(shapes_run):
 
 # metrics.py
 
-def blurred_noise(n, size, seed=0):                          # structure at several scales
-    g = torch.Generator().manual_seed(seed)
-    layers = [F.interpolate(torch.rand(n, 3, s, s, generator=g), (size, size), mode="bicubic")
-              for s in (4, 16, 64)]
-    return (sum(layers) * 85).clamp(0, 255).byte()
+def blurred_noise(count, size, seed=0):
+    """Pictures with structure at several scales, uint8 (count, 3, size, size)."""
+    rng = torch.Generator().manual_seed(seed)
+    total = 0
+    for side in (4, 16, 64):
+        layer = torch.rand(count, 3, side, side, generator=rng)
+        total = total + F.interpolate(layer, (size, size), mode="bicubic")
+    return (total * 85).clamp(0, 255).byte()
 
-def test_the_pyramid_is_scipys_and_patches_reach_each_border_but_not_beyond():
+def test_the_pyramid_is_scipys():
     images = blurred_noise(2, 32).float()[..., :24]
-    before, taps = images.clone(), np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, None] / 256
-    down = scipy.ndimage.convolve(images.numpy(), taps, mode="mirror")[:, :, ::2, ::2]
+    before = images.clone()
+    taps = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, None] / 256
+    smooth = scipy.ndimage.convolve(images.numpy(), taps, mode="mirror")
+    down = smooth[:, :, ::2, ::2]
     zeros = np.zeros(images.shape, np.float32)
     zeros[:, :, ::2, ::2] = down
     up = scipy.ndimage.convolve(zeros, 4 * taps, mode="mirror")
     detail, low = metrics.laplacian_pyramid(images, 2)
-    assert np.allclose(low, down, atol=1e-3) and np.allclose(detail, images.numpy() - up, atol=1e-3)
+    assert np.allclose(low, down, atol=1e-3)
+    assert np.allclose(detail, images.numpy() - up, atol=1e-3)
     assert torch.equal(images, before)
-    ramp = (torch.arange(12.).view(12, 1) * 100 + torch.arange(10.)).expand(1, 3, 12, 10)
-    patches = metrics.patch_descriptors(ramp, 2000, torch.Generator().manual_seed(0))
-    assert set((patches[:, 0, 3, 3] // 100).tolist()) == {3, 4, 5, 6, 7, 8}
-    assert set((patches[:, 0, 3, 3] % 100).tolist()) == {3, 4, 5, 6}
-    flat = metrics.normalize_descriptors(patches * torch.tensor([1., 5., 0.]).view(3, 1, 1) + 7)
-    assert (flat[:, 98:] == 0).all() and flat.shape == (2000, 147)       # one colour: finite
-    assert np.allclose(flat[:, 49:98].std(correction=0), 1, atol=1e-5) and abs(flat.mean()) < 1e-5
 
-def test_swd_is_the_mean_of_scipys_distances_and_0_for_a_set_itself():
-    a, b, lines = torch.randn(500, 147), torch.randn(500, 147) + 0.3, torch.randn(147, 40)
-    lines, swd = lines / lines.norm(dim=0), metrics.sliced_wasserstein
-    reference = np.mean([scipy.stats.wasserstein_distance(a @ v, b @ v) for v in lines.T])
-    assert swd(a, b, lines) == pytest.approx(reference, rel=1e-5) == swd(b, a, lines)
-    shift = float((b[0] @ lines).abs().mean())
-    assert swd(a, a + b[0], lines) == pytest.approx(shift, rel=1e-5)
-    real, like = blurred_noise(32, 64), blurred_noise(32, 64, seed=1)
-    near, far = metrics.swd(real, like), metrics.swd(real, F.avg_pool2d(like.float(), 5, 1, 2))
-    assert list(near) == [64, 32, 16, "average"] and set(metrics.swd(real, real).values()) == {0}
-    assert near["average"] == pytest.approx((near[64] + near[32] + near[16]) / 3)
-    assert 0 < near["average"] < far["average"] and near == metrics.swd(real, like)
-    assert list(metrics.swd(real[..., :62], like[..., :62], patches=9)) == [62, 31, "average"]
-    for compare in (lambda: metrics.swd(real, like[:9]), lambda: swd(a, b[:9], lines)):
-        with pytest.raises(ValueError):
-            compare()
+def ramp_patches():
+    """Patches (2000, 3, 7, 7) of a picture 12 high and 10 wide, whose value is 100 y + x."""
+    rows = torch.arange(12.0).view(12, 1) * 100
+    ramp = (rows + torch.arange(10.0)).expand(1, 3, 12, 10)
+    return metrics.patch_descriptors(ramp, 2000, torch.Generator().manual_seed(0))
 
-def test_blur_moves_the_finest_levels_of_swd_and_shuffled_tiles_the_coarsest():  # exercise 9
-    real, like = (semgan.colorize(torch.from_numpy(data.draw_shapes(seed)[::60]), data.SHAPES)
-                  for seed in (0, 1))
-    kernel = torch.tensor([0.25, 0.5, 0.25])
-    kernel = kernel.outer(kernel)[None, None]
-    blurred = F.conv2d(like.float().flatten(0, 1)[:, None], kernel, padding=1)
-    order = torch.rand(len(like), 4, generator=torch.Generator().manual_seed(0)).argsort(1)
-    tiles = like.unfold(2, 32, 32).unfold(3, 32, 32).flatten(2, 3)       # (N, 3, 4, 32, 32)
-    tiles = tiles[torch.arange(len(like))[:, None], :, order]            # (N, 4, 3, 32, 32)
-    shuffled = torch.cat([torch.cat((tiles[:, i], tiles[:, i + 1]), 3) for i in (0, 2)], 2)
-    plain, blurred, shuffled = (metrics.swd(real, x) for x in
-                                (like, blurred.view_as(like).round().byte(), shuffled))
-    rise = {name: [change[side] - plain[side] for side in (64, 32, 16)]
-            for name, change in (("blurred", blurred), ("shuffled", shuffled))}
-    assert max(rise["blurred"]) == rise["blurred"][0]
-    assert max(rise["shuffled"]) == rise["shuffled"][2]
+def test_patches_reach_each_border_but_not_beyond():
+    middles = ramp_patches()[:, 0, 3, 3]
+    rows = (middles // 100).unique()
+    columns = (middles % 100).unique()
+    assert rows.tolist() == [3, 4, 5, 6, 7, 8]
+    assert columns.tolist() == [3, 4, 5, 6]
 
-def ms_ssim_reference(a, b):                                 # pictures (3, S, S), in plain numpy
-    product, (a, b) = 1.0, (np.asarray(v, np.float64) for v in (a, b))
+def test_descriptors_have_mean_0_and_spread_1_in_each_colour():
+    uneven = torch.tensor([1.0, 5.0, 0.0]).view(3, 1, 1)  # the third colour is flat
+    flat = metrics.normalize_descriptors(ramp_patches() * uneven + 7)
+    assert flat.shape == (2000, 147)
+    assert abs(flat.mean()) < 1e-5
+    assert np.allclose(flat[:, 49:98].std(correction=0), 1, atol=1e-5)
+    assert (flat[:, 98:] == 0).all()
+
+def random_lines():
+    return F.normalize(torch.randn(147, 40), dim=0)
+
+def test_swd_is_the_same_from_either_side():
+    a = torch.randn(500, 147)
+    b = torch.randn(500, 147) + 0.3
+    lines = random_lines()
+    there = metrics.sliced_wasserstein(a, b, lines)
+    back = metrics.sliced_wasserstein(b, a, lines)
+    assert there == pytest.approx(back)
+
+def test_swd_of_a_shifted_set_is_the_shift_along_the_lines():
+    a = torch.randn(500, 147)
+    shift = torch.randn(147)
+    lines = random_lines()
+    wanted = (shift @ lines).abs().mean().item()
+    found = metrics.sliced_wasserstein(a, a + shift, lines)
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+def test_swd_has_a_value_for_each_level_down_to_16_pixels_and_their_mean():
+    real = blurred_noise(32, 64)
+    fake = blurred_noise(32, 64, seed=1)
+    scores = metrics.swd(real, fake)
+    assert list(scores) == [64, 32, 16, "average"]
+    mean = (scores[64] + scores[32] + scores[16]) / 3
+    assert scores["average"] == pytest.approx(mean)
+    assert scores == metrics.swd(real, fake)  # whatever torch's seed
+    odd = metrics.swd(real[..., :62], fake[..., :62], patches=9)
+    assert list(odd) == [62, 31, "average"]
+
+def test_swd_is_0_for_a_set_itself_and_grows_with_blur():
+    real = blurred_noise(32, 64)
+    like = blurred_noise(32, 64, seed=1)
+    blurred = F.avg_pool2d(like.float(), 5, stride=1, padding=2)
+    near = metrics.swd(real, like)["average"]
+    far = metrics.swd(real, blurred)["average"]
+    assert set(metrics.swd(real, real).values()) == {0}
+    assert 0 < near < far
+
+def test_swd_compares_sets_of_one_size_alone():
+    real = blurred_noise(32, 64)
+    with pytest.raises(ValueError):
+        metrics.swd(real, real[:9])
+    a = torch.randn(500, 147)
+    with pytest.raises(ValueError):
+        metrics.sliced_wasserstein(a, a[:9], random_lines())
+
+def drawn_shapes(seed):
+    maps = torch.from_numpy(data.draw_shapes(seed)[::60])
+    return semgan.colorize(maps, data.SHAPES)
+
+def rises(change):
+    """By how much a change of the pictures raises SWD at 64, 32 and 16 pixels."""
+    real = drawn_shapes(0)
+    like = drawn_shapes(1)
+    before = metrics.swd(real, like)
+    after = metrics.swd(real, change(like))
+    return [after[side] - before[side] for side in (64, 32, 16)]
+
+def slightly_blurred(pictures):
+    taps = torch.tensor([0.25, 0.5, 0.25])
+    kernel = taps.outer(taps).expand(3, 1, 3, 3)
+    blurred = F.conv2d(pictures.float(), kernel, padding=1, groups=3)
+    return blurred.round().byte()
+
+def with_shuffled_quarters(pictures):
+    rng = torch.Generator().manual_seed(0)
+    shuffled = []
+    for picture in pictures:
+        top, bottom = picture.chunk(2, dim=1)
+        quarters = [*top.chunk(2, dim=2), *bottom.chunk(2, dim=2)]
+        a, b, c, d = torch.randperm(4, generator=rng).tolist()
+        top = torch.cat([quarters[a], quarters[b]], dim=2)
+        bottom = torch.cat([quarters[c], quarters[d]], dim=2)
+        shuffled.append(torch.cat([top, bottom], dim=1))
+    return torch.stack(shuffled)
+
+@pytest.mark.parametrize("change, level", [(slightly_blurred, 0), (with_shuffled_quarters, 2)])
+def test_of_swds_levels_blur_moves_the_finest_and_shuffled_quarters_the_coarsest(change, level):
+    found = rises(change)
+    assert max(found) == found[level]
+
+def ms_ssim_reference(a, b):
+    """Of two pictures (3, S, S), in plain numpy."""
+    c1 = (0.01 * 255) ** 2
+    c2 = (0.03 * 255) ** 2
+    a = np.asarray(a, np.float64)
+    b = np.asarray(b, np.float64)
+    product = 1.0
     for level, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
-        window = scipy.signal.windows.gaussian(k := min(11, a.shape[1]), 1.5 * k / 11)
+        side = min(11, a.shape[1])
+        window = scipy.signal.windows.gaussian(side, 1.5 * side / 11)
         window = np.outer(window, window)[None] / window.sum() ** 2
-        ma, mb, aa, bb, ab = (scipy.signal.convolve(v, window, "valid")
-                              for v in (a, b, a * a, b * b, a * b))
-        cs = (2 * (ab - ma * mb) + 58.5225) / (aa - ma ** 2 + bb - mb ** 2 + 58.5225)
-        full = cs * (2 * ma * mb + 6.5025) / (ma ** 2 + mb ** 2 + 6.5025)
-        product *= max((full if level == 4 else cs).mean(), 0) ** weight
+
+        def local_mean(values):
+            return scipy.signal.convolve(values, window, "valid")
+        mean_a = local_mean(a)
+        mean_b = local_mean(b)
+        var_a = local_mean(a * a) - mean_a ** 2
+        var_b = local_mean(b * b) - mean_b ** 2
+        covariance = local_mean(a * b) - mean_a * mean_b
+        values = (2 * covariance + c2) / (var_a + var_b + c2)
+        if level == 4:
+            values *= (2 * mean_a * mean_b + c1) / (mean_a ** 2 + mean_b ** 2 + c1)
+        product *= max(values.mean(), 0) ** weight
         if level < 4:
-            a, b = (v.reshape(3, v.shape[1] // 2, 2, -1, 2).mean((2, 4)) for v in (a, b))
+            a = skimage.measure.block_reduce(a, (1, 2, 2), np.mean)
+            b = skimage.measure.block_reduce(b, (1, 2, 2), np.mean)
     return product
 
 @pytest.mark.parametrize("size", [64, 128, 176, 256])
-def test_ms_ssim_ssim_and_psnr_equal_their_references(size):
-    a, b = blurred_noise(2, size), blurred_noise(2, size, seed=1)
-    reference = [ms_ssim_reference(*two) for two in zip(a, b)]
-    assert np.allclose(metrics.ms_ssim(a, b), reference, atol=1e-6) and reference[0] > 0
-    assert metrics.ms_ssim(a[..., :32, :32], b[..., :32, :32]).isfinite().all()
+def test_ms_ssim_equals_its_reference(size):
+    a = blurred_noise(2, size)
+    b = blurred_noise(2, size, seed=1)
+    wanted = [ms_ssim_reference(one, other) for one, other in zip(a, b)]
+    assert wanted[0] > 0
+    assert np.allclose(metrics.ms_ssim(a, b), wanted, atol=1e-6)
+
+def test_ms_ssim_takes_32_pixels_and_no_fewer():
+    a = blurred_noise(2, 32)
+    b = blurred_noise(2, 32, seed=1)
+    assert metrics.ms_ssim(a, b).isfinite().all()
     with pytest.raises(ValueError, match="32"):
         metrics.ms_ssim(a[..., :31], b[..., :31])
-    one, two = a[0].numpy(), b[0].numpy()
-    assert float(metrics.ssim(a, b)[0]) == pytest.approx(skimage.metrics.structural_similarity(
-        one, two, channel_axis=0, data_range=255, gaussian_weights=True,
-        use_sample_covariance=False))
-    psnr = skimage.metrics.peak_signal_noise_ratio(one, two, data_range=255)
-    assert float(metrics.psnr(a, b)[0]) == pytest.approx(psnr)
-    assert metrics.ms_ssim_diversity(a[[0, 0, 1, 1, 0]]) == pytest.approx(1)     # pairs
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_ssim_is_skimages(size):
+    a = blurred_noise(2, size)
+    b = blurred_noise(2, size, seed=1)
+    wanted = skimage.metrics.structural_similarity(
+        a[0].numpy(), b[0].numpy(), channel_axis=0, data_range=255,
+        gaussian_weights=True, use_sample_covariance=False)
+    assert metrics.ssim(a, b)[0].item() == pytest.approx(wanted)
+
+def test_psnr_is_skimages():
+    a = blurred_noise(2, 64)
+    b = blurred_noise(2, 64, seed=1)
+    wanted = skimage.metrics.peak_signal_noise_ratio(
+        a[0].numpy(), b[0].numpy(), data_range=255)
+    assert metrics.psnr(a, b)[0].item() == pytest.approx(wanted)
+
+def test_diversity_is_the_mean_ms_ssim_of_neighbouring_pairs():
+    a = blurred_noise(2, 64)
+    assert metrics.ms_ssim_diversity(a[[0, 0, 1, 1, 0]]) == pytest.approx(1)
     assert metrics.ms_ssim_diversity(a[[0, 1, 1, 0]]) < 0.9
     with pytest.raises(ValueError):
         metrics.ms_ssim_diversity(a[:1])
 
-def test_frechet_distance_is_scipys_and_takes_singular_covariances():
-    frechet, (x, y) = metrics.frechet_distance, np.random.default_rng(0).normal(size=(2, 50, 8))
-    (m1, c1), (m2, c2) = metrics.feature_statistics(x), metrics.feature_statistics(2 * y + 1)
-    assert np.allclose(c1, (x - m1).T @ (x - m1) / 49)
-    root = scipy.linalg.sqrtm(c1 @ c2).real
-    reference = pytest.approx(((m1 - m2) ** 2).sum() + np.trace(c1 + c2 - 2 * root))
-    assert frechet(m1, c1, m2, c2) == reference == frechet(m2, c2, m1, c1)
-    assert frechet([0.], [[4.]], [3.], [[25.]]) == pytest.approx(9 + (5 - 2) ** 2)
-    few = metrics.feature_statistics(x[:4])                  # rank 3 of 8
-    assert frechet(*few, *few) == pytest.approx(0, abs=1e-6)
-    assert frechet(m1, 0 * c1, m1, c2) == pytest.approx(np.trace(c2))
+def features_of(which):
+    """Of two sets of 50 features, each of 8 numbers, the first or the second."""
+    sets = np.random.default_rng(0).normal(size=(2, 50, 8))
+    return sets[which] * (1 + which) + which
 
-def test_inception_has_the_published_names_and_shapes_and_refuses_others(tmp_path):
-    network = metrics.FIDInception()
-    state = network.state_dict()
-    names = "\n".join(sorted(f"{name} {tuple(value.shape)}" for name, value in state.items()))
-    assert hashlib.sha256(names.encode()).hexdigest() == (   # of the published list of 566, sorted
-        "760681d791cb624e1bf7a2e802a68933dd17aa5e3109fcf498d9dfa521bc10d7")
-    assert network.Mixed_7b.average(torch.ones(1, 1, 3, 3)).eq(1).all()  # padding is no part of it
-    published = {name: value for name, value in state.items() if "num_batches" not in name}
-    torch.save(published, path := tmp_path / "weights.pth")
+def test_feature_statistics_are_the_mean_and_the_sample_covariance():
+    features = features_of(0)
+    centred = features - features.mean(0)
+    mean, covariance = metrics.feature_statistics(features)
+    assert np.allclose(mean, features.mean(0))
+    assert np.allclose(covariance, centred.T @ centred / 49)
+
+def test_the_frechet_distance_is_scipys_from_either_side():
+    mean1, cov1 = metrics.feature_statistics(features_of(0))
+    mean2, cov2 = metrics.feature_statistics(features_of(1))
+    root = scipy.linalg.sqrtm(cov1 @ cov2).real
+    wanted = ((mean1 - mean2) ** 2).sum() + np.trace(cov1 + cov2 - 2 * root)
+    there = metrics.frechet_distance(mean1, cov1, mean2, cov2)
+    back = metrics.frechet_distance(mean2, cov2, mean1, cov1)
+    assert there == pytest.approx(wanted)
+    assert back == pytest.approx(wanted)
+
+def test_the_frechet_distance_takes_singular_covariances():
+    few = metrics.feature_statistics(features_of(0)[:4])  # rank 3 of 8
+    assert metrics.frechet_distance(*few, *few) == pytest.approx(0, abs=1e-6)
+    mean, covariance = metrics.feature_statistics(features_of(1))
+    found = metrics.frechet_distance(mean, 0 * covariance, mean, covariance)
+    assert found == pytest.approx(np.trace(covariance))
+
+@pytest.fixture(scope="module")
+def inception():
+    torch.manual_seed(0)
+    return metrics.FIDInception()
+
+def published_weights(network):
+    """Its weights as they are published: without torch's counters of batches."""
+    weights = network.state_dict()
+    return {name: weight for name, weight in weights.items() if "num_batches" not in name}
+
+def test_inception_has_the_published_names_and_shapes(inception):
+    lines = []
+    for name, weight in inception.state_dict().items():
+        lines.append(f"{name} {tuple(weight.shape)}")
+    digest = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    # Of the published list of 566 names, sorted.
+    assert digest == "760681d791cb624e1bf7a2e802a68933dd17aa5e3109fcf498d9dfa521bc10d7"
+
+def test_inceptions_averages_leave_the_padding_out(inception):
+    averaged = inception.Mixed_7b.average(torch.ones(1, 1, 3, 3))
+    assert averaged.eq(1).all()
+
+def test_fid_of_a_set_to_itself_is_0(inception, tmp_path):
+    torch.save(published_weights(inception), tmp_path / "weights.pth")
     images = blurred_noise(2, 32)
-    assert metrics.fid(images, images, path) == pytest.approx(0, abs=1e-4)
-    published.pop("Mixed_6c.branch7x7_2.bn.running_var")
-    torch.save(published, path)
-    refuses("weights.pth", metrics.load_inception, path)
+    distance = metrics.fid(images, images, tmp_path / "weights.pth")
+    assert distance == pytest.approx(0, abs=1e-4)
 
-def test_segmentation_scores_are_the_hand_worked_numbers():
-    truth, found = torch.tensor([[0, 0, 0, 1, 1, 255, 255, 0], [0, 0, 1, 1, 2, 2, 0, 0]])
-    matrix = metrics.confusion_matrix(truth, found, 3)
-    assert matrix.tolist() == [[3, 1, 0], [0, 1, 1], [0, 0, 0]]          # class 2 is never true
-    skip, zero = (metrics.segmentation_scores(matrix, how).values() for how in ("skip", "zero"))
-    assert [*skip] == pytest.approx([4 / 6, (3 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 3) / 2])
-    assert [*zero] == pytest.approx([4 / 6, (3 / 4 + 1 / 2) / 3, (3 / 4 + 1 / 3) / 3])
-    for wrong in ((truth, found + 1), (truth, found - 1), (truth + 2, found)):
-        with pytest.raises(ValueError):
-            metrics.confusion_matrix(*wrong, 3)
+def test_inception_weights_that_lack_one_are_refused(inception, tmp_path):
+    weights = published_weights(inception)
+    weights.pop("Mixed_6c.branch7x7_2.bn.running_var")
+    torch.save(weights, tmp_path / "weights.pth")
+    refuses("weights.pth", metrics.load_inception, tmp_path / "weights.pth")
 
-def test_the_judge_is_fcn_8s_on_vgg_16_and_learns():
-    trunk = metrics.FCN8s(5, width=64).stages.parameters()
-    assert sum(v.numel() for v in trunk if v.dim() == 4) == 14_710_464   # VGG-16's 13 convolutions
-    labels = (torch.arange(64).view(1, 1, 64) // 32).expand(6, 72, 64).clone()
+@pytest.mark.parametrize("absent, counted", [("skip", 2), ("zero", 3)])
+def test_a_class_that_is_nowhere_true_counts_as_0_or_not_at_all(absent, counted):
+    matrix = torch.tensor([[3, 1, 0], [0, 1, 1], [0, 0, 0]])  # class 2 is found, but never true
+    scores = metrics.segmentation_scores(matrix, absent)
+    assert scores["pixel_accuracy"] == pytest.approx(4 / 6)
+    assert scores["class_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / counted)
+    assert scores["class_iou"] == pytest.approx((3 / 4 + 1 / 3) / counted)
+
+@pytest.mark.parametrize("truth, found", [([0, 3], [0, 0]), ([0, 0], [0, 3]), ([0, 0], [0, -1])])
+def test_a_confusion_matrix_knows_its_classes_alone(truth, found):
+    with pytest.raises(ValueError):
+        metrics.confusion_matrix(torch.tensor(truth), torch.tensor(found), 3)
+
+def test_the_judges_trunk_is_vgg_16s():
+    trunk = metrics.FCN8s(5, width=64).stages
+    kernels = [weight for weight in trunk.parameters() if weight.dim() == 4]
+    assert sum(kernel.numel() for kernel in kernels) == 14_710_464  # of 13 convolutions
+
+@functools.cache
+def trained_judge():
+    """A small judge; photos, dark left and bright right; their labels, with rows to ignore."""
+    torch.manual_seed(0)
+    halves = torch.arange(64).view(1, 1, 64) // 32
+    labels = halves.expand(6, 72, 64).clone()
     photos = (labels * 150 + 50)[:, None].expand(-1, 3, -1, -1).byte()
-    labels[:, :20], state = 255, torch.get_rng_state()
+    labels[:, :20] = 255
     judge = metrics.train_fcn(photos, labels.byte(), 2, (64, 64), width=4, views=160)
-    assert torch.equal(state, torch.get_rng_state())
-    assert [score.in_channels for score in judge.scores] == [16, 32, 64]         # pool3, pool4, top
-    assert all(score.weight.grad.abs().sum() > 0 for score in judge.scores)
+    return judge, photos, labels
+
+def test_the_judge_learns():
+    judge, photos, labels = trained_judge()
     matrix = metrics.confusion_matrix(labels, metrics.predict(judge, photos), 2)
     assert metrics.segmentation_scores(matrix)["pixel_accuracy"] > 0.9
 
-def test_colours_and_fooling_rates_are_the_hand_worked_numbers():
-    grey = data.rgb_to_lab(torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16).byte())
-    assert [*map(len, counts := metrics.lab_histograms(grey))] == [101, 256, 256]
-    assert counts[0].sum() == counts[1][128] == counts[2][128] == 256    # grey sits on 0
-    one, other = torch.zeros(2, 1, 3, 1, 4)
-    other[0, 0, 0], other[0, 1] = torch.tensor([0.49, 0.51, 0, 100]), 127
-    assert metrics.lab_histogram_intersection(one, other) == (0.5, 0.0, 1.0)
-    assert metrics.fooling_rate([10, 20, 30], 40) == pytest.approx((0.5, 0.25 / 3 ** 0.5))
-    bootstrap = metrics.bootstrap_test
-    assert bootstrap([4] * 9, [4] * 7, 40) == 1 and bootstrap([9], [1], 40) == 0
-    p = bootstrap([0, 40], [20] * 5, 40)                     # A's means: 0, 1/2, 1 as 1 : 2 : 1
-    assert p == pytest.approx(0.75, abs=0.02)
+def test_the_judge_scores_by_pool3_pool4_and_its_top():
+    judge, _, _ = trained_judge()
+    assert [score.in_channels for score in judge.scores] == [16, 32, 64]
+    for score in judge.scores:
+        assert score.weight.grad.abs().sum() > 0
 
-def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, monkeypatch):
-    run = functools.partial(run_here, metrics)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(metrics, "train_fcn", functools.partial(metrics.train_fcn, views=4))
-    tiny_run(tmp_path / "a", width=2), tiny_run(tmp_path / "b", width=3)
-    tiny_run(tmp_path / "s", "shapes", width=4)
-    lines = run("a", "b", "--count", 3, "--train-fcn", "facades", "--figure7", "f.png").splitlines()
-    first = next(i for i, line in enumerate(lines) if "L1" in line)
-    assert [line.split()[0] for line in lines[first + 1:first + 4]] == ["real", "a", "b"]
-    assert lines[first + 2].count("*") + lines[first + 3].count("*") >= 8        # best of 9 columns
-    assert "FID: no weights at datasets/" in lines[first + 4] and data.open_picture("f.png")
-    run("a", "b", "--data", "drawn", "--figure4", "sheet.png")
-    sheet = data.to_tensor(data.open_picture("sheet.png")).float()          # x, a's, b's and y
+def test_training_a_judge_leaves_torchs_random_state_alone():
+    photos = noise_picture(4, 3, 64, 64)
+    labels = torch.zeros(4, 64, 64).byte()
+    before = torch.get_rng_state()
+    metrics.train_fcn(photos, labels, 2, (64, 64), width=2, views=4)
+    assert torch.equal(before, torch.get_rng_state())
+
+def test_lab_histograms_have_a_bin_a_unit_and_grey_sits_on_0():
+    grey = torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    lightness, a, b = metrics.lab_histograms(data.rgb_to_lab(grey.byte()))
+    assert len(lightness) == 101
+    assert len(a) == len(b) == 256
+    assert lightness.sum() == a[128] == b[128] == 256  # all pixels
+
+def test_intersections_of_colours_are_the_hand_worked_numbers():
+    one = torch.zeros(1, 3, 1, 4)
+    other = torch.zeros(1, 3, 1, 4)
+    other[0, 0] = torch.tensor([0.49, 0.51, 0, 100])  # L: half of them still round to 0
+    other[0, 1] = 127  # a: none is shared
+    assert metrics.lab_histogram_intersection(one, other) == (0.5, 0.0, 1.0)
+
+def test_the_fooling_rate_is_the_hand_worked_number():
+    rate, error = metrics.fooling_rate([10, 20, 30], 40)
+    assert rate == pytest.approx(0.5)
+    assert error == pytest.approx(0.25 / 3 ** 0.5)
+
+@pytest.mark.parametrize("a, b, p", [
+    ([4] * 9, [4] * 7, 1), ([9], [1], 0),
+    ([0, 40], [20] * 5, 0.75)])  # A's resampled means are 0, 1/2, 1 as 1 : 2 : 1
+def test_the_bootstrap_gives_the_hand_worked_probability(a, b, p):
+    assert metrics.bootstrap_test(a, b, 40) == pytest.approx(p, abs=0.02)
+
+# The command of metrics.py
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A folder in which runs a and b were scored by a new judge; the table is in table.txt."""
+    folder = tmp_path_factory.mktemp("scored")
+    tiny_run(folder / "a", width=2)
+    tiny_run(folder / "b", width=3)
+    quickly = functools.partial(metrics.train_fcn, views=4)
+    command = ["a", "b", "--count", 3, "--train-fcn", "facades", "--figure7", "colours.png"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(metrics, "train_fcn", quickly)
+        said = run_here(metrics, *command)
+    (folder / "table.txt").write_text(said)
+    return folder
+
+def run_metrics(folder, *args):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return run_here(metrics, *args)
+
+def test_a_table_holds_real_pictures_then_runs_the_best_marked(scored):
+    lines = (scored / "table.txt").read_text().splitlines()
+    head = next(i for i, line in enumerate(lines) if "L1" in line)
+    real, a, b = lines[head + 1:head + 4]
+    assert [row.split()[0] for row in (real, a, b)] == ["real", "a", "b"]
+    assert a.count("*") + b.count("*") >= 8  # of 9 columns
+
+def test_a_table_says_where_the_fids_weights_are_missing(scored):
+    assert "\nFID: no weights at datasets/" in (scored / "table.txt").read_text()
+
+def test_figure_7_is_drawn(scored):
+    assert data.open_picture(scored / "colours.png")
+
+def test_scores_are_kept_in_the_runs_folder(scored):
+    content = json.loads((scored / "a" / "scores.json").read_text())
+    assert content["n"] == 3
+    assert 0 < content["real"]["class_iou"] < 1
+    assert content["scores"]["PSNR"] > 1
+
+def test_figure_4_shows_x_then_each_runs_output_then_y(scored):
+    run_metrics(scored, "a", "b", "--data", "drawn", "--figure4", "sheet.png")
+    sheet = data.to_tensor(data.open_picture(scored / "sheet.png"))
     assert sheet.shape[1:] == (20 + 4 * 68, 4 + 4 * 68)
-    pictures = data.held_out(pix2pix.load_generator("a")[1])
-    for column, half in ((0, slice(0, 3)), (3, slice(3, 6))):
-        cell = sheet[:, 20:84, 4 + 68 * column:68 + 68 * column]
-        assert torch.equal(cell, pictures[0][half].float()), column
-    scores = json.loads((tmp_path / "a" / "scores.json").read_text())
-    assert scores["n"] == 3 and 0 < scores["real"]["class_iou"] < 1 < scores["scores"]["PSNR"]
-    assert "SWD average" in (table := run("s", "a", "--count", 6)) and "*" not in table
-    tiny_run(tmp_path / "large", "shapes", width=4, size=[128, 128])     # the rules are for 64x64
-    assert "right within" in table and "right within" not in run("large", "--count", 6)
-    unequal = metrics.table([("a", (3,), 3, {"L1": 1}), ("b", (4,), 4, {"L1": 2})])
-    assert "*" not in unequal and "*" in unequal.replace(" ", "*")
-    session = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False, False]}
-    (tmp_path / "s" / "study.jsonl").write_text(2 * (json.dumps(session) + "\n"))
-    assert "25.0% +- 0.0%" in run("s", "s", "--study")
-    (tmp_path / "s" / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
-    run("s", "s", "--curve", "SWD", tmp_path / "curve.png")
+    _, settings = pix2pix.load_generator(scored / "a")
+    x, y = data.held_out(settings)[0].split(3)
+    assert torch.equal(sheet[:, 20:84, 4:68], x)
+    assert torch.equal(sheet[:, 20:84, 208:272], y)  # the fourth column
+
+def test_a_judge_is_trained_for_the_runs_own_task_alone(scored):
+    refuses("is of facades", run_metrics, scored, "a", "--train-fcn", "cityscapes")
+
+def test_runs_of_unlike_tasks_are_not_compared(tmp_path):
+    tiny_run(tmp_path / "s", "shapes", width=4)
+    tiny_run(tmp_path / "a", width=2)
+    table = run_metrics(tmp_path, "s", "a", "--count", 6)
+    assert "SWD average" in table
+    assert "*" not in table
+
+def test_runs_of_unlike_pictures_are_not_compared():
+    a = ("a", (3,), 3, {"L1": 1})
+    b = ("b", (4,), 4, {"L1": 2})
+    like_a = ("b", (3,), 3, {"L1": 2})
+    assert "*" not in metrics.table([a, b])
+    assert "*" in metrics.table([a, like_a])
+
+@pytest.mark.parametrize("size, judged", [(64, True), (128, False)])
+def test_shapes_are_judged_by_their_rules_at_64_pixels_alone(size, judged, tmp_path):
+    tiny_run(tmp_path / "s", "shapes", width=4, size=[size, size])
+    table = run_metrics(tmp_path, "s", "--count", 6)
+    assert ("right within" in table) == judged
+
+def test_semgan_is_scored_on_two_maps_at_least(tmp_path):
+    tiny_run(tmp_path / "s", "shapes", width=4)
+    refuses("--count", run_metrics, tmp_path, "s", "--count", 1)
+
+SESSION = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False, False]}
+A_SESSION = json.dumps(SESSION)
+NO_ANSWERS = json.dumps({**SESSION, "answers": []})
+
+def test_a_study_gives_the_rate_and_spread_of_its_sessions(tmp_path):
+    (tmp_path / "study.jsonl").write_text(f"{A_SESSION}\n{A_SESSION}\n")
+    assert "25.0% +- 0.0%" in run_metrics(tmp_path, ".", ".", "--study")
+
+@pytest.mark.parametrize("content", ["{", NO_ANSWERS, f"{A_SESSION}\n{NO_ANSWERS}"])
+def test_a_study_without_sessions_or_of_two_kinds_is_refused(content, tmp_path):
+    (tmp_path / "study.jsonl").write_text(content)
+    refuses("study.jsonl", run_metrics, tmp_path, ".", "--study")
+
+def test_curves_of_runs_are_drawn_and_a_missing_column_is_refused(tmp_path):
+    (tmp_path / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
+    run_metrics(tmp_path, ".", ".", "--curve", "SWD", "curve.png")
     assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
-    for n in (6, 7):                                         # more curves than colours
-        data.plot_curves(Path(f"{n}.png"), [("t", {f"{i}": ([0, 1], [i, 9]) for i in range(n)})])
-    assert not np.array_equal(*(np.asarray(data.open_picture(f"{n}.png")) for n in (6, 7)))
-    refuses("log.csv", run, "s", "--curve", "L1", tmp_path / "curve.png")
-    for line in ("{", json.dumps({**session, "answers": []}),
-                 json.dumps(session) + "\n" + json.dumps({**session, "answers": []})):
-        (tmp_path / "s" / "study.jsonl").write_text(line)
-        refuses("study.jsonl", run, "s", "--study")
-    refuses("--count", run, "s", "--count", 1)
-    refuses("is of facades", run, "a", "--train-fcn", "cityscapes")
+    refuses("log.csv", run_metrics, tmp_path, ".", "--curve", "L1", "curve.png")
+
+def test_more_curves_than_colours_can_be_drawn(tmp_path):
+    pictures = []
+    for count in (6, 7):
+        curves = {str(i): ([0, 1], [i, 9]) for i in range(count)}
+        data.plot_curves(tmp_path / "curves.png", [("title", curves)])
+        pictures.append(np.asarray(data.open_picture(tmp_path / "curves.png")))
+    assert not np.array_equal(*pictures)
 
 # paint.py and paint.html: a server in a thread here, a real Chromium that paints
 @pytest.fixture(scope="module")
