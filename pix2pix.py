@@ -10,10 +10,10 @@ Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and t
     e1 64 x 128 -------- skip --------> 128 x 128                     64 x 128
     e2 128 x 64 -------- skip --------> 256 x 64                     128 x 64
     e3 256 x 32 -------- skip --------> 512 x 32                     256 x 32
-    e4 512 x 16 -------- skip -------> 1024 x 16    from here on     512 x 31
-    e5 512 x 8  -------- skip -------> 1024 x 8     stride 1           1 x 30: a logit for
-    e6 512 x 4  -------- skip -------> 1024 x 4                      each patch of 70 x 70
-    e7 512 x 2  -------- skip -------> 1024 x 2
+    e4 512 x 16 -------- skip -------> 1024 x 16      (stride 1)     512 x 31
+    e5 512 x 8  -------- skip -------> 1024 x 8       (stride 1)       1 x 30
+    e6 512 x 4  -------- skip -------> 1024 x 4
+    e7 512 x 2  -------- skip -------> 1024 x 2       a logit for each patch of 70 x 70
          `---> e8 512 x 1, bottleneck ---^          right: half decoder, half skip
 
     python pix2pix.py                         every layer of both networks, with its shape
@@ -48,7 +48,7 @@ class UNet(nn.Module):
         self.skips = skips
         self.dropout = dropout
         self.dropout_at = dropout_at
-        self.muted_skips = ()              # decoder steps that get zeros for a skip: to look inside
+        self.muted_skips = ()              # decoder steps whose skip is zeros: to look inside
         up = {"deconv": transposed, "nearest": nearest}[upsample]
         multiples = [1, 2, 4] + [8] * (depth - 3)  # of width; at most 8: the paper gives no reason
         channels = [width * multiple for multiple in multiples]       # 64, 128, 256, 512, ... 512
@@ -65,7 +65,7 @@ class UNet(nn.Module):
             before = channels[i]
 
         self.decoder = nn.ModuleList()                                # from the bottleneck up
-        self.decoder_norms = nn.ModuleList()
+        self.decoder_norms = nn.ModuleList()                          # before is now e8's 512
         for after in reversed(channels[:-1]):                         # 512, ... 512, 256, 128, 64
             self.decoder.append(up(before, after, bias=False))        # the norm has a bias
             self.decoder_norms.append(Norm(after, norm))
@@ -77,9 +77,10 @@ class UNet(nn.Module):
         skips = []
         for i, (encode, norm) in enumerate(zip(self.encoder, self.encoder_norms)):
             if i > 0:
-                # In place, to save memory: this also changes the skip that was just kept. The ReLU
-                # on the way up does not notice, as relu(leaky_relu(v)) = relu(v).
-                x = F.leaky_relu_(x, 0.2)              # 0.2: the authors' code; no reason is given
+                # In place, to save memory. x is also the last entry of skips, which so becomes
+                # leaky_relu(v). The ReLU that meets it on the way up does not notice, as
+                # relu(leaky_relu(v)) = relu(v). 0.2 is the authors' code's; it gives no reason.
+                x = F.leaky_relu_(x, 0.2)
             x = norm(encode(x))                        # (N, 64, 128, 128) ... (N, 512, 1, 1)
             skips.append(x)
         skips.pop()                                    # the bottleneck is x itself, not a skip
@@ -90,7 +91,7 @@ class UNet(nn.Module):
                 x = F.dropout(x, self.dropout, training=True)
             if self.skips:
                 skip = skips.pop()
-                if i + 1 in self.muted_skips:
+                if i in self.muted_skips:
                     skip = torch.zeros_like(skip)
                 x = torch.cat([x, skip], dim=1)        # (N, 1024, 2, 2) ... (N, 128, 128, 128)
         x = self.to_image(F.relu_(x))                  # (N, 3, 256, 256)
@@ -163,21 +164,22 @@ class PatchGAN(nn.Module):
                 layers.append(Norm(after, norm))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             before = after
+        # The bias is the authors' code's, as is that the PixelGAN has none here.
         layers.append(nn.Conv2d(before, 1, kernel, 1, padding, bias=not pixelwise))
         self.layers = nn.Sequential(*layers)
         initialize(self)
 
-    def forward(self, x, y=None):                      # (N, 3, 256, 256) each
-        pictures = x if y is None else torch.cat([x, y], dim=1)       # (N, 6, 256, 256)
+    def forward(self, *pictures):                      # x and y, or y alone: (N, 3, 256, 256) each
+        joined = torch.cat(pictures, dim=1)            # (N, 6, 256, 256)
         # (N, 64, 128, 128), (N, 128, 64, 64), (N, 256, 32, 32), (N, 512, 31, 31), then the logits:
-        return self.layers(pictures)                   # (N, 1, 30, 30)
+        return self.layers(joined)                     # (N, 1, 30, 30)
 
 
 def receptive_field(discriminator):
     """The side in pixels of what one logit sees.
 
-    From the last layer back: of its output a logit is r = 1 pixel; a layer makes each r pixels of
-    (r - 1) * stride + kernel. For 70: 1, 4, 7, 16, 34, 70.
+    Start with r = 1, the logit itself, and go from the last layer back: r pixels that a layer puts
+    out see (r - 1) * stride + kernel pixels that it takes in. For 70: 1, 4, 7, 16, 34, 70.
     """
     r = 1
     convolutions = [m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]
@@ -187,10 +189,16 @@ def receptive_field(discriminator):
 
 
 def discriminator_loss(real_logits, fake_logits):      # each (N, 1, 30, 30)
-    """pix2pix Eq. 1 from D's side, negated to minimise: -log D(x, y) - log(1 - D(x, G(x)))."""
+    """pix2pix Eq. 1 from D's side, negated to minimise, and halved to slow D down (Sec. 3.3):
+
+        (-log D(x, y) - log(1 - D(x, G(x)))) / 2, the mean over all patches.
+
+    D is sigmoid(logit), so cross-entropy against ones is -log D, against zeros -log(1 - D). The
+    half hardly matters here, as Adam divides each gradient by its own usual size.
+    """
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
-    return (real + fake) / 2  # Sec. 3.3 halves it to slow D down; under Adam that hardly matters
+    return (real + fake) / 2
 
 
 def generator_loss(fake_logits, fake, target, l1_weight=100.0):
@@ -262,7 +270,8 @@ def generate_window(generator, x, seed):
     step = 2 ** generator.depth
     below = -rows % step
     right = -columns % step
-    mode = "reflect" if below < rows and right < columns else "replicate"   # tiny ones
+    # A picture cannot be reflected by more pixels than it has: tiny ones repeat their border.
+    mode = "reflect" if below < rows and right < columns else "replicate"
     out = generator(F.pad(x, (0, right, 0, below), mode))
     return out[..., :rows, :columns]
 
@@ -282,8 +291,8 @@ def ramp(n, tile, device):
 def translate(generator, image, seed=None):
     """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8.
 
-    For runs whose x is the picture itself. Those of --one-hot, colorization, inpainting and edges
-    make theirs of it by data.input_to_network; then call generate.
+    For runs whose x is the picture itself. Where x is made of it (--one-hot label maps,
+    colorization, inpainting, edges) call data.input_to_network, then generate.
     """
     pictures = image if image.dim() == 4 else image[None]             # (N, C, H, W)
     device = next(generator.parameters()).device

@@ -1403,7 +1403,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("--head tanh", "not an option"), ("--task shapes --l1-weight 3", "not an option"),
     ("--task shapes --precision fp16", "bf16"), ("--task shapes --data /no", "leave it out"),
     ("--size 64 --receptive-field 286", "142"),
-    ("--size 100x300", "nearest is 128x256"), ("--task shapes --kernel 999", "up to 31"),
+    ("--size 100x300", "nearest is 128x320"), ("--task shapes --kernel 999", "up to 31"),
     ("--objective gan --l1-weight 3", "does not use"),
     ("--objective l1 --receptive-field 16", "does not use"),
     ("semgan RUN --train-encoder 2 --encode a.png", "goes alone"),
@@ -2953,15 +2953,73 @@ def test_each_file_copies_out_alone_and_works(name, tmp_path):
     assert module.Refusal.__bases__ == (ValueError,)         # written in each file, alike
     assert module.Refusal.__doc__ == data.Refusal.__doc__
 
+READMES = [HERE / "README.md", HERE / "pictures" / "README.md"]
+
+def code_blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
 def readme_commands():
-    """Every command in the README, in its blocks and in its sentences."""
-    text = (HERE / "README.md").read_text()
-    found = re.findall(r"```sh\n(.*?)```", text, re.S)
-    lines = [line.split(" #")[0] for block in found for line in block.splitlines()]
+    """Every command in both READMEs, in their blocks and in their sentences."""
+    text = "\n".join(readme.read_text() for readme in READMES)
+    blocks = "\n".join(code_blocks(text, "sh"))
+    lines = [line.split(" #")[0] for line in blocks.splitlines()]
     lines += re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    # An exercise's check is written as its last words alone, such as "-k levels".
+    lines = [re.sub(r"^-k\s", "python -m pytest test_all.py -k ", line) for line in lines]
     parts = [" ".join(part.split()).removeprefix(".venv/bin/") for line in lines
              for part in line.split("&&")]
-    return sorted({part for part in parts if re.match(r"(python|torchrun) ", part)})
+    return sorted({part for part in parts if re.match(r"(python|torchrun|pytest) ", part)})
+
+def anchors(markdown):
+    """What a link to each heading of a file is called: "## What it is" is "what-it-is"."""
+    headings = re.findall(r"^#+ (.*)", markdown.read_text(), re.M)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+@pytest.mark.parametrize("readme", READMES, ids=["front", "pictures"])
+def test_the_links_of_the_readmes_lead_to_files_and_headings_that_are_there(readme):
+    for link in re.findall(r"\]\(([^)]+)\)", readme.read_text()):
+        name, _, heading = link.partition("#")
+        if not name.startswith("https:"):
+            target = readme.parent / name if name else readme
+            assert target.exists(), link
+            assert not heading or heading in anchors(target), link
+
+def readme_block(word):
+    """The one block of Python in the front page that holds this word."""
+    [block] = [text for text in code_blocks(READMES[0].read_text(), "python") if word in text]
+    return block
+
+def test_the_step_in_the_readme_runs_and_gives_the_weights_of_the_loops_step():
+    def weights_after(two_steps):
+        torch.manual_seed(0)
+        G, D = pix2pix.UNet(width=4, depth=6), pix2pix.PatchGAN(width=4)
+        x, y = torch.rand(2, 1, 3, 64, 64) * 2 - 1
+        two_steps(G, D, x, y)
+        return [*G.parameters(), *D.parameters()]
+
+    def as_written(G, D, x, y):
+        g_optimizer = torch.optim.Adam(G.parameters(), 2e-4, (0.5, 0.999))
+        d_optimizer = torch.optim.Adam(D.parameters(), 2e-4, (0.5, 0.999))
+        step = readme_block("d_optimizer")
+        exec(step + step, {"G": G, "D": D, "x": x, "y": y,
+                           "g_optimizer": g_optimizer, "d_optimizer": d_optimizer})
+
+    def as_trained(G, D, x, y):                              # with D frozen in G's step
+        step = training_step(
+            G, D, lambda x, y, fake: pix2pix.discriminator_loss(D(x, y), D(x, fake)),
+            lambda x, y, fake: pix2pix.generator_loss(D(x, fake), fake, y)[0], True)
+        step(x, y)
+        step(x, y)
+    torch.testing.assert_close(weights_after(as_written), weights_after(as_trained))
+
+def test_the_readmes_lines_for_other_code_translate_a_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_run(tmp_path / "runs" / "facades")
+    data.save_picture(Path("labels.png"), data.colorize(data.draw_facade(0)[1], FACADES))
+    names = {}
+    exec(readme_block("load_generator"), names)
+    assert names["photo"].shape == names["labels"].shape
+    assert names["photo"].dtype == torch.uint8
 
 @pytest.mark.parametrize("command", readme_commands())
 def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, monkeypatch):

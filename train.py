@@ -35,9 +35,10 @@ import pix2pix
 import semgan
 from data import Refusal, fcntl
 
-# Presets: paper is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ by row.
-# laptop is the same method, smaller, for two cores and half an hour, at a rate that shows pictures
-# sooner. Batch and epochs that are not named here are the task's. SETTINGS below explains each key.
+# Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
+# one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
+# method, smaller, for two cores and half an hour, at a rate that shows pictures sooner. Batch and
+# epochs that are not named here are the task's (data.TASKS). SETTINGS below explains each key.
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
@@ -58,6 +59,17 @@ OWN = {
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 
+# In both loops `run` (see Run, further down) does what is not the idea:
+#     run.remaining     yields the batches that are still to come
+#     run.begin_step    sets the step's random seed and learning rate
+#     run.to_device     moves a tensor to the processor that trains
+#     run.autocast      half precision, on GPUs
+#     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
+#     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
+# frozen_D is D, the same weights, while it judges for G: gradients pass through it into the fake,
+# but none are made for its own weights. D would do, as its gradients are cleared before its next
+# step; it would only be slower. rank and world number torchrun's processes: alone, 0 of 1.
+
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
 
@@ -75,6 +87,7 @@ def train_pix2pix(context, pictures, held_out):
     adversarial_too = settings["objective"] != "l1"        # Table 1
     conditional = "cgan" in settings["objective"]          # D(x, y), Eq. 1; else D(y), Eq. 2
     l1_weight = settings["l1_weight"] if "l1" in settings["objective"] else 0.0
+    mirror = data.TASKS[settings["task"]].mirror
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: sample_sheet(settings, generator, held_out, context.device),
@@ -82,10 +95,10 @@ def train_pix2pix(context, pictures, held_out):
               score_columns=["held-out L1"])
     G, D, frozen_D = run.wrapped_networks()
 
-    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286)
-        rng = run.begin_step(indices)                      # sets the seed and the learning rate
-        batch = data.augment(batch, settings["size"], pictures.row.mirror, rng, run.rank, run.world)
-        x, y = data.to_network(settings, run.sent(batch))  # (N, 3, 256, 256) each, in [-1, 1]
+    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x above y
+        rng = run.begin_step(indices)
+        batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)   # cropped
+        x, y = data.to_network(settings, run.to_device(batch))           # (N, 3, 256, 256), [-1, 1]
         condition = [x] if conditional else []
         losses = {}
         with run.autocast():
@@ -109,13 +122,14 @@ def train_pix2pix(context, pictures, held_out):
         run.descend(g_loss, run.g_optimizer)
         losses["G adversarial"] = adversarial
         losses["L1"] = l1
-        run.finish_step(losses)                            # log, score, save, stop where due
+        run.finish_step(losses)
     return run
 
 
 def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
+    mirror = data.TASKS[settings["task"]].mirror
     generator, discriminator = semgan_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: map_sheet(settings, generator, context.device),
@@ -126,20 +140,20 @@ def train_semgan(context, pictures, held_out):
 
     for indices, batch in run.remaining(pictures):         # uint8 (N, 1, 64, 64), classes
         rng = run.begin_step(indices)
-        batch = data.augment(batch, settings["size"], pictures.row.mirror, rng, run.rank, run.world)
+        batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)
         z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
         z = z.chunk(run.world)[run.rank]                   # this process's share, (N, 100)
-        real = real_maps(settings, run.sent(batch))        # (N, K, 64, 64)
-        progress = run.step / run.total                    # 0..1, on which the blur depends
+        real = real_maps(settings, run.to_device(batch))   # (N, K, 64, 64)
+        progress = run.step / run.total                    # steps done, 0 at first, always below 1
 
         with run.autocast():                               # the step on D
-            fake = G(run.sent(z))                          # (N, K, 64, 64)
+            fake = G(run.to_device(z))                     # (N, K, 64, 64)
             real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
             fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
         run.descend(d_loss, run.d_optimizer)
 
-        with run.autocast():                   # the step on G; each process matches its own means
+        with run.autocast():                               # the step on G
             _, real_features = frozen_D(as_d_sees(settings, real, progress))
             _, fake_features = frozen_D(as_d_sees(settings, fake, progress))
             g_loss = semgan.feature_matching_loss(real_features, fake_features)
@@ -174,9 +188,10 @@ def semgan_networks(settings, device):
 
 
 def adam(network, settings):
-    """Adam with betas 0.5 and 0.999, as pix2pix Sec. 3.3 and SemGAN App. B have it: 0.5 for the
-    usual 0.9 comes from DCGAN, whose training oscillated with 0.9. Fused, it goes through the
-    weights once (57 million in the paper's networks): much of what makes a step fast."""
+    """Adam with betas 0.5 and 0.999, as pix2pix Sec. 3.3 and SemGAN App. B have it. 0.5 in place of
+    the usual 0.9 comes from DCGAN, whose training oscillated with 0.9; 0.999 is the usual one.
+    Fused, it goes through the weights once (57 million in the paper's networks): much of what makes
+    a step fast."""
     return torch.optim.Adam(network.parameters(), settings["lr"], betas=(0.5, 0.999), fused=True)
 
 
@@ -189,16 +204,17 @@ def real_maps(settings, batch):
 
 
 def as_d_sees(settings, maps, progress):
-    """Maps (N, K, size, size), real or generated, as D sees them: blurred, then noisy, each time anew.
+    """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
     Both are our choice, for the shapes alone, and not the paper's. Noise: without it D learned the
-    real maps by heart, and told them by probabilities of exactly 0 and 1. Blur: without it D is
-    ahead of G from early on, and G lets shapes jump from place to place instead of moving them.
+    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
+    without it D is ahead of G from early on, and G lets shapes jump from place to place instead of
+    moving them.
     """
     blur = settings.get("blur", 0.0)                       # pixels, at first
     noise = settings.get("noise", 0.0)                     # in units of the values' range
     if blur:
-        maps = blurred(maps, blur * (1 - progress))        # to 0 at the last step
+        maps = blurred(maps, blur * (1 - progress))        # ever less, but never 0
     if noise:
         value_range = {"softmax": 1, "tanh": 2}[settings["head"]]        # of 0..1, of -1..1
         maps = maps + noise * value_range * torch.randn_like(maps)
@@ -252,7 +268,8 @@ def map_sheet(settings, generator, device):
 
 @torch.no_grad()
 def map_scores(settings, generator, pictures, device):
-    """SWD to the training set and the share of pixels whose colour is no class's, over 512 maps."""
+    """Of 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to the training set, and
+    the share of pixels whose colour is no class's."""
     count = min(512, len(pictures))
     rng = torch.Generator().manual_seed(0)
     palette = settings["palette"]
@@ -314,7 +331,7 @@ class Run:
         self.score = score
         self.score_columns = score_columns
         self.score_every = score_every
-        self.files = pictures.files                        # their names, for messages
+        self.names = pictures.names                        # of the pictures, for messages
         self.per_epoch = len(pictures) // self.settings["batch"]         # steps
         self.total = self.per_epoch * self.settings["epochs"]            # steps
         self.g_optimizer = adam(generator, self.settings)
@@ -447,7 +464,7 @@ class Run:
             optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, share)
         return torch.Generator().manual_seed(step_seed(seed, self.step))
 
-    def sent(self, tensor):
+    def to_device(self, tensor):
         return sent(tensor, self.device)
 
     def autocast(self):
@@ -509,7 +526,7 @@ class Run:
         for (step, indices, _), values in zip(self.pending, rows):
             if not torch.isfinite(values).all():
                 bad = names[int((~torch.isfinite(values)).nonzero()[0])]
-                pictures = ", ".join(Path(str(self.files[i][0])).name for i in indices)
+                pictures = ", ".join(self.names[i] for i in indices)
                 return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
                         f" Try a smaller --lr, or --precision fp32")
         self.rows += rows.tolist()
@@ -638,7 +655,7 @@ class Run:
 
 # Settings: flags over preset over task. Skip it on first reading.
 
-SETTINGS = """Every key of settings.json (which checkpoint.pt and generator.pt hold, too), and its readers:
+SETTINGS = """Every key of settings.json, which the .pt files hold, too, and who reads it:
 
     model            "pix2pix" or "semgan"                             all commands
     task             a row of data.TASKS                               all commands
@@ -740,16 +757,17 @@ def parse():
 
 
 def depth_for(size):
-    """The U-Net's levels: 8 halve a smaller side of 256 to 1, as do 7 for 128 and 6 for 64."""
-    return min(8, max(6, int(math.log2(min(size)))))
+    """The U-Net's levels: 8 halve a smaller side of 256 to 1, as do 7 for 128 and 6 for 64. Where a
+    side is no multiple of 2**8 or 2**7, as in 192x256, it is 6, and the bottleneck a few pixels."""
+    depth = min(8, max(6, int(math.log2(min(size)))))
+    while depth > 6 and any(side % 2 ** depth for side in size):
+        depth -= 1
+    return depth
 
 
 def nearest_legal_size(size):
-    """The size next to [height, width] whose sides are multiples of 2**depth."""
-    while any(side % 2 ** depth_for(size) for side in size):
-        step = 2 ** depth_for(size)
-        size = [max(1, round(side / step)) * step for side in size]
-    return size
+    """The size next to [height, width] whose sides are multiples of 64."""
+    return [max(1, round(side / 64)) * 64 for side in size]
 
 
 def refuse_impossible(settings, given, labels, world):
@@ -759,8 +777,8 @@ def refuse_impossible(settings, given, labels, world):
     wanted = "x".join(map(str, size))
     legal = nearest_legal_size(size)
     if legal != size:
-        raise Refusal(f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
-                      f" the nearest is {legal[0]}x{legal[1]}")
+        raise Refusal(f"--size {wanted}: sides must be multiples of 64; the nearest is "
+                      f"{legal[0]}x{legal[1]}")
     if settings["model"] == "semgan":
         kernel = settings["kernel"]
         square = size[0] == size[1] and size[0] in (64, 128, 256)
@@ -832,7 +850,7 @@ def find_pictures(settings, memory):
         settings["out_channels"] = len(settings["palette"])
     pictures = data.training(settings, memory)
     held_out = data.held_out(settings, memory)
-    names = "/".join(Path(str(file[0])).name for file in pictures.files)
+    names = "/".join(pictures.names)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
