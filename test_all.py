@@ -1202,8 +1202,9 @@ def test_the_tests_own_runs_have_the_settings_of_real_ones(straight_run, tmp_pat
     _, real = pix2pix.load_generator(straight_run)
     _, ours = pix2pix.load_generator(tiny_run(tmp_path / "run"))
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
-    read_by_train_alone = {"epochs", "preset", "steps", "lr", "precision", "objective",
-                           "l1_weight", "receptive_field"}
+    read_by_train_alone = {
+        "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
+        "decay", "ema", "feature_matching", "receptive_field"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
@@ -1597,6 +1598,88 @@ def test_tensorboard_that_is_not_installed_is_refused(pairs, tmp_path, monkeypat
     command = arguments(tmp_path, pairs, "--tensorboard")
     refuses("pip install tensorboard", train_here, *command)
 
+# What is off by default: an average of the weights, a falling rate, feature matching
+
+AVERAGED = ("--ema", 0.9, "--decay", 0.5, "--epochs", 4)  # 20 steps
+
+@pytest.fixture(scope="module")
+def averaged_run(pairs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("averaged") / "run"
+    train_here(*arguments(out, pairs, *AVERAGED))
+    return out
+
+@pytest.mark.parametrize("step", [1, 7, 10, 13])
+def test_an_averaged_run_goes_on_to_the_same_average(step, averaged_run, pairs, tmp_path):
+    cut_after(step, *arguments(tmp_path, pairs, *AVERAGED))
+    train_here(*arguments(tmp_path, pairs, *AVERAGED))
+    assert fingerprint(tmp_path) == fingerprint(averaged_run)
+    for name, key in (("checkpoint.pt", "average"), ("generator.pt", "generator")):
+        wanted = pix2pix.load_file(averaged_run / name)[key]
+        for weight, value in pix2pix.load_file(tmp_path / name)[key].items():
+            assert torch.equal(value, wanted[weight])
+
+def test_the_average_is_the_recursive_mean_of_gs_weights(pairs, tmp_path, monkeypatch):
+    weights = []
+
+    def keep(run):
+        if run.step % train.AVERAGE_EVERY == 0:
+            weight = run.parts["generator"].to_image.weight
+            weights.append(weight.detach().clone())
+    after_each_step(monkeypatch, keep)
+    train_here(*arguments(tmp_path, pairs, "--ema", 0.7, "--epochs", 6))  # 30 steps
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    first, _ = train.pix2pix_networks(settings, torch.device("cpu"))
+    average = first.to_image.weight.detach()
+    for step, weight in zip((10, 20, 30), weights):
+        share = min(0.7, (1 + step) / (10 + step)) ** 10
+        average = share * average + (1 - share) * weight
+    generator, _ = pix2pix.load_generator(tmp_path)
+    assert torch.allclose(generator.to_image.weight, average, atol=1e-6)
+    assert not torch.allclose(generator.to_image.weight, weights[-1], atol=1e-6)
+
+def test_an_older_run_that_had_no_average_goes_on_without_one(pairs, tmp_path):
+    cut_after(5, *arguments(tmp_path, pairs))
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    for key in train.OLDER:
+        del settings[key]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert "going on from step 5" in train_here(*arguments(tmp_path, pairs))
+    command = arguments(tmp_path, pairs, "--ema", 0.9)
+    refuses("ema 0.0 there, 0.9 now", train_here, *command)
+
+def test_the_features_of_a_patchgan_are_its_layers_outputs():
+    discriminator = pix2pix.PatchGAN(width=4)
+    x = random_pictures(2)
+    features = discriminator.features(x, x)
+    shapes = [tuple(feature.shape[1:]) for feature in features]
+    assert shapes == [(4, 32, 32), (8, 16, 16), (16, 8, 8), (32, 7, 7)]
+    logits = discriminator.layers[-1](features[-1])
+    assert torch.equal(logits, discriminator(x, x))
+
+def test_pix2pixs_feature_matching_is_the_hand_worked_number():
+    real = [torch.tensor([1.0, 3.0]), torch.tensor([[2.0]])]
+    fake = [torch.tensor([2.0, 5.0]), torch.tensor([[6.0]])]
+    assert pix2pix.feature_matching_loss(real, fake).item() == 1.5 + 4
+
+def test_pix2pixs_feature_matching_teaches_g_alone(pairs, tmp_path):
+    cut_after(1, *arguments(tmp_path / "without", pairs))
+    cut_after(1, *arguments(tmp_path / "with", pairs, "--feature-matching", 10))
+    without = checkpoint_of(tmp_path / "without")
+    matched = checkpoint_of(tmp_path / "with")
+    for name, weight in without["discriminator"].items():
+        assert torch.equal(weight, matched["discriminator"][name])
+    weight = "to_image.weight"
+    assert not torch.equal(without["generator"][weight], matched["generator"][weight])
+
+def test_pix2pixs_feature_matching_is_logged(pairs, tmp_path):
+    train_here(*arguments(tmp_path, pairs, "--feature-matching", 10, "--epochs", 1))
+    _, losses = metrics.logged(tmp_path, "feature matching")
+    assert losses[-1] > 0
+
+def test_feature_matching_without_a_d_is_refused(pairs, tmp_path):
+    command = arguments(tmp_path, pairs, "--objective", "l1", "--feature-matching", 10)
+    refuses("has no D", train_here, *command)
+
 # Options
 
 @pytest.mark.parametrize("command, count, epochs", [
@@ -1789,7 +1872,8 @@ def settings_of_a_step(folder, task, **more):
     settings.update(train.OWN["pix2pix"])
     settings.update(
         width=8, depth=6, in_channels=3, out_channels=3, latent=8, kernel=5, noise=0.3, blur=3,
-        head="softmax", precision="fp32", preset="paper", seed=0, batch=2, epochs=1, lr=1e-3)
+        head="softmax", precision="fp32", preset="paper", seed=0, batch=2, epochs=1, lr=1e-3,
+        decay=0.0)
     settings.update(more)
     return settings
 

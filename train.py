@@ -15,6 +15,7 @@ step, rank), so a checkpoint needs no random state. On first reading, the two lo
 """
 import argparse
 import contextlib
+import copy
 import json
 import math
 import os
@@ -49,26 +50,29 @@ PRESETS = {
                   "kernel": 7, "steps": 50_000},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                    "kernel": 5, "steps": 2_400}}}
-SHAPES = {                                             # of --task shapes, over those of SemGAN
+SHAPES = {                                             # --task shapes overrides SemGAN's by these
     "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
     "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
-# What only one of the two has: pix2pix Eq. 4, Tables 1 to 3; SemGAN Sec. 5.
+# What only one of the two has, before a preset fills it in: pix2pix Eq. 4, Tables 1 to 3; SemGAN
+# Sec. 5.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
-                "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
+                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "ema": 0.0,
+                "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 
 # In both loops `run` (see Run, further down) does what is not the idea:
 #     run.remaining     yields the batches that are still to come
-#     run.begin_step    sets the step's random seed and learning rate
+#     run.begin_step    sets the step's random seed and learning rate (constant, but for --decay),
+#                       and gives a random generator, rng
 #     run.to_device     moves a tensor to the processor that trains
 #     run.autocast      half precision, on GPUs
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# frozen_D is D, the same weights, while it judges for G: gradients pass through it into the fake,
-# but none are made for its own weights. D would do, as its gradients are cleared before its next
-# step; it would only be slower. rank and world number torchrun's processes: alone, 0 of 1.
+# frozen_D is D, the same weights, told for this one call to make no gradients for them; those of
+# the fake pass through it. D would do, as its gradients are cleared before its next step; it would
+# only be slower. rank and world number torchrun's processes: alone, 0 of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -90,12 +94,12 @@ def train_pix2pix(context, pictures, held_out):
     mirror = data.TASKS[settings["task"]].mirror
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
-              sheet=lambda: sample_sheet(settings, generator, held_out, context.device),
-              score=lambda: held_out_scores(settings, generator, held_out, context.device),
+              sheet=lambda: sample_sheet(settings, run.published, held_out, context.device),
+              score=lambda: held_out_scores(settings, run.published, held_out, context.device),
               score_columns=["held-out L1"])
     G, D, frozen_D = run.wrapped_networks()
 
-    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x above y
+    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x, then y
         rng = run.begin_step(indices)
         batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)   # cropped
         x, y = data.to_network(settings, run.to_device(batch))           # (N, 3, 256, 256), [-1, 1]
@@ -119,9 +123,13 @@ def train_pix2pix(context, pictures, held_out):
             with run.autocast():                           # D has changed: it judges the fake anew
                 fake_logits = frozen_D(*condition, fake).float()
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
-        run.descend(g_loss, run.g_optimizer)
         losses["G adversarial"] = adversarial
         losses["L1"] = l1
+        if settings["feature_matching"]:                   # not the paper's; 0 in its preset
+            matching = matched_features(discriminator, condition, y, fake, run)
+            g_loss = g_loss + settings["feature_matching"] * matching
+            losses["feature matching"] = matching
+        run.descend(g_loss, run.g_optimizer)
         run.finish_step(losses)
     return run
 
@@ -148,6 +156,7 @@ def train_semgan(context, pictures, held_out):
 
         with run.autocast():                               # the step on D
             fake = G(run.to_device(z))                     # (N, K, 64, 64)
+            # as_d_sees, below, blurs and makes noisy, in the shapes' laptop preset; else it is real
             real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
             fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
@@ -179,6 +188,17 @@ def pix2pix_networks(settings, device):
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
 
+def matched_features(discriminator, condition, y, fake, run):
+    """pix2pix.feature_matching_loss of a step, through a D at rest."""
+    discriminator.requires_grad_(False)
+    with run.autocast():
+        fake_features = discriminator.features(*condition, fake)
+        with torch.no_grad():
+            real_features = discriminator.features(*condition, y)
+    discriminator.requires_grad_(True)
+    return pix2pix.feature_matching_loss(real_features, fake_features)
+
+
 def semgan_networks(settings, device):
     torch.manual_seed(settings["seed"])
     generator = semgan.build_generator(settings)
@@ -206,10 +226,10 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, for the shapes alone, and not the paper's. Noise: without it D learned the
-    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
-    without it D is ahead of G from early on, and G lets shapes jump from place to place instead of
-    moving them.
+    Both are our choice, in the shapes' laptop preset alone, and not the paper's; elsewhere D sees
+    maps as they are. Noise: without it D learned the real maps by heart, and knew fakes by their
+    probabilities, which are not exactly 0 and 1. Blur: without it D is ahead of G from early on,
+    and G lets shapes jump from place to place instead of moving them.
     """
     blur = settings.get("blur", 0.0)                       # pixels, at first
     noise = settings.get("noise", 0.0)                     # in units of the values' range
@@ -286,6 +306,7 @@ def map_scores(settings, generator, pictures, device):
 
 # A run's folder and its clock: speed, safety and files. Skip it on first reading.
 
+AVERAGE_EVERY = 10        # steps between two additions to the average of G's weights
 LOG_EVERY = 25            # steps between two rows of log.csv
 SHOW_EVERY = 2.0          # seconds between progress lines on a terminal, five times that elsewhere
 SAVE_EVERY = 60.0         # seconds, at the least, between two checkpoints (they are large)
@@ -343,6 +364,10 @@ class Run:
                       "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         if fp16:
             self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
+        self.published = generator                         # what is shown, scored and generator.pt
+        if self.settings.get("ema"):
+            self.published = copy.deepcopy(generator).requires_grad_(False)
+            self.parts["average"] = self.published
 
         self.step = 0                                      # steps done
         self.indices = None                                # of this step's pictures
@@ -458,7 +483,7 @@ class Run:
         self.indices = indices
         seed = self.settings["seed"]
         torch.manual_seed(step_seed(seed, self.step, self.rank))
-        falling = self.settings.get("decay", 0) * self.total             # the last so many steps
+        falling = self.settings["decay"] * self.total      # the last so many steps
         share = (self.total - self.step) / max(1.0, falling)
         for optimizer in (self.g_optimizer, self.d_optimizer):
             optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, share)
@@ -493,6 +518,8 @@ class Run:
         """Ends a step: losses, {name: scalar tensor}, go to the log; saves and stops where due."""
         self.step += 1
         self.scaler.update()
+        if "average" in self.parts and self.step % AVERAGE_EVERY == 0:
+            self.update_average()
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         self.pending.append((self.step, self.indices, values))
         names = list(losses)
@@ -510,6 +537,15 @@ class Run:
             self.leave(stopping)
 
     # Parts of finish_step
+
+    @torch.no_grad()
+    def update_average(self):
+        """The exponential moving average of G's weights: of each step a share of 1 - ema. At first,
+        when these change fast, it spans a tenth of the steps that there were."""
+        keep = min(self.settings["ema"], (1 + self.step) / (10 + self.step))
+        average = list(self.parts["average"].parameters())
+        weights = list(self.parts["generator"].parameters())
+        torch._foreach_lerp_(average, weights, 1 - keep ** AVERAGE_EVERY)
 
     def row_due(self):
         return self.step % LOG_EVERY == 0 or self.step % self.per_epoch == 0
@@ -630,7 +666,7 @@ class Run:
             sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
                      f"Try a smaller --lr, or --precision fp32")
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        files = {"generator.pt": {**head, "generator": content["generator"]},
+        files = {"generator.pt": {**head, "generator": self.published.state_dict()},
                  "checkpoint.pt": {**head, "step": self.step, **content}}
         # The generator first: killed between the two, a run goes on from the older checkpoint and
         # writes both again; the other way round, a finished run would keep an old generator. Only
@@ -677,9 +713,12 @@ SETTINGS = """Every key of settings.json, which the .pt files hold, too, and who
                      in a file: done so far
     lr               Adam's learning rate                              train.py
     decay            the last share of the steps, 0..1, over which     train.py
-                     the rate falls in a straight line to 0
+                     the rate falls in a straight line to 0; 0: never
     precision        "fp32", "bf16" or "fp16"                          train.py
   pix2pix alone
+    ema              share, 0..1, that the average of G's weights      train.py
+                     keeps at each step; 0: there is no average
+    feature_matching weight of pix2pixHD's loss; 0: without it         train.py
     objective        "l1", "gan", "cgan", "l1+gan" or "l1+cgan"        train.py: Table 1
     l1_weight        lambda of Eq. 4                                   train.py
     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
@@ -695,6 +734,20 @@ SETTINGS = """Every key of settings.json, which the .pt files hold, too, and who
                      range (instance noise, Sonderby et al. 2017)
     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 """
+
+
+# Keys that older runs lack, and what was then done.
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0}
+
+
+def share(text):
+    """An argparse type: a number from 0 to 1."""
+    try:
+        if 0 <= float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1; give one")
 
 
 def preset_words(key):
@@ -732,6 +785,12 @@ def parse():
     add("--epochs", type=count, help=f"passes over the pictures (paper: the task's; else as many "
         f"as make so many steps, one at least: {preset_words('steps')})")
     add("--lr", type=number, help=f"Adam's learning rate ({preset_words('lr')})")
+    add("--decay", type=share, help=f"the last share of the steps, over which the rate falls to 0 "
+        f"(default 0; {preset_words('decay')})")
+    add("--ema", type=share, help=f"average G's weights, of which each step keeps this share: as "
+        f"0.999 (default 0: no average)")
+    add("--feature-matching", type=number, metavar="WEIGHT", help="of pix2pixHD's loss: D's layers "
+        "should see the same in fake and target (default 0)")
     add("--l1-weight", type=number,
         help=f"lambda of Eq. 4 (default {pix2pix_own['l1_weight']:g})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
@@ -796,6 +855,10 @@ def refuse_impossible(settings, given, labels, world):
                       f"out")
     if "l1_weight" in given and "l1" not in objective:
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
+    if "gan" not in objective and given.get("feature_matching"):
+        raise Refusal(f"--feature-matching: --objective {objective} has no D; leave it out")
+    if settings.get("ema") == 1:
+        raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
     if "receptive_field" in given and "gan" not in objective:
         raise Refusal(f"--receptive-field: --objective {objective} does not use it; leave it out")
     if settings["batch"] % world:
@@ -828,7 +891,7 @@ def resolve(options, device, world=1):
     preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
-        "precision": default_precision(device, model), "data": None, "drawn": False,
+        "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
         "in_channels": row.in_channels, "out_channels": row.out_channels}
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
@@ -873,6 +936,8 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
+    for key in OLDER.keys() & settings.keys():
+        before.setdefault(key, OLDER[key])
     different = [f"{key} {before.get(key)} there, {settings.get(key)} now"
                  for key in sorted((settings | before).keys() - may_change)
                  if before.get(key) != settings.get(key)]
@@ -991,7 +1056,7 @@ def main():
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
-        more = ", at a rate that rises again" if "decay" in settings else ""
+        more = ", at a rate that rises again" if settings["decay"] else ""
         print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
               f"{folder}/generator.pt; a larger --epochs trains on{more}.")
     if world > 1:
