@@ -170,6 +170,7 @@ class UNet(nn.Module):
                  norm="instance", upsample="deconv", dropout=0.5, dropout_at=(0, 1, 2)):
         super().__init__()
         self.depth, self.skips, self.dropout, self.dropout_at = depth, skips, dropout, dropout_at
+        self.muted_skips = ()          # those of the decoder steps 1 to depth - 1 to look without
         up = Up if upsample == "deconv" else nearest_up
         channels = [width * min(2 ** i, 8) for i in range(depth)]         # 64, 128, 256, 512, ...
         self.encoder, self.encoder_norms = nn.ModuleList(), nn.ModuleList()
@@ -198,7 +199,9 @@ class UNet(nn.Module):
             if i in self.dropout_at:                       # CD512-CD512-CD512: the noise z of
                 x = F.dropout(x, self.dropout, training=True)  # Sec. 3.1, on at test time as well
             if self.skips:
-                x = torch.cat([x, skips.pop()], dim=1)     # join layers i and n-i, Sec. 3.2
+                skip = skips.pop()
+                skip = torch.zeros_like(skip) if i + 1 in self.muted_skips else skip
+                x = torch.cat([x, skip], dim=1)            # join layers i and n-i, Sec. 3.2
         x = self.to_image(F.relu_(x))                      # (N, 3, 256, 256)
         return torch.tanh(x.float())   # in bf16 it would round to 1, with gradient 0, from 3.5 on
 
