@@ -1,35 +1,30 @@
 """pix2pix: how does one picture become another?
 
-A U-Net generator and a PatchGAN discriminator learn from pairs of pictures (x, y) to turn x into y.
-Isola, Zhu, Zhou & Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
-arXiv 1611.07004v3: Sec. 3.1 losses, Sec. 3.2 networks, Sec. 3.3 training and testing.
+A U-Net generator G and a PatchGAN discriminator D learn, from pairs of pictures (x, y), to turn x
+into y. Isola, Zhu, Zhou & Efros, "Image-to-Image Translation with Conditional Adversarial
+Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and testing.
 
-    UNet: each row a 4x4 convolution of stride 2; 64 x 128 is         PatchGAN, 70x70
-    64 channels, 128 pixels a side. Left down, right up (transposed).
-    x   3 x 256 ----------------------------------> fake 3 x 256      x and y  6 x 256
-    e1 64 x 128 ---------------- skip -----------> 128 x 128               64 x 128
-    e2 128 x 64 ---------------- skip -----------> 256 x 64               128 x 64
-    e3 256 x 32 ---------------- skip -----------> 512 x 32               256 x 32
-    e4 512 x 16 ---------------- skip ----------> 1024 x 16   stride 1:   512 x 31
-    e5 512 x 8  ---------------- skip ----------> 1024 x 8    stride 1:     1 x 30, one logit
-    e6 512 x 4  ---------------- skip ----------> 1024 x 4                per 70x70 patch
-    e7 512 x 2  ---------------- skip ----------> 1024 x 2
-                `-> e8 512 x 1, the bottleneck --^      right: decoder (half) + skip (half)
-    A row down: LeakyReLU 0.2, convolution, norm; e1 and e8 have a bias instead of the norm, e1 no
-    LeakyReLU. A row up: ReLU, convolution, norm, and on the first three dropout 0.5; the last ends
-    in a bias and tanh. D: as down, the first and the last layer without a norm.
+    UNet, left down, right up; 64 x 128 is 64 channels,       PatchGAN, 70x70
+    128 pixels a side; each row halves or doubles the side
+    x   3 x 256                          3 x 256 fake          x and y 6 x 256
+    e1 64 x 128 -------- skip --------> 128 x 128                     64 x 128
+    e2 128 x 64 -------- skip --------> 256 x 64                     128 x 64
+    e3 256 x 32 -------- skip --------> 512 x 32                     256 x 32
+    e4 512 x 16 -------- skip -------> 1024 x 16    from here on     512 x 31
+    e5 512 x 8  -------- skip -------> 1024 x 8     stride 1           1 x 30: a logit for
+    e6 512 x 4  -------- skip -------> 1024 x 4                      each patch of 70 x 70
+    e7 512 x 2  -------- skip -------> 1024 x 2
+         `---> e8 512 x 1, bottleneck ---^          right: half decoder, half skip
 
-    python pix2pix.py [--draw out.png]        every layer of both networks, with shapes and counts
+    python pix2pix.py                         every layer of both networks, with its shape
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
-    photo = translate(load_generator("generator.pt")[0], labels)  # copied out, it needs torch only
+To copy it out, take this file alone; it needs torch only:
+    generator, settings = load_generator("generator.pt")
+    photo = translate(generator, labels)      # uint8 (3, H, W) in and out
 
-Where it leaves the paper. Norm: each picture's own statistics, in every mode. At batch 1 this is
-the paper's batch norm with "the statistics of the test batch" (Sec. 3.3); at larger batches it
-keeps pictures independent. So eval() and train() are the same; dropout is on in both, as in the
-paper. The bottleneck has no norm: over a single pixel it gives its bias, whatever x (authors'
-erratum).
+Where it leaves the paper: norms use each picture's own statistics (see Norm), and the bottleneck
+has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
 """
-import itertools
 import zipfile
 from pathlib import Path
 
@@ -37,232 +32,161 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
-
-
-class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
-    """Bad input from outside: one line, exit code 2."""
-
-
-def on_gpu(x):
-    """There the library's own layers are used, in channels_last, which tensor cores want: the
-    other ways in Norm, Down, Up and ToLogits were measured on CPUs. Not yet run on a GPU."""
-    return x.is_cuda
-
-
-class Norm(nn.Module):
-    """(x - mean) / std * weight + bias, for each channel; there are no running statistics.
-
-    "instance": mean and std over each picture alone; group norm with one channel a group is that,
-    by a faster kernel on CPUs. "batch": over the whole batch. "fixed": convert() has put a trained
-    network's statistics into weight and bias. In channels_last (see laid_out) the library's norms
-    on CPUs have slow gradients and rough sums, 2e-5 off at 256x256: in training x is copied back to
-    the usual layout, in translating they are spelled out. On a GPU batch norm, picture by picture,
-    keeps that layout and half precision; group norm would copy x out of both.
-    """
-
-    def __init__(self, channels, kind="instance"):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.kind = kind
-
-    def forward(self, x):
-        weight, bias = self.weight.view(-1, 1, 1), self.bias.view(-1, 1, 1)
-        if self.kind == "fixed":
-            return x * weight + bias
-        alone, gpu = self.kind == "instance", on_gpu(x)
-        if gpu and alone and len(x) > 1:
-            return torch.cat([self(picture) for picture in x.split(1)])
-        if not (torch.is_grad_enabled() or gpu or x.is_contiguous()):
-            over = (2, 3) if alone else (0, 2, 3)
-            x = x - x.mean(over, keepdim=True)
-            std = (x.square().mean(over, keepdim=True) + 1e-5).sqrt()
-            return x.mul_(weight / std).add_(bias)
-        x = x if gpu else x.contiguous()
-        if alone and not gpu:
-            return F.group_norm(x, x.shape[1], self.weight, self.bias)
-        return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
-
-
-def laid_out(x, side):
-    """x as a convolution likes it best: in channels_last on a GPU, and translating on a CPU from
-    side pixels up.
-
-    Else the library spends 8% of translating 512x512 on copying what its transposed convolutions
-    put out; on small maps, copying the weights would cost more than that: measured, 64 for a layer
-    that halves x and 32 for one that doubles it. In training, the norms' gradients would lose more.
-    """
-    if torch.is_grad_enabled() and not on_gpu(x):
-        return x
-    large = on_gpu(x) or x.shape[2] * x.shape[3] >= side ** 2
-    return x.contiguous(memory_format=torch.channels_last if large else torch.contiguous_format)
-
-
-class Down(nn.Conv2d):
-    """The 4x4 convolution of stride 2: (N, C, H, W) -> (N, O, H/2, W/2), as nn.Conv2d gives it. The
-    rest of this class, of Up and of ToLogits is speed: skip it on first reading."""
-
-    def __init__(self, channels, out_channels, bias):
-        super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
-
-    def forward(self, x):
-        n, c, h, w = x.shape
-        if h * w > 64 or on_gpu(x):                        # 8x8: measured on two cores
-            return super().forward(laid_out(x, 64))
-        # Deep layers are all weights and hardly any pixels; the library's convolution then spends
-        # its time rearranging the weights. One matrix product of the same numbers does not, with
-        # a row for each pixel (a column for each takes up to five times as long).
-        patches = F.unfold(x, 4, stride=2, padding=1).transpose(1, 2).reshape(-1, c * 16)
-        y = F.linear(patches, self.weight.view(-1, c * 16), self.bias)    # (N * H/2 * W/2, O)
-        return y.view(n, h // 2, w // 2, -1).permute(0, 3, 1, 2)
-
-
-class Up(nn.ConvTranspose2d):
-    """The 4x4 transposed convolution of stride 2: (N, C, H, W) -> (N, O, 2H, 2W)."""
-
-    def __init__(self, channels, out_channels, bias):
-        super().__init__(channels, out_channels, 4, stride=2, padding=1, bias=bias)
-
-    def forward(self, x):
-        (n, c, h, w), weight = x.shape, self.weight.view(self.in_channels, -1)
-        if on_gpu(x) or (h * w > 64 and self.out_channels > 4):
-            return super().forward(laid_out(x, 32))
-        if self.out_channels <= 4:     # the picture: the library takes up to three times as long,
-            # and one product for the whole batch half as long again as one for each picture.
-            y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
-        else:                                                             # deep: see Down
-            pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
-            y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
-        # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
-        y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
-        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
-
-
-def nearest_up(channels, out_channels, bias):
-    """Nearest-neighbour upsampling, then a 3x3 convolution: (N, C, H, W) -> (N, O, 2H, 2W).
-
-    Not in the paper: for those who see its transposed convolution's checkerboard in flat areas.
-    """
-    return nn.Sequential(nn.Upsample(scale_factor=2),
-                         nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias))
-
-
-def initialize(module):
-    """Weights from N(0, 0.02), norm weights from N(1, 0.02), biases 0, as in the authors' code."""
-    for name, parameter in module.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        else:  # a norm's weight is a vector, a convolution's has four dimensions
-            nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=0.02)
-
 
 class UNet(nn.Module):
-    """The generator of Sec. 3.2: x (N, in_channels, H, W) -> (N, out_channels, H, W), both [-1, 1].
+    """The generator, Sec. 3.2: x (N, in_channels, H, W) in [-1, 1] -> fake (N, out_channels, H, W).
 
-    H and W are multiples of 2**depth (generate() pads others): depth 8 halves 256 pixels to 1, 7 is
-    for 128, 6 for 64. skips=False is Table 2's encoder-decoder. 54,414,531 parameters: the count
-    usually quoted, 54,413,955, lacks the 64 + 512 biases of first convolution and bottleneck, kept
-    here as no norm follows that would cancel them.
+    H and W are multiples of 2**depth: depth 8 halves 256 pixels to 1, 7 is for 128, 6 for 64.
+    skips=False is Table 2's encoder-decoder. dropout_at: the decoder steps with dropout.
+    54,414,531 parameters; the count usually quoted, 54,413,955, lacks the biases of e1 and e8.
     """
 
     def __init__(self, in_channels=3, out_channels=3, width=64, depth=8, skips=True,
                  norm="instance", upsample="deconv", dropout=0.5, dropout_at=(0, 1, 2)):
         super().__init__()
-        self.depth, self.skips, self.dropout, self.dropout_at = depth, skips, dropout, dropout_at
-        self.muted_skips = ()          # those of the decoder steps 1 to depth - 1 to look without
-        up = Up if upsample == "deconv" else nearest_up
-        channels = [width * min(2 ** i, 8) for i in range(depth)]         # 64, 128, 256, 512, ...
-        self.encoder, self.encoder_norms = nn.ModuleList(), nn.ModuleList()
-        for i, c in enumerate(channels):
-            bare = i in (0, depth - 1)                     # no norm on the first and the bottleneck
-            self.encoder.append(Down(channels[i - 1] if i else in_channels, c, bias=bare))
-            self.encoder_norms.append(nn.Identity() if bare else Norm(c, norm))
-        self.decoder, self.decoder_norms = nn.ModuleList(), nn.ModuleList()
-        for i in reversed(range(1, depth)):                # from channels[i] up to channels[i - 1]
-            joined = skips and i < depth - 1               # the bottleneck is not joined to itself
-            self.decoder.append(up(channels[i] * (1 + joined), channels[i - 1], bias=False))
-            self.decoder_norms.append(Norm(channels[i - 1], norm))
-        self.to_image = up(width * (1 + skips), out_channels, bias=True)
+        self.depth = depth
+        self.skips = skips
+        self.dropout = dropout
+        self.dropout_at = dropout_at
+        self.muted_skips = ()              # decoder steps that get zeros for a skip: to look inside
+        up = {"deconv": transposed, "nearest": nearest}[upsample]
+        multiples = [1, 2, 4] + [8] * (depth - 3)  # of width; at most 8: the paper gives no reason
+        channels = [width * multiple for multiple in multiples]       # 64, 128, 256, 512, ... 512
+
+        self.encoder = nn.ModuleList()                                # e1 ... e8
+        self.encoder_norms = nn.ModuleList()
+        before = in_channels
+        for i in range(depth):
+            # A norm over the bottleneck's single pixel would give its bias, whatever x. The first
+            # layer has none in the paper, which gives no reason. Both have a bias instead.
+            bare = i in (0, depth - 1)
+            self.encoder.append(nn.Conv2d(before, channels[i], 4, stride=2, padding=1, bias=bare))
+            self.encoder_norms.append(nn.Identity() if bare else Norm(channels[i], norm))
+            before = channels[i]
+
+        self.decoder = nn.ModuleList()                                # from the bottleneck up
+        self.decoder_norms = nn.ModuleList()
+        for after in reversed(channels[:-1]):                         # 512, ... 512, 256, 128, 64
+            self.decoder.append(up(before, after, bias=False))        # the norm has a bias
+            self.decoder_norms.append(Norm(after, norm))
+            before = 2 * after if skips else after                    # a skip doubles the channels
+        self.to_image = up(before, out_channels, bias=True)
         initialize(self)
 
-    def forward(self, x):                                  # (N, 3, 256, 256)
-        # In place where values are not needed again: 2% of a step. A skip has then been through
-        # LeakyReLU, which the ReLU on its way up does not notice.
+    def forward(self, x):                              # (N, 3, 256, 256)
         skips = []
         for i, (encode, norm) in enumerate(zip(self.encoder, self.encoder_norms)):
-            x = norm(encode(F.leaky_relu_(x, 0.2) if i else x))  # (N, 64, 128, 128)..(N, 512, 1, 1)
+            if i > 0:
+                # In place, to save memory: this also changes the skip that was just kept. The ReLU
+                # on the way up does not notice, as relu(leaky_relu(v)) = relu(v).
+                x = F.leaky_relu_(x, 0.2)              # 0.2: the authors' code; no reason is given
+            x = norm(encode(x))                        # (N, 64, 128, 128) ... (N, 512, 1, 1)
             skips.append(x)
-        skips.pop()                                        # the 1x1 bottleneck is x, not a skip
+        skips.pop()                                    # the bottleneck is x itself, not a skip
+
         for i, (decode, norm) in enumerate(zip(self.decoder, self.decoder_norms)):
-            x = norm(decode(F.relu_(x)))                   # (N, 512, 2, 2) ... (N, 64, 128, 128)
-            if i in self.dropout_at:                       # CD512-CD512-CD512: the noise z of
-                x = F.dropout(x, self.dropout, training=True)  # Sec. 3.1, on at test time as well
+            x = norm(decode(F.relu_(x)))               # (N, 512, 2, 2) ... (N, 64, 128, 128)
+            if i in self.dropout_at:                   # the noise z, Sec. 3.1: on at test time, too
+                x = F.dropout(x, self.dropout, training=True)
             if self.skips:
                 skip = skips.pop()
-                skip = torch.zeros_like(skip) if i + 1 in self.muted_skips else skip
-                x = torch.cat([x, skip], dim=1)            # join layers i and n-i, Sec. 3.2
-        x = self.to_image(F.relu_(x))                      # (N, 3, 256, 256)
-        return torch.tanh(x.float())   # in bf16 it would round to 1, with gradient 0, from 3.5 on
+                if i + 1 in self.muted_skips:
+                    skip = torch.zeros_like(skip)
+                x = torch.cat([x, skip], dim=1)        # (N, 1024, 2, 2) ... (N, 128, 128, 128)
+        x = self.to_image(F.relu_(x))                  # (N, 3, 256, 256)
+        return torch.tanh(x.float())   # float: in bf16 tanh is 1, with gradient 0, from 3.5 on
 
 
-class ToLogits(nn.Conv2d):
-    """The 4x4 convolution of stride 1 to one logit: (N, C, H, W) -> (N, 1, H-1, W-1).
+def transposed(channels, out_channels, bias):
+    """The paper's way up, a transposed convolution: (N, C, H, W) -> (N, O, 2H, 2W)."""
+    return nn.ConvTranspose2d(channels, out_channels, 4, stride=2, padding=1, bias=bias)
 
-    As in Up, a product gives what each pixel adds to the 4x4 logits around it, and fold sums it: a
-    seventh of the library's time, 2% of a step. Seen from a pixel, the kernel is turned round,
-    and its padding is 3 - 1.
+
+def nearest(channels, out_channels, bias):
+    """Not in the paper, against checkerboards: each pixel is doubled, then a convolution."""
+    return nn.Sequential(nn.Upsample(scale_factor=2),
+                         nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias))
+
+
+class Norm(nn.Module):
+    """(x - mean) / std * weight + bias, for each channel. There are no running statistics.
+
+    Kind "instance": mean and std are each picture's own. At batch 1 this is the paper's batch norm
+    "using the statistics of the test batch" (Sec. 3.3); at larger batches it keeps pictures
+    independent of each other. "batch": over the whole batch. "fixed": see convert.
     """
 
-    def __init__(self, channels):
-        super().__init__(channels, 1, 4, padding=1)
+    def __init__(self, channels, kind="instance"):
+        super().__init__()
+        self.kind = kind
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x):
-        if on_gpu(x):
-            return super().forward(x)
-        (h, w), weight = x.shape[2:], self.weight.flip(2, 3).view(self.in_channels, 16)
-        y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
-        return F.fold(y, (h - 1, w - 1), 4, padding=2) + self.bias
+    def forward(self, x):                              # (N, C, H, W)
+        weight = self.weight.view(-1, 1, 1)            # (C, 1, 1)
+        bias = self.bias.view(-1, 1, 1)
+        if self.kind == "fixed":
+            return x * weight + bias
+        over = (2, 3) if self.kind == "instance" else (0, 2, 3)
+        mean = x.mean(over, keepdim=True)
+        variance = x.var(over, correction=0, keepdim=True)
+        std = (variance + 1e-5).sqrt()                 # 1e-5: flat pictures do not divide by 0
+        return (x - mean) / std * weight + bias
 
 
 class PatchGAN(nn.Module):
-    """The discriminator of Sec. 3.2: one logit for each patch, "real" where positive.
+    """The discriminator, Sec. 3.2: one logit for each patch, positive for "real".
 
-    discriminator(x, y) joins its pictures and so judges y given x: the conditional GAN. With y
-    alone it is the unconditional one, Eq. 2 (in_channels is then y's). receptive_field, the patch's
-    side in pixels: 1 (PixelGAN), 16, 70 or 286 (ImageGAN) of Sec. 4.4; or 34 or 142.
+    D(x, y) joins its pictures and so judges y given x: the conditional GAN, Eq. 1. D(y) alone is
+    the unconditional one, Eq. 2 (in_channels is then y's). receptive_field: a patch's side in
+    pixels, Sec. 4.4: 1 (PixelGAN, its layers are 1x1), 16, 70, 286 (ImageGAN); also 34 and 142.
     """
-    LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}   # the number of layers of stride 2
+    LAYERS = {  # receptive field: channels (in units of width) and stride of each 4x4 layer
+        1: [(1, 1), (2, 1)],
+        16: [(1, 2), (2, 1)],
+        34: [(1, 2), (2, 2), (4, 1)],
+        70: [(1, 2), (2, 2), (4, 2), (8, 1)],
+        142: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 1)],
+        286: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 2), (8, 1)]}   # then a layer of stride 1, 1 logit
 
     def __init__(self, in_channels=6, width=64, receptive_field=70, norm="instance"):
         super().__init__()
-        n = self.LAYERS[receptive_field]
-        kernel, padding = (4, 1) if n else (1, 0)          # the PixelGAN's are all 1x1
-        widths = [in_channels] + [width * min(2 ** i, 8) for i in range(max(n, 1) + 1)]
-        layers = []                                        # 6 -> 64 -> 128 -> 256 -> 512 channels
-        for i, (a, b) in enumerate(zip(widths, widths[1:])):
-            layers += [nn.Conv2d(a, b, kernel, 2 if i < n else 1, padding, bias=i == 0)]
-            layers += [Norm(b, norm)] if i else []         # none on the first
-            layers += [nn.LeakyReLU(0.2, inplace=True)]
-        layers += [ToLogits(b) if n else nn.Conv2d(b, 1, 1, bias=False)]
+        pixelwise = receptive_field == 1
+        kernel = 1 if pixelwise else 4
+        padding = 0 if pixelwise else 1
+        layers = []
+        before = in_channels
+        for i, (multiple, stride) in enumerate(self.LAYERS[receptive_field]):
+            after = multiple * width
+            layers.append(nn.Conv2d(before, after, kernel, stride, padding, bias=i == 0))
+            if i > 0:                                  # no norm on the first, as in G
+                layers.append(Norm(after, norm))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            before = after
+        layers.append(nn.Conv2d(before, 1, kernel, 1, padding, bias=not pixelwise))
         self.layers = nn.Sequential(*layers)
         initialize(self)
 
-    def forward(self, *pictures):                          # x and y: each (N, 3, 256, 256)
-        # channels_last as far as the first norm, which is slow in it: 3 to 5% of a step on a CPU.
-        pictures = torch.cat(pictures, dim=1).contiguous(memory_format=torch.channels_last)
-        return self.layers(pictures)                       # patch_logits (N, 1, 30, 30)
+    def forward(self, x, y=None):                      # (N, 3, 256, 256) each
+        pictures = x if y is None else torch.cat([x, y], dim=1)       # (N, 6, 256, 256)
+        # (N, 64, 128, 128), (N, 128, 64, 64), (N, 256, 32, 32), (N, 512, 31, 31), then the logits:
+        return self.layers(pictures)                   # (N, 1, 30, 30)
 
 
 def receptive_field(discriminator):
-    """The side in pixels of what a logit sees: r = (r-1)*stride+kernel from the last layer back."""
+    """The side in pixels of what one logit sees.
+
+    From the last layer back: of its output a logit is r = 1 pixel; a layer makes each r pixels of
+    (r - 1) * stride + kernel. For 70: 1, 4, 7, 16, 34, 70.
+    """
     r = 1
-    for layer in reversed([m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]):
+    convolutions = [m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]
+    for layer in reversed(convolutions):
         r = (r - 1) * layer.stride[0] + layer.kernel_size[0]
     return r
 
 
-def discriminator_loss(real_logits, fake_logits):          # each (N, 1, 30, 30)
+def discriminator_loss(real_logits, fake_logits):      # each (N, 1, 30, 30)
     """pix2pix Eq. 1 from D's side, negated to minimise: -log D(x, y) - log(1 - D(x, G(x)))."""
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
@@ -272,14 +196,110 @@ def discriminator_loss(real_logits, fake_logits):          # each (N, 1, 30, 30)
 def generator_loss(fake_logits, fake, target, l1_weight=100.0):
     """pix2pix Eq. 4 from G's side: -log D(x, G(x)) + lambda * |y - G(x)|, means over all elements.
 
-    G maximises log D instead of minimising log(1 - D), Sec. 3.3. fake_logits None leaves out the
-    adversarial term (Table 1's L1), l1_weight 0 the other one. Returns (loss, adversarial, l1).
+    G maximises log D instead of minimising log(1 - D), which is flat, and so teaches nothing, where
+    D is sure of a fake (Sec. 3.3). lambda = l1_weight = 100: the L1 term, sure of the coarse shape
+    but blurred, "reduces the artifacts" that D alone brings (Sec. 4.2); why 100 the paper does not
+    say. fake_logits None leaves out the adversarial term. Returns (loss, adversarial, l1).
     """
-    l1 = F.l1_loss(fake, target)                           # 0..2, as pictures are in [-1, 1]
-    adversarial = torch.zeros_like(l1)
-    if fake_logits is not None:
+    l1 = F.l1_loss(fake, target)                       # 0..2, as pictures are in [-1, 1]
+    if fake_logits is None:
+        adversarial = torch.zeros_like(l1)             # Table 1's L1 alone
+    else:
         adversarial = F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
     return adversarial + l1_weight * l1, adversarial, l1
+
+
+def initialize(network):
+    """Weights from N(0, 0.02), norms' weights from N(1, 0.02), biases 0, as in the authors' code.
+
+    0.02 comes from DCGAN; neither gives a reason.
+    """
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.dim() == 1:                     # a norm's weight is a vector
+            nn.init.normal_(parameter, mean=1.0, std=0.02)
+        else:                                          # a convolution's has four dimensions
+            nn.init.normal_(parameter, mean=0.0, std=0.02)
+
+
+# Translating pictures of any size
+
+@torch.no_grad()
+def generate(generator, x, seed=None, tile=1024):
+    """G(x) for pictures of any size: x float (N, C, H, W) in [-1, 1] -> (N, out_channels, H, W).
+
+    G is fully convolutional, Sec. 4.4: a picture is padded to the multiple that the depth needs,
+    and cropped back. seed fixes the dropout noise and leaves torch's random state as it was. A side
+    above tile pixels is cut into windows that overlap by a quarter and fade linearly into each
+    other; each has its own statistics, so tones may drift slowly over a large picture.
+    """
+    height, width = x.shape[-2:]
+    devices = [x.device] if x.is_cuda else []
+    with torch.random.fork_rng(devices, enabled=seed is not None):
+        if max(height, width) <= tile:
+            return generate_window(generator, x, seed)
+        total = None                                   # sum of windows, each weighted by its fade
+        weight = x.new_zeros(height, width)            # sum of the fades
+        for top in window_starts(height, tile):
+            for left in window_starts(width, tile):
+                window = x[..., top:top + tile, left:left + tile]
+                out = generate_window(generator, window, seed)
+                rows, columns = out.shape[-2:]
+                fade = torch.outer(ramp(rows, tile, x.device), ramp(columns, tile, x.device))
+                if total is None:                      # out's channels are known now
+                    total = x.new_zeros(len(x), out.shape[1], height, width)
+                total[..., top:top + rows, left:left + columns] += out * fade
+                weight[top:top + rows, left:left + columns] += fade
+    return total.div_(weight)
+
+
+def generate_window(generator, x, seed):
+    """G(x) of one window: padded below and on the right to a multiple of 2**depth, cropped back."""
+    if seed is not None:
+        torch.manual_seed(seed)
+    rows, columns = x.shape[-2:]
+    step = 2 ** generator.depth
+    below = -rows % step
+    right = -columns % step
+    mode = "reflect" if below < rows and right < columns else "replicate"   # tiny ones
+    out = generator(F.pad(x, (0, right, 0, below), mode))
+    return out[..., :rows, :columns]
+
+
+def window_starts(side, tile):
+    """Where windows of tile pixels begin: they overlap by a quarter, the last ends at the end."""
+    last = max(side - tile, 0)
+    return [*range(0, last, tile - tile // 4), last]
+
+
+def ramp(n, tile, device):
+    """(n,): 1, 2, ... up to a quarter of tile, held there, and down again."""
+    up = torch.arange(1.0, n + 1, device=device)
+    return torch.minimum(up, up.flip(0)).clamp(max=tile // 4)
+
+
+def translate(generator, image, seed=None):
+    """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8.
+
+    For runs whose x is the picture itself. Those of --one-hot, colorization, inpainting and edges
+    make theirs of it by data.input_to_network; then call generate.
+    """
+    pictures = image if image.dim() == 4 else image[None]             # (N, C, H, W)
+    device = next(generator.parameters()).device
+    x = pictures.to(device).float().div(127.5).sub(1)                 # 0..255 to [-1, 1]
+    fake = generate(generator, x, seed)
+    out = fake.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
+    return out if image.dim() == 4 else out[0]
+
+
+# Loading what train.py saved
+
+FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
+
+
+class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
+    """Bad input from outside: one line, exit code 2."""
 
 
 def load_file(path, advice="train again, or restore the file from a copy"):
@@ -287,12 +307,14 @@ def load_file(path, advice="train again, or restore the file from a copy"):
 
     torch.load alone does not notice flipped bits; the zip archive's own check sums do.
     """
+    content = None
     try:
         with zipfile.ZipFile(path) as archive:
-            content = None if archive.testzip() else torch.load(path, "cpu", weights_only=True)
+            if archive.testzip() is None:              # no member is damaged
+                content = torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; is the run's folder right, and has it saved yet?")
-    except (PermissionError, MemoryError):                 # say nothing of the file's content
+    except (PermissionError, MemoryError):             # say nothing of the file's content
         raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
         content = None
@@ -313,7 +335,9 @@ def build_generator(settings):
 
 def load_generator(path):
     """(generator, settings) from a run's folder or its generator.pt; no other file is needed."""
-    path = Path(path) / "generator.pt" if Path(path).is_dir() else Path(path)
+    path = Path(path)
+    if path.is_dir():
+        path = path / "generator.pt"
     content = load_file(path)
     settings = content.get("settings", {})
     if settings.get("model") != "pix2pix":
@@ -323,130 +347,298 @@ def load_generator(path):
         generator.load_state_dict(content["generator"])
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
-    return generator.eval(), settings
+    return faster(generator).eval(), settings
 
 
-def renamed(saved, own_statistics):
-    """What the popular PyTorch code saved, {name: tensor} -> (settings, weights): see convert.
+# The same layers, faster (skip on first reading). Each gives what the plain layer above gives, by a
+# quicker way; what is quicker was measured on CPUs. On a GPU the library's own layers are used, in
+# channels_last, which tensor cores want. The tests hold each layer to its plain one.
 
-    That code nests: ".model.3" of each level (".model.1" of the outermost) is the next deeper one.
-    Its skips come first; its dropout is a step later; its batch norm keeps running statistics.
+def faster(network):
+    """Puts the layers below in the place of a UNet's or PatchGAN's plain ones; returns the network.
+
+    Only the class of a layer is changed, so another forward is called. The weights, their names and
+    their order are the very same, and so are the files made of them.
     """
-    levels, weights = ["model.model.", "model.model.1.model."], {}
-    while f"{levels[-1]}3.model.1.weight" in saved:
-        levels.append(f"{levels[-1]}3.model.")
-    depth = len(levels)
-    fixed = f"{levels[1]}2.running_mean" in saved and not own_statistics
-    if f"{levels[1]}2.running_mean" not in saved and f"{levels[1]}1.bias" not in saved:
-        raise ValueError("trained without norms")          # instance norms come with that bias
-
-    def take_norm(name, at, channels, conv):
-        scale = saved.get(f"{at}.weight", torch.ones(channels))
-        shift = saved.get(f"{at}.bias", torch.zeros(channels))
-        if fixed:
-            scale = scale / (saved[f"{at}.running_var"] + 1e-5).sqrt()
-            shift = shift + (saved.get(f"{conv}.bias", 0) - saved[f"{at}.running_mean"]) * scale
-        weights.update({f"{name}.weight": scale, f"{name}.bias": shift})
-    for i, at in enumerate(levels):                        # from the picture to the bottleneck
-        middle, step = 0 < i < depth - 1, depth - 1 - i
-        down, up = at + ("1" if i else "0"), at + ("5" if middle else "3")
-        decoder = f"decoder.{step}" if i else "to_image"
-        shrink, grow = saved[f"{down}.weight"], saved[f"{up}.weight"]
-        weights[f"encoder.{i}.weight"] = shrink
-        weights[f"{decoder}.weight"] = torch.cat(grow.chunk(2)[::-1]) if step else grow
-        if middle:
-            take_norm(f"encoder_norms.{i}", f"{at}2", len(shrink), down)
-        else:
-            weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", torch.zeros(len(shrink)))
-        if i:
-            take_norm(f"decoder_norms.{step}", at + ("6" if middle else "4"), grow.shape[1], up)
-    bias = weights["to_image.bias"] = saved["model.model.3.bias"]
-    width, in_channels = saved["model.model.0.weight"].shape[:2]
-    return {"model": "pix2pix", "in_channels": in_channels, "out_channels": len(bias),
-            "width": width, "depth": depth, "generator": "unet", "upsample": "deconv",
-            "norm": "fixed" if fixed else "instance", "size": [2 ** depth] * 2,
-            "dropout_at": list(range(1, depth - 4))}, weights
+    for layer in network.modules():
+        if type(layer) is Norm:
+            layer.__class__ = FastNorm
+    if isinstance(network, UNet):
+        for layer in network.encoder:
+            layer.__class__ = Down
+        for layer in [*network.decoder, network.to_image]:
+            if type(layer) is nn.ConvTranspose2d:      # "nearest" stays as it is
+                layer.__class__ = Up
+    if isinstance(network, PatchGAN):
+        network.layers[0].__class__ = FirstConvolution
+        if network.layers[-1].kernel_size == (4, 4):   # the PixelGAN's is 1x1
+            network.layers[-1].__class__ = ToLogits
+    return network
 
 
-def convert(path, own_statistics=False):
+def on_gpu(x):
+    return x.is_cuda
+
+
+def laid_out(x, side):
+    """x in the memory layout that a convolution likes best.
+
+    On a GPU, and in translating from side pixels up, that is channels_last: else the library spends
+    8% of translating 512x512 on copying what its transposed convolutions put out. On small maps
+    copying the weights would cost more: measured, side is 64 for a layer that halves x and 32 for
+    one that doubles it. Training on a CPU leaves x as it is: the norms' gradients would lose more.
+    """
+    if torch.is_grad_enabled() and not on_gpu(x):
+        return x
+    large = on_gpu(x) or x.shape[2] * x.shape[3] >= side ** 2
+    return x.contiguous(memory_format=torch.channels_last if large else torch.contiguous_format)
+
+
+class FastNorm(Norm):
+    """Norm by the library's kernels. Group norm with one channel a group is instance norm, by a
+    faster kernel on CPUs. In channels_last its gradients are slow there and its sums rough, 2e-5
+    off at 256x256: so x is copied back in training, and in translating the sums are spelled out. On
+    a GPU batch norm, picture by picture, keeps channels_last and half precision, group norm not."""
+
+    def forward(self, x):
+        if self.kind == "fixed":
+            return super().forward(x)
+        instance = self.kind == "instance"
+        if on_gpu(x):
+            if instance and len(x) > 1:
+                return torch.cat([self(picture) for picture in x.split(1)])
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+        if not torch.is_grad_enabled() and not x.is_contiguous():
+            over = (2, 3) if instance else (0, 2, 3)
+            x = x - x.mean(over, keepdim=True)
+            std = (x.square().mean(over, keepdim=True) + 1e-5).sqrt()
+            return x.mul_(self.weight.view(-1, 1, 1) / std).add_(self.bias.view(-1, 1, 1))
+        x = x.contiguous()
+        if instance:
+            return F.group_norm(x, x.shape[1], self.weight, self.bias)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+
+class Down(nn.Conv2d):
+    """The U-Net's 4x4 convolution of stride 2: (N, C, H, W) -> (N, O, H/2, W/2)."""
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        if h * w > 64 or on_gpu(x):                    # larger than 8x8: measured on two cores
+            return super().forward(laid_out(x, 64))
+        # Deep layers are all weights and hardly any pixels; the library's convolution then spends
+        # its time rearranging the weights. One matrix product of the same numbers does not, with
+        # a row for each pixel (a column for each takes up to five times as long).
+        patches = F.unfold(x, 4, stride=2, padding=1)  # (N, C * 16, H/2 * W/2)
+        patches = patches.transpose(1, 2).reshape(-1, c * 16)
+        y = F.linear(patches, self.weight.view(-1, c * 16), self.bias)    # (N * H/2 * W/2, O)
+        return y.view(n, h // 2, w // 2, -1).permute(0, 3, 1, 2)
+
+
+class Up(nn.ConvTranspose2d):
+    """The U-Net's 4x4 transposed convolution of stride 2: (N, C, H, W) -> (N, O, 2H, 2W)."""
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        to_picture = self.out_channels <= 4
+        if on_gpu(x) or (h * w > 64 and not to_picture):
+            return super().forward(laid_out(x, 32))
+        weight = self.weight.view(c, -1)               # (C, O * 16)
+        if to_picture:     # here the library takes up to three times as long, and one product for
+            # the whole batch half as long again as one for each picture.
+            y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
+        else:                                          # deep: see Down
+            pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
+            y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
+        # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
+        y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
+        if self.bias is None:
+            return y
+        return y + self.bias.view(1, -1, 1, 1)
+
+
+class FirstConvolution(nn.Conv2d):
+    """D's first layer, in channels_last as far as its first norm: 3 to 5% of a step on a CPU."""
+
+    def forward(self, x):
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
+
+
+class ToLogits(nn.Conv2d):
+    """D's last layer, 4x4 of stride 1 to one logit: (N, C, H, W) -> (N, 1, H-1, W-1).
+
+    As in Up, a product gives what each pixel adds to the 4x4 logits around it, and fold sums it: a
+    seventh of the library's time, 2% of a step. Seen from a pixel, the kernel is turned round, and
+    its padding is 3 - 1.
+    """
+
+    def forward(self, x):
+        if on_gpu(x):
+            return super().forward(x)
+        h, w = x.shape[2:]
+        weight = self.weight.flip(2, 3).view(self.in_channels, 16)
+        y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
+        return F.fold(y, (h - 1, w - 1), 4, padding=2) + self.bias
+
+
+# Generators of the popular PyTorch code, converted (skip on first reading)
+
+def convert(path, own_statistics=False, dropout=True):
     """junyanz/pytorch-CycleGAN-and-pix2pix's latest_net_G.pth -> (settings, weights) of a UNet.
 
     Running statistics go into "fixed" norms: the same picture as that code's eval() gives, to 1e-5
     with dropout off. own_statistics: each picture's own, as its test script does by default.
+    dropout False: it was trained with --no_dropout, which its file does not tell.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        settings, weights = renamed({name.removeprefix("module."): tensor
-                                     for name, tensor in saved.items()}, own_statistics)
+        saved = {name.removeprefix("module."): tensor for name, tensor in saved.items()}
+        settings, weights = renamed(saved, own_statistics)
+        if not dropout:
+            settings["dropout_at"] = []
         build_generator(settings).load_state_dict(weights)
         return settings, weights
-    except Exception:                                      # torch.load alone raises some ten kinds
+    except Exception:                                  # torch.load alone raises some ten kinds
         raise Refusal(f"{path}: missing, or no generator of the popular PyTorch pix2pix; give its "
                       f"latest_net_G.pth, a unet_128 or unet_256") from None
 
 
-def window_starts(side, tile):
-    """Where windows of tile pixels begin: they overlap by a quarter, the last ends at the end."""
-    return [*range(0, max(side - tile, 0), tile - tile // 4), max(side - tile, 0)]
+def renamed(saved, own_statistics):
+    """What the popular code saved, {name: tensor} -> (settings, weights) of a UNet.
 
-
-@torch.no_grad()
-def generate(generator, x, seed=None, tile=1024):
-    """G(x) for pictures of any size: x float (N, C, H, W) in [-1, 1] -> (N, out_channels, H, W).
-
-    G is fully convolutional, Sec. 4.4: a picture is padded by reflection to the multiple that the
-    depth needs, and cropped back. seed fixes the dropout noise and leaves torch's random state as
-    it was. Sides above tile pixels are cut into windows that fade linearly into each other; every
-    window has its own statistics, so tones may drift slowly over a large picture.
+    That code nests: ".model.3" of each level (".model.1" of the outermost) is the next deeper one.
+    In a joined tensor its skip comes first, and its dropout is a step later.
     """
-    (h, w), step = x.shape[-2:], 2 ** generator.depth
-    total, weight = 0, x.new_zeros(h, w)
-    with torch.random.fork_rng([x.device] if x.is_cuda else [], enabled=seed is not None):
-        for top, left in itertools.product(window_starts(h, tile), window_starts(w, tile)):
-            if seed is not None:
-                torch.manual_seed(seed)
-            window = x[..., top:top + tile, left:left + tile]
-            rows, columns = window.shape[-2:]
-            pad = (0, -columns % step, 0, -rows % step)    # none on the left and above
-            mode = "reflect" if pad[1] < columns and pad[3] < rows else "replicate"
-            out = generator(F.pad(window, pad, mode))[..., :rows, :columns]
-            if window.shape == x.shape:
-                return out
-            ramps = (torch.arange(1.0, n + 1, device=x.device) for n in (rows, columns))
-            fade = torch.outer(*(torch.minimum(r, r.flip(0)).clamp(max=tile // 4) for r in ramps))
-            total = total if weight.any() else x.new_zeros(len(x), out.shape[1], h, w)
-            total[..., top:top + rows, left:left + columns] += out * fade
-            weight[top:top + rows, left:left + columns] += fade
-    return total.div_(weight)
+    levels = ["model.model.", "model.model.1.model."]  # the names' beginnings, outermost first
+    while f"{levels[-1]}3.model.1.weight" in saved:
+        levels.append(f"{levels[-1]}3.model.")
+    depth = len(levels)
+    running = f"{levels[1]}2.running_mean" in saved    # batch norms; instance norms have a bias
+    if not running and f"{levels[1]}1.bias" not in saved:
+        raise ValueError("trained without norms")
+    fixed = running and not own_statistics
+
+    weights = {}
+    for i, level in enumerate(levels):                 # from the picture to the bottleneck
+        middle = 0 < i < depth - 1
+        step = depth - 1 - i                           # of the decoder, counted from the bottleneck
+        down = f"{level}1" if i > 0 else f"{level}0"
+        up = f"{level}5" if middle else f"{level}3"
+        shrink = saved[f"{down}.weight"]               # (O, C, 4, 4)
+        grow = saved[f"{up}.weight"]                   # (C, O, 4, 4)
+        weights[f"encoder.{i}.weight"] = shrink
+        if middle:
+            norm = taken_norm(saved, f"{level}2", len(shrink), down, fixed)
+            weights.update(named(f"encoder_norms.{i}", norm))
+        else:
+            no_bias = torch.zeros(len(shrink))
+            weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", no_bias)
+        if step > 0:                                   # all but the bottleneck's: skips go second
+            skip, deeper = grow.chunk(2)
+            grow = torch.cat([deeper, skip])
+        if i > 0:
+            weights[f"decoder.{step}.weight"] = grow
+            at = f"{level}6" if middle else f"{level}4"
+            norm = taken_norm(saved, at, grow.shape[1], up, fixed)
+            weights.update(named(f"decoder_norms.{step}", norm))
+        else:
+            weights["to_image.weight"] = grow
+    weights["to_image.bias"] = saved["model.model.3.bias"]
+
+    width, in_channels = weights["encoder.0.weight"].shape[:2]
+    settings = {
+        "model": "pix2pix",
+        "in_channels": in_channels,
+        "out_channels": len(weights["to_image.bias"]),
+        "width": width,
+        "depth": depth,
+        "generator": "unet",
+        "upsample": "deconv",
+        "norm": "fixed" if fixed else "instance",
+        "size": [2 ** depth, 2 ** depth],
+        "dropout_at": list(range(1, depth - 4))}       # a step later than the paper's
+    return settings, weights
 
 
-def translate(generator, image, seed=None):
-    """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8.
+def taken_norm(saved, at, channels, convolution, fixed):
+    """(weight, bias) of the norm saved at a name. fixed: its running statistics are put into both,
+    and the bias of the convolution before it, which they have been taken of."""
+    weight = saved.get(f"{at}.weight", torch.ones(channels))
+    bias = saved.get(f"{at}.bias", torch.zeros(channels))
+    if fixed:
+        weight = weight / (saved[f"{at}.running_var"] + 1e-5).sqrt()
+        mean = saved[f"{at}.running_mean"] - saved.get(f"{convolution}.bias", 0)
+        bias = bias - mean * weight
+    return weight, bias
 
-    For runs whose x is the picture itself. Those of --one-hot, colorization, inpainting and edges
-    make theirs of it by data.input_to_network; then call generate.
+
+def named(name, norm):
+    weight, bias = norm
+    return {f"{name}.weight": weight, f"{name}.bias": bias}
+
+
+LUMA = torch.tensor([0.299, 0.587, 0.114])             # of ITU-R BT.601, by which Pillow makes grey
+
+
+def in_colour(settings, weights):
+    """A generator of grey pictures, 1 -> 1 channel (or 1 -> 3, 3 -> 1), as one of RGB ones.
+
+    Its first layer sees LUMA's mean of the channels, its last one gives three equal ones: for a
+    grey picture the very same numbers.
     """
-    x = image.to(next(generator.parameters()).device).float().div(127.5).sub(1)
-    fake = generate(generator, x if x.dim() == 4 else x[None], seed)
-    out = fake.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
-    return out if image.dim() == 4 else out[0]
+    if settings["in_channels"] == 1:
+        grey = weights["encoder.0.weight"]             # (width, 1, 4, 4)
+        weights["encoder.0.weight"] = grey * LUMA.view(1, 3, 1, 1)
+    if settings["out_channels"] == 1:
+        weights["to_image.weight"] = weights["to_image.weight"].repeat(1, 3, 1, 1)
+        weights["to_image.bias"] = weights["to_image.bias"].repeat(3)
+    return {**settings, "in_channels": 3, "out_channels": 3}, weights
 
+
+def write_converted(path, out, task, own_statistics, dropout):
+    """--convert: makes a run's folder, with generator.pt alone, of another code's generator."""
+    import data
+    row = data.look_up(task)
+    file = Path(out) / "generator.pt"
+    settings, weights = convert(path, own_statistics, dropout)
+    found = (settings["in_channels"], settings["out_channels"])
+    wanted = (row.in_channels, row.out_channels)
+    if found in ((1, 1), (1, 3), (3, 1)) and wanted == (3, 3):
+        settings, weights = in_colour(settings, weights)
+    elif found != wanted:
+        raise Refusal(f"--task {task}: {path} turns {found[0]} channels into {found[1]}; give the "
+                      f"task that it was trained on")
+    if file.exists():
+        raise Refusal(f"{file}: is there already; give another folder")
+    folder = f"datasets/{row.archive}" if row.archive else None
+    settings.update(task=task, palette=row.palette, one_hot=False, drawn=False, batch=1, seed=0,
+                    data=folder)
+    data.write_whole(file, {"format": FORMAT, "settings": settings, "generator": weights})
+    print(f"{path} -> {file}: {settings['depth']} levels, width {settings['width']}")
+
+
+# The command
 
 def parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
 def describe(network, *inputs):
-    """Prints each layer of a network: kind, output shape, number of parameters. -> (channels, side)
-    of the input and of each convolution's output."""
+    """Prints each layer of a network: kind, output shape, number of parameters.
+
+    -> [(channels, side), ...] of the input and of each convolution's output.
+    """
     shapes = [(sum(x.shape[1] for x in inputs), inputs[0].shape[2])]
 
     def show(layer, _, out):
-        shapes.extend([tuple(out.shape[1:3])] if layer.weight.dim() == 4 else [])
-        print(f"  {type(layer).__name__:10} {str(tuple(out.shape)):20} {parameters(layer):>11,}")
-    print(f"\n{type(network).__name__}: from {' and '.join(str(tuple(x.shape)) for x in inputs)}")
+        if layer.weight.dim() == 4:
+            shapes.append(tuple(out.shape[1:3]))
+        kind = type(layer).__name__
+        print(f"  {kind:15} {str(tuple(out.shape)):20} {parameters(layer):>11,}")
+    title = " and ".join(str(tuple(x.shape)) for x in inputs)
+    print(f"\n{type(network).__name__}: from {title}")
     for layer in network.modules():
-        if parameters(layer) and not list(layer.children()):
+        if parameters(layer) > 0 and not list(layer.children()):
             layer.register_forward_hook(show)
     network(*inputs)
     print(f"  {parameters(network):,} parameters")
@@ -455,58 +647,19 @@ def describe(network, *inputs):
 
 def describe_both():
     """Prints the paper's networks. -> [(title, their shapes, with skips or not), ...], to draw."""
-    x = y = torch.zeros(1, 3, 256, 256)
+    x = torch.zeros(1, 3, 256, 256)
+    y = torch.zeros(1, 3, 256, 256)
     unet = describe(UNet(), x)
-    print("  an Up's channels are counted before its skip joins them")
+    print("  the channels of a ConvTranspose2d are counted before its skip joins them")
     patchgan = describe(PatchGAN(), x, y)
     print(f"  each logit sees a patch of {receptive_field(PatchGAN())} pixels a side")
     return [("UNet, channels x side: red skips join layers i and n-i", unet, True),
             ("PatchGAN: 30 x 30 logits, one for each patch of 70 x 70", patchgan, False)]
 
 
-def write_converted(path, out, task, own_statistics):
-    """--convert: makes a run's folder, with generator.pt alone, of another code's generator."""
+def translate_files(options):
+    """The command `python pix2pix.py RUN IN OUT`."""
     import data
-    row, out = data.look_up(task), Path(out) / "generator.pt"
-    settings, weights = convert(path, own_statistics)
-    if any(settings[key] != getattr(row, key) for key in ("in_channels", "out_channels")):
-        raise Refusal(f"--task {task}: {path} turns {settings['in_channels']} channels into "
-                      f"{settings['out_channels']}; give the task that it was trained on")
-    if out.exists():
-        raise Refusal(f"{out}: is there already; give another folder")
-    settings.update(task=task, palette=row.palette, one_hot=False, drawn=False, batch=1, seed=0,
-                    data=row.archive and f"datasets/{row.archive}")
-    data.write_whole(out, {"format": FORMAT, "settings": settings, "generator": weights})
-    print(f"{path} -> {out}: {settings['depth']} levels, width {settings['width']}")
-
-
-def main():
-    import data  # only the command needs its neighbours: reading and writing pictures
-    parser = data.new_parser(__doc__)
-    parser.add_argument("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
-    parser.add_argument("source", nargs="?", metavar="IN", help="a picture or a folder of them")
-    parser.add_argument("out", nargs="?", metavar="OUT", help="the picture or folder to write")
-    parser.add_argument("--draw", type=data.picture_name, metavar="PNG", help="draw both networks")
-    parser.add_argument("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
-    parser.add_argument("--seed", type=int, default=0, help="of the dropout noise (default 0)")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of "
-                        "latest_net_G.pth, as the popular PyTorch pix2pix code saves it")
-    parser.add_argument("--task", help="of --convert (default pairs)")
-    parser.add_argument("--own-statistics", action="store_true", help="--convert: norms by each "
-                        "picture's own statistics, not by those kept from training")
-    options = data.parse_options(parser)
-    if (options.task or options.own_statistics) and not options.convert or (
-            bool(options.run) + bool(options.draw) + bool(options.convert) > 1):
-        raise Refusal("RUN, --draw, --convert: one at a time; --task, --own-statistics: only with "
-                      "--convert; see `python pix2pix.py --help`")
-    if options.convert:
-        return write_converted(*options.convert, options.task or "pairs", options.own_statistics)
-    if options.run is None:
-        networks = describe_both()
-        return options.draw and data.draw_networks(options.draw, networks)
-    if options.out is None:
-        raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     generator, settings = load_generator(options.run)
     generator.to(data.device_of(options.device))
     for source, out in data.sources(options.source, options.out):
@@ -515,6 +668,50 @@ def main():
         fake = generate(generator, x, options.seed)
         data.save_picture(out, data.to_pixels(settings, x, fake)[0])
         print(f"{source} -> {out}")
+
+
+def parse():
+    import data
+    parser = data.new_parser(__doc__)
+    add = parser.add_argument
+    add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
+    add("source", nargs="?", metavar="IN", help="a picture or a folder of them")
+    add("out", nargs="?", metavar="OUT", help="the picture or folder to write")
+    add("--draw", type=data.picture_name, metavar="PNG", help="draw both networks")
+    add("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
+    add("--seed", type=int, default=0, help="of the dropout noise (default 0)")
+    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
+        "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
+        "RGB ones")
+    add("--task", help="of --convert (default pairs)")
+    add("--own-statistics", action="store_true", help="--convert: norms by each picture's own "
+        "statistics, not by those kept from training")
+    add("--no-dropout", action="store_true", help="--convert: it was trained with --no_dropout")
+    options = data.parse_options(parser)
+    for_convert = options.task or options.own_statistics or options.no_dropout
+    wanted = [name for name in ("run", "draw", "convert") if getattr(options, name)]
+    if len(wanted) > 1 or (for_convert and not options.convert):
+        raise Refusal("RUN, --draw, --convert: one at a time; --task, --own-statistics, "
+                      "--no-dropout: only with --convert; see `python pix2pix.py --help`")
+    if options.run and options.out is None:
+        raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
+    return options
+
+
+def main():
+    import data  # only the command needs its neighbours: reading and writing pictures
+    options = parse()
+    if options.convert:
+        path, out = options.convert
+        write_converted(path, out, options.task or "pairs", options.own_statistics,
+                        not options.no_dropout)
+    elif options.run:
+        translate_files(options)
+    else:
+        networks = describe_both()
+        if options.draw:
+            data.draw_networks(options.draw, networks)
 
 
 if __name__ == "__main__":

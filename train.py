@@ -509,10 +509,10 @@ def train_pix2pix(context, pictures, held_out):
     adversarial_too, conditional = objective != ["l1"], "cgan" in objective
     l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
     torch.manual_seed(settings["seed"])
-    generator = pix2pix.build_generator(settings).to(device)
-    discriminator = pix2pix.PatchGAN(
+    generator = pix2pix.faster(pix2pix.build_generator(settings)).to(device)
+    discriminator = pix2pix.faster(pix2pix.PatchGAN(
         settings["in_channels"] * conditional + settings["out_channels"], settings["width"],
-        settings["receptive_field"], settings["norm"]).to(device)
+        settings["receptive_field"], settings["norm"])).to(device)
     g_optimizer, d_optimizer = adam(generator, settings), adam(discriminator, settings)
     # fp16's smallest gradients would vanish: the losses are scaled up, the gradients down again.
     scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "fp16")
