@@ -421,7 +421,7 @@ def load_discriminator(path):
     discriminator = pix2pix.PatchGAN(in_channels, settings["width"], settings["receptive_field"],
                                      settings["norm"])
     discriminator.load_state_dict(content["discriminator"])
-    return discriminator.eval()
+    return pix2pix.faster(discriminator).eval()
 
 
 # The server: who may ask, for what, how much. Skip it on first reading.
