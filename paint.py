@@ -48,7 +48,7 @@ FIELDS = {
     "run": "", "seed": 0,                       # which run; the dropout noise's number
     "cells": "",                                # the picture, as painted() reads it
     "muted": [], "quiet": [],                   # numbers of skips and of dropouts to leave out
-    "judge": "", "example": 0,                  # what D shall judge: "fake", or "real": an example's
+    "judge": "", "example": 0,                  # D judges the "fake", or an example's "real" photo
     "beside": False,                            # the map joins its photo in one picture
     "file": "", "name": "",                     # an opened file in base64, and what it is called
     "walk": 0,                                  # steps from a dream to others
@@ -65,7 +65,7 @@ class Studio:
         self.device = device
         self.runs = {}                          # name -> settings, and what open_run adds
         self.sessions = {}                      # token -> a study under way
-        self.dreamer, self.dream_settings = None, {}
+        self.dreamer = None
         if dream:
             self.dreamer, self.dream_settings = semgan.load_generator(dream)
         for path in map(Path, paths):
@@ -103,8 +103,7 @@ class Studio:
 
     @torch.no_grad()
     def judge(self, run, request, x, fake):
-        """D's logits for x and its photo, or for x and the real photo of an example; and which
-        pixels each logit sees: those of logit (i, j) begin at start + step * i, start + step * j."""
+        """D's logits for x and its photo, or for x and the real photo of an example."""
         if "discriminator" not in run:                     # read when first asked for
             run["discriminator"] = load_discriminator(run["folder"] / "checkpoint.pt")
         discriminator = run["discriminator"].to(self.device)
@@ -115,11 +114,8 @@ class Studio:
             y = data.to_network(run, pair[None])[1].to(self.device)
             reply["real"] = png(pair[-3:])
         logits = logits_of(discriminator, x, y)[0, 0]      # (30, 30)
-        start, _, side = patch_of(discriminator, 0, 0)
-        after, _, _ = patch_of(discriminator, 1, 1)
-        return {**reply, "logits": [round(logit, 3) for logit in logits.flatten().tolist()],
-                "rows": logits.shape[0], "columns": logits.shape[1],
-                "start": start, "step": after - start, "side": side}
+        reply["logits"] = [round(logit, 3) for logit in logits.flatten().tolist()]
+        return {**reply, **patch_grid(discriminator, run["size"])}
 
     def pictures(self, run):
         """Those held out of training, each decoded when it is asked for."""
@@ -140,8 +136,7 @@ class Studio:
     def example(self, run, request):
         """A picture to start from, and the real photo that belongs to it."""
         pair = self.pair(run, request["seed"])
-        cells, _ = cells_of(run, pair[:3])
-        return {"cells": cells, "photo": png(pair[-3:])}
+        return {"cells": cells_of(run, pair[:3]), "photo": png(pair[-3:])}
 
     def read(self, run, request):
         """An opened file, read as training reads its pictures; and what was done, in words."""
@@ -158,8 +153,7 @@ class Studio:
         with torch.no_grad():
             output = self.dreamer(z[None])
         picture = semgan.to_pixels(output, settings["palette"], settings["head"])[0]
-        cells, _ = cells_of(run, fitted(run, picture)[0])
-        return {"cells": cells}
+        return {"cells": cells_of(run, fitted(run, picture, []))}
 
     def study(self, run, request):
         """A step of a session: starts it, or notes which side was called fake; the next pair."""
@@ -236,7 +230,10 @@ def about_run(run):
     network = run["network"]
     skips = range(1, network.depth) if network.skips else []
     trained_d = "gan" in run.get("objective", "l1+cgan")
-    return {"name": run["name"], "mode": run["mode"], "size": run["size"],
+    grids = [patch_grid(pix2pix.PatchGAN(2, 1, field), run["size"])
+             for field in pix2pix.PatchGAN.LAYERS]
+    return {"grids": [grid for grid in grids if min(grid["rows"], grid["columns"]) > 0],
+            "name": run["name"], "mode": run["mode"], "size": run["size"],
             "palette": run["palette"], "depth": network.depth, "skips": list(skips),
             "dropouts": list(network.dropout_at),
             "judge": trained_d and (run["folder"] / "checkpoint.pt").is_file()}
@@ -264,17 +261,12 @@ def painted(run, cells):
 
 
 def cells_of(run, picture):
-    """uint8 (3, h, w) of the run's size -> the same in the page's base64; and the share of pixels
-    whose colour was no class's, so that they were moved to a class near them."""
-    if run["mode"] != "labels":
-        return base64_of(picture.permute(1, 2, 0)), 0.0
-    label_map = data.clean_label_map(picture.permute(1, 2, 0).numpy(), run["palette"])
-    moved = (data.colorize(label_map, run["palette"]) != picture).any(0)
-    return base64_of(label_map), moved.float().mean().item()
-
-
-def base64_of(pixels):
-    return base64.b64encode(torch.as_tensor(pixels).contiguous().numpy().tobytes()).decode()
+    """uint8 (3, h, w) of the run's size -> the same as the page keeps it, in base64. A pixel whose
+    colour is no class's takes a class near it."""
+    pixels = picture.permute(1, 2, 0).contiguous()         # (h, w, 3)
+    if run["mode"] == "labels":
+        pixels = torch.from_numpy(data.clean_label_map(pixels.numpy(), run["palette"]))
+    return base64.b64encode(pixels.numpy().tobytes()).decode()
 
 
 def png(picture):  # uint8 (3, h, w) -> a PNG in base64, packed lightly because someone is waiting
@@ -283,9 +275,8 @@ def png(picture):  # uint8 (3, h, w) -> a PNG in base64, packed lightly because 
     return base64.b64encode(file.getvalue()).decode()
 
 
-def fitted(run, picture):
-    """uint8 (3, H, W) of any size -> the run's, from the middle; and what was done, in words."""
-    words = []
+def fitted(run, picture, words):
+    """uint8 (3, H, W) of any size -> the run's, from the middle. What was done joins the words."""
     h, w = run["size"]
     rows, columns = picture.shape[1:]
     scale = min(rows / h, columns / w)
@@ -300,8 +291,8 @@ def fitted(run, picture):
         words.append(f"resized to {w}x{h}")
     if run["mode"] == "pencil":                            # as input_to_network cleans a user's own
         lines = data.clean_sketch(picture[None], [h, w])[0]
-        return lines.expand(3, -1, -1).contiguous(), words
-    return data.resize(picture, [h, w], nearest=run["mode"] == "labels"), words
+        return lines.expand(3, -1, -1).contiguous()
+    return data.resize(picture, [h, w], nearest=run["mode"] == "labels")
 
 
 @contextmanager
@@ -328,7 +319,7 @@ def read_file(run, file, name):
         pair = data.TASKS[run["task"]].kind == "pairs" and width * h == 2 * height * w
         picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W)
         numbers = None
-        if run["mode"] == "labels" and not pair and not all_legal(run, picture):
+        if run["mode"] == "labels" and not pair and illegal(run, picture).any():
             with suppress(data.Refusal):                   # colours, or numbers of other classes
                 numbers = data.open_label_map(path, len(run["palette"]))
     if pair:
@@ -339,27 +330,24 @@ def read_file(run, file, name):
         words.append("its numbers read as Cityscapes' ids")
     if numbers is not None:
         words.append("its numbers read as classes")
-        numbers[numbers == 255] = 0                        # "ignore" has no paint: the first class
-        picture = data.colorize(numbers, run["palette"])
-    picture, fitting = fitted(run, picture)
-    cells, moved = cells_of(run, picture)
-    words += fitting
-    if moved:
-        words.append(f"{share(moved)} of its pixels moved to a class, as their colours were none's")
-    return {"cells": cells, "words": "; ".join(words) or "taken as it is"}
+        classes = torch.from_numpy(numbers)
+        classes = classes.masked_fill(classes == 255, 0)   # "ignore" has no paint: the first class
+        picture = data.colorize(classes, run["palette"])
+    picture = fitted(run, picture, words)
+    if run["mode"] == "labels":
+        moved = illegal(run, picture).float().mean().item()
+        share = "under 0.1%" if moved < 0.001 else f"{moved:.1%}"
+        if moved:
+            words.append(f"{share} of its pixels moved to a class, as their colours were none's")
+    return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is"}
 
 
-def all_legal(run, picture):
-    """Has each pixel of uint8 (3, H, W) the colour of a class?"""
-    colours = {tuple(colour) for _, colour in run["palette"]}
-    pixels = picture.flatten(1)
-    key = (pixels[0].int() << 16) | (pixels[1].int() << 8) | pixels[2]
-    return all((k >> 16, k >> 8 & 255, k & 255) in colours for k in key.unique().tolist())
-
-
-def share(fraction):
-    """0.1234 -> "12.3%"; what is there is never called 0."""
-    return f"{fraction:.1%}" if fraction >= 0.001 else "under 0.1%"
+def illegal(run, picture):
+    """Where uint8 (3, H, W) has colours of no class: bool (H, W)."""
+    legal = torch.zeros(picture.shape[1:], dtype=torch.bool)
+    for _, colour in run["palette"]:
+        legal |= (picture == torch.tensor(colour).view(3, 1, 1)).all(0)
+    return ~legal
 
 
 def numbers_below(values, end, what):
@@ -408,6 +396,21 @@ def patch_of(discriminator, row, column):
             side += (layer.kernel_size[0] - 1) * step
             step *= layer.stride[0]
     return start + row * step, start + column * step, side
+
+
+def patch_grid(discriminator, size):
+    """How D's logits lie over a picture of size (h, w): their rows and columns, and the side of the
+    square that each sees; that of logit (i, j) begins at start + step * i, start + step * j."""
+    start, _, side = patch_of(discriminator, 0, 0)
+    step = patch_of(discriminator, 1, 1)[0] - start
+    counts = []
+    for pixels in size:
+        for layer in discriminator.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                padded = pixels + 2 * layer.padding[0]
+                pixels = (padded - layer.kernel_size[0]) // layer.stride[0] + 1
+        counts.append(pixels)
+    return {"rows": counts[0], "columns": counts[1], "start": start, "step": step, "side": side}
 
 
 def load_discriminator(path):
@@ -481,15 +484,16 @@ class Handler(BaseHTTPRequestHandler):
         if len(hosts) != 1:
             return "A request names one Host."
         origins = self.headers.get_all("Origin", [])
-        for header, pattern, texts in (("Host", HOST, hosts), ("Origin", "https?://" + HOST, origins)):
-            for text in texts:
-                match = re.fullmatch(pattern, text.lower())
-                if not match:
-                    return f"This {header} is not served."
-                name = match[1]
-                if name not in names:
-                    return (f"{header} {name[:60]} is unknown here: open http://127.0.0.1:"
-                            f"{self.server.server_port}/, or add --allow-host {name[:60]}.")
+        askers = [("Host", HOST, text) for text in hosts]
+        askers += [("Origin", "https?://" + HOST, text) for text in origins]
+        for header, pattern, text in askers:
+            match = re.fullmatch(pattern, text.lower())
+            if not match:
+                return f"This {header} is not served."
+            name = match[1]
+            if name not in names:
+                return (f"{header} {name[:60]} is unknown here: open http://127.0.0.1:"
+                        f"{self.server.server_port}/, or add --allow-host {name[:60]}.")
         return None
 
     def fault(self):

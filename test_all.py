@@ -2068,7 +2068,8 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
         expected = logits.flatten().tolist()
         assert judged["logits"] == pytest.approx(expected, abs=1e-3)
         assert (judged["rows"], judged["columns"]) == tuple(logits.shape[2:])
-        assert (judged["start"], judged["step"], judged["side"]) == (-5, 2, 16)
+        assert paint.patch_grid(d, [64, 64]) == {
+            "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
         assert (judge == "real") == ("real" in judged)
 
 def opened_as(run, path, name=None):
@@ -2143,7 +2144,7 @@ def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
     plain = {**settings_for(task="aerial"), "mode": "plain"}
     cells, words = opened_as(plain, tmp_path / "a.png")
     assert torch.equal(cells, picture.permute(1, 2, 0)) and words == "taken as it is"
-    assert torch.equal(paint.painted(plain, paint.base64_of(cells)), picture)
+    assert torch.equal(paint.painted(plain, paint.cells_of(plain, picture)), picture)
 
 
 class Chromium:
@@ -2627,17 +2628,18 @@ def test_pictures_are_pasted_and_dropped(page, tmp_path):
     file = base64.b64encode((HERE / "pictures" / "paint.png").read_bytes()).decode()
     for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
         page.press("clear")
-        page.js("const transfer = new DataTransfer(); transfer.items.add(new File([bytesOf("
-                "arguments[0])], 'dropped.png')); const event = new Event(arguments[1], {bubbles: "
-                "true, cancelable: true}); event[arguments[2]] = transfer; map.dispatchEvent(event)",
-                file, event, field)
+        page.js("const transfer = new DataTransfer();"
+                "transfer.items.add(new File([bytesOf(arguments[0])], 'dropped.png'));"
+                "const event = new Event(arguments[1], {bubbles: true, cancelable: true});"
+                "event[arguments[2]] = transfer; map.dispatchEvent(event)", file, event, field)
         page.until(lambda: "dropped.png: cropped" in page.said())
         assert page.cells().any() and (page.cells() != drawn).any()
 
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     page.opened()
     page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
-            "sleep(800) : sleep(0)).then(() => ask(address, more)); sessionStorage.clear(); setUp()")
+            "sleep(800) : sleep(0)).then(() => ask(address, more)); sessionStorage.clear(); "
+            "setUp()")
     page.press("class 10"), page.drag((20, 20), (60, 60))
     painted = page.cells()
     time.sleep(1.2)
@@ -2729,9 +2731,12 @@ def test_the_panel_shows_what_d_sees(page, painter):
     page.js("$('insides').open = true; $('judge').value = 'fake'; $('judge').onchange()")
     page.until(lambda: page.js("return verdict"))
     assert page.js("return verdict") == answer(painter, cells=cells, judge="fake")["judged"]
-    page.js("lookAt({x: 64, y: 64})")
-    left, top, right, bottom = page.js("return patch")
-    assert right - left == bottom - top == 16 and left <= 64 < right and top <= 64 < bottom
+    for field, side in (("", 16), ("70", 70), ("1", 1)):     # the run's own, and others
+        page.js("$('field').value = arguments[0]; $('field').onchange()", field)
+        page.js("lookAt({x: 64, y: 64})")
+        left, top, right, bottom = page.js("return patch")
+        assert right - left == bottom - top == side and left <= 64 < right and top <= 64 < bottom
+    page.js("$('field').value = ''; $('field').onchange()")
     page.js("$('judge').value = 'real'; $('judge').onchange()")
     page.until(lambda: "real photo" in page.js("return $('whose').textContent"))
     assert page.photo().endswith(answer(painter, "example", seed=0)["photo"])
@@ -2739,8 +2744,8 @@ def test_the_panel_shows_what_d_sees(page, painter):
 
 def test_a_phone_shows_the_photo_beside_the_map_in_letters_and_targets_that_fit(page):
     page.opened(360, 740)
-    small = page.js("return [...document.querySelectorAll('#paint button, #paint select, a')].filter("
-                    "e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
+    small = page.js("return [...document.querySelectorAll('#paint button, #paint select, a')]"
+                    ".filter(e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
                     ".map(e => e.id)")
     assert not small
     cut = page.js("return [...document.querySelectorAll('#panel span')].filter(e => e.offsetParent"
@@ -2786,7 +2791,7 @@ def test_letters_keep_their_size_when_the_page_changes_its_own(page):
     page.press("letters")
     for width in (1280, 768, 360):
         page.browser.size(width, 860)
-        page.until(lambda: page.js("return $('marks').width === Math.round($('marks').clientWidth)"))
+        page.until(lambda: page.js("return $('marks').width === $('marks').clientWidth"))
     page.press("letters")
 
 def test_the_page_never_reads_a_canvas_back_and_asks_nobody_else():
