@@ -2,9 +2,9 @@
 
     generated pictures --+--> Laplacian pyramid -> 7x7 patches -> sorted projections    SWD
                          +--> local means and variances at five scales                 MS-SSIM
-    real pictures -------+--> Inception, 2048 features -> two Gaussians                FID
-                         +--> FCN-8s, trained on real photos -> confusion matrix       FCN-score
+    real pictures -------+--> FCN-8s, trained on real photos -> confusion matrix       FCN-score
                          +--> histograms of L, a and b                                 Figure 7
+                         +--> Inception, 2048 features -> two Gaussians                FID
 
     python metrics.py runs/a runs/b                   a row a run, the best of each column marked *
     python metrics.py --train-fcn facades             the FCN-score's judge, trained once and kept
@@ -24,6 +24,7 @@ import hashlib
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,155 +32,249 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-FID_WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"  # the last part begins its SHA-256
-FID_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FID_WEIGHTS}"
-HIGHER_IS_BETTER = ("PSNR", "SSIM", "pixel_accuracy", "class_accuracy", "class_iou", "L", "a", "b",
-                    *(f"right within {t} px" for t in (1, 2, 3)))
 
 class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
     """Bad input from outside: one line, exit code 2."""
 
-def pair(a, b, smallest=1):
-    """Two sets of images as tensors; ValueError unless of one shape, sides from smallest up."""
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
-    n, c, h, w = a.shape if a.ndim == 4 else (0, 0, 0, 0)
-    if a.shape != b.shape or n == 0 or c != 3 or min(h, w) < smallest:
-        raise ValueError(f"{[*a.shape]}, {[*b.shape]}: not one (N, 3, H, W) from {smallest} pixels")
-    return a, b
-
-def filter_matrix(size, taps, mirror=False):
-    """A 1-D filter as a matrix (out, size): rows @ image @ columns.T filters both directions, on a
-    CPU ten times as fast as convolving. mirror: reflected border, out = size; else size - k + 1."""
-    k, shifted = len(taps), torch.eye(size, dtype=taps.dtype)
-    if mirror:
-        shifted = F.pad(shifted[None], (k // 2, k // 2), mode="reflect")[0]
-    return (shifted.unfold(1, k, 1) @ taps).T
-
 
 # Sliced Wasserstein distance (Karras et al. 2017): do patches look alike, scale by scale?
+
+def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
+    """Two sets of equal N (published: 16,384) -> 1000 * distance, {side: ..., "average": ...}.
+
+    The levels halve from the full size to 16. 128 patches a picture and 4 times 128 directions are
+    the published setting. Time grows as N*patches*repeats*directions, memory as N*patches (2 kB).
+    Both sets are cut at the same places, so a set against itself scores 0.
+    """
+    real = torch.as_tensor(real)
+    fake = torch.as_tensor(fake)
+    check_sets(real, fake, smallest=16)
+    rng = torch.Generator().manual_seed(seed)
+    side = min(real.shape[-2:])
+    levels = (side // 16).bit_length()                     # 64, 32, 16: three
+    scores = {}
+    for level in range(levels):
+        places = rng.get_state()
+        a = level_descriptors(real, level, levels, patches, rng)         # (N*patches, 147)
+        rng.set_state(places)
+        b = level_descriptors(fake, level, levels, patches, rng)
+        distance = 0
+        for _ in range(repeats):
+            lines = torch.randn(147, directions, generator=rng)
+            distance += sliced_wasserstein(a, b, F.normalize(lines, dim=0))
+        scores[side // 2 ** level] = 1000 * distance / repeats
+    return {**scores, "average": sum(scores.values()) / len(scores)}
+
+
+def level_descriptors(images, level, levels, count, rng):
+    """(N, 3, H, W) -> (N*count, 147): normalized patches from one level of their pyramids."""
+    found = []
+    for part in images.split(64):                          # so that only patches stay in memory
+        band = laplacian_pyramid(part, levels)[level]
+        found.append(patch_descriptors(band, count, rng))
+    return normalize_descriptors(torch.cat(found))
+
+
 def laplacian_pyramid(images, levels):
     """(N, 3, H, W) -> levels float tensors, finest first, the last one the low-pass. Each plus the
     next one's upsampling gives the images again. Cost grows as N*H*W*(H+W)."""
-    taps = torch.tensor([1., 4., 6., 4., 1.]) / 16             # in both directions: ^2 / 256
-    pyramid, images = [], torch.as_tensor(images).float()
+    taps = torch.tensor([1., 4., 6., 4., 1.]) / 16         # in both directions: ^2 / 256
+    images = torch.as_tensor(images).float()
+    pyramid = []
     for _ in range(levels - 1):
-        rows, columns = (filter_matrix(side, taps, mirror=True) for side in images.shape[-2:])
-        low = rows[::2] @ images @ columns[::2].T              # blurred, each second pixel kept
+        rows = filter_matrix(images.shape[2], taps, mirror=True)         # (H, H)
+        columns = filter_matrix(images.shape[3], taps, mirror=True)      # (W, W)
+        low = rows[::2] @ images @ columns[::2].T          # blurred, each second pixel kept
         # Up again: zeros at odd positions leave every second column of the filter, times 4 in all.
-        pyramid.append(images - 4 * (rows[:, ::2] @ low @ columns[:, ::2].T))
+        smooth = 4 * (rows[:, ::2] @ low @ columns[:, ::2].T)
+        pyramid.append(images - smooth)
         images = low
     return pyramid + [images]
 
-def patch_descriptors(level, count, generator):
+
+def patch_descriptors(level, count, rng):
     """(N, 3, h, w) -> (N*count, 3, 7, 7): patches around centres drawn evenly from [3, side-4]."""
     n, _, h, w = level.shape
-    top = torch.randint(h - 6, (n, count), generator=generator)            # centre - 3
-    left = torch.randint(w - 6, (n, count), generator=generator)
-    windows = level.unfold(2, 7, 1).unfold(3, 7, 1)                        # a view: no copy yet
-    return windows[torch.arange(n)[:, None], :, top, left].flatten(0, 1)
+    row = torch.randint(h - 6, (n, count), generator=rng)  # of the patch's corner: centre - 3
+    column = torch.randint(w - 6, (n, count), generator=rng)
+    windows = level.unfold(2, 7, 1).unfold(3, 7, 1)        # (N, 3, h-6, w-6, 7, 7), not yet copied
+    picture = torch.arange(n)[:, None]
+    return windows[picture, :, row, column].flatten(0, 1)
+
 
 def normalize_descriptors(descriptors):
     """(M, 3, 7, 7) -> (M, 147): each colour to mean 0, std 1 over its set; sums are in float64."""
-    centred = descriptors - descriptors.mean((0, 2, 3), keepdim=True, dtype=torch.float64).float()
-    std = centred.square().mean((0, 2, 3), keepdim=True, dtype=torch.float64).sqrt().float()
-    return centred.div_(std.clamp_min(1e-8)).flatten(1)
+    colour = (0, 2, 3)                                     # what is summed over
+    mean = descriptors.mean(colour, keepdim=True, dtype=torch.float64).float()
+    centred = descriptors - mean
+    variance = centred.square().mean(colour, keepdim=True, dtype=torch.float64)
+    std = variance.sqrt().float().clamp_min(1e-8)          # a set of one colour has none
+    return centred.div_(std).flatten(1)
+
 
 def sliced_wasserstein(a, b, directions):
     """Mean 1-D Wasserstein distance over directions (147, K) of unit length; a, b (M, 147), else
     ValueError. On a line the best transport joins smallest to smallest and so on: the mean absolute
     difference of the sorted projections. Cost K*M*(147 + log M)."""
-    a, b, directions = (torch.as_tensor(v) for v in (a, b, directions))
+    a = torch.as_tensor(a)
+    b = torch.as_tensor(b)
+    directions = torch.as_tensor(directions)
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} descriptors: compare equal numbers of images")
     total = 0.0
-    for some in directions.split(32, dim=1):                   # a few at a time, to spare memory
-        with ThreadPoolExecutor(2) as pool:                    # numpy sorts thrice as fast as torch
-            low, high = pool.map(lambda v: np.sort((some.T @ v.T).numpy(), axis=1), (a, b))
-        total += np.abs(low - high).mean(axis=1, dtype=np.float64).sum()   # of (32, M)
+    for some in directions.split(32, dim=1):               # a few at a time, to spare memory
+        with ThreadPoolExecutor(2) as pool:
+            sorted_a, sorted_b = pool.map(sorted_projections, (a, b), (some, some))
+        distances = np.abs(sorted_a - sorted_b).mean(axis=1, dtype=np.float64)   # (32,)
+        total += distances.sum()
     return float(total / directions.shape[1])
 
-def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
-    """Two sets of equal N (published: 16,384) -> 1000 * distance, {side: ..., "average": ...}. The
-    levels halve from the full size to 16. Time grows as N*patches*repeats*directions, memory as
-    N*patches (2 kB). Both sets are cut at the same places, so a set against itself scores 0."""
-    sets, scores, generator = pair(real, fake, 16), {}, torch.Generator().manual_seed(seed)
-    side = min(sets[0].shape[-2:])
-    levels = (side // 16).bit_length()
-    for level in range(levels):
-        places, described = generator.get_state(), []
-        for images in sets:
-            generator.set_state(places)
-            # A few at a time: only patches stay in memory. Sorting takes far longer than pyramids.
-            bands = (laplacian_pyramid(part, levels)[level] for part in images.split(64))
-            found = [patch_descriptors(band, patches, generator) for band in bands]
-            described.append(normalize_descriptors(torch.cat(found)))      # (N*patches, 147)
-        lines = [torch.randn(147, directions, generator=generator) for _ in range(repeats)]
-        distances = [sliced_wasserstein(*described, F.normalize(v, dim=0)) for v in lines]
-        scores[side >> level] = 1000 * sum(distances) / repeats
-    return {**scores, "average": sum(scores.values()) / len(scores)}
+
+def sorted_projections(descriptors, directions):
+    """(M, 147), (147, K) -> array (K, M), each row sorted: by numpy, thrice as fast as torch."""
+    return np.sort((directions.T @ descriptors.T).numpy(), axis=1)
+
+
+def check_sets(a, b, smallest=1):
+    """ValueError unless two tensors are images of one shape, as many, with sides from smallest."""
+    images = a.ndim == 4 and a.shape[1] == 3 and len(a) > 0
+    if a.shape != b.shape or not images or min(a.shape[2:]) < smallest:
+        raise ValueError(f"{[*a.shape]}, {[*b.shape]}: not one (N, 3, H, W) from {smallest} pixels")
+
+
+def filter_matrix(size, taps, mirror=False):
+    """A 1-D filter as a matrix (out, size): rows @ image @ columns.T filters both directions, on a
+    CPU ten times as fast as convolving. mirror: reflected border, out = size; else size - k + 1."""
+    k = len(taps)
+    shifted = torch.eye(size, dtype=taps.dtype)
+    if mirror:
+        shifted = F.pad(shifted[None], (k // 2, k // 2), mode="reflect")[0]
+    return (shifted.unfold(1, k, 1) @ taps).T
 
 
 # PSNR, SSIM and MS-SSIM: two pictures side by side
+
 def psnr(a, b):
     """Peak signal-to-noise ratio in dB of two sets -> (N,); inf for equal pictures."""
-    a, b = pair(a, b)
-    return 10 * torch.log10(255 ** 2 / (a.double() - b.double()).square().mean((1, 2, 3)))
+    a = torch.as_tensor(a).double()
+    b = torch.as_tensor(b).double()
+    check_sets(a, b)
+    squared_error = (a - b).square().mean((1, 2, 3))
+    return 10 * torch.log10(255 ** 2 / squared_error)
 
-def similarity(a, b):
-    """Two sets -> SSIM and its contrast-structure factor, means over pixels and channels, (N,).
-    Wang et al. 2004: Gaussian window of 11, sigma 1.5, K = 0.01 and 0.03; in a smaller picture the
-    window shrinks to it, and sigma in proportion. In float64, as variances are differences."""
-    (a, b), k = (v.double() for v in pair(a, b)), min(11, *a.shape[-2:])
-    taps = torch.exp(-(torch.arange(k).double() - (k - 1) / 2) ** 2 / (2 * (1.5 * k / 11) ** 2))
-    rows, columns = (filter_matrix(side, taps / taps.sum()) for side in a.shape[-2:])
-    mean_a, mean_b, aa, bb, ab = (rows @ v @ columns.T for v in (a, b, a * a, b * b, a * b))
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    contrast = (2 * (ab - mean_a * mean_b) + c2) / (aa - mean_a ** 2 + bb - mean_b ** 2 + c2)
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a ** 2 + mean_b ** 2 + c1)
-    return (contrast * luminance).mean((1, 2, 3)), contrast.mean((1, 2, 3))
 
 def ssim(a, b):
     """Structural similarity of two sets -> (N,), 1 for equal pictures."""
     return similarity(a, b)[0]
 
+
+def similarity(a, b):
+    """Two sets -> SSIM and its contrast-structure factor, means over pixels and channels, (N,).
+
+    Wang et al. 2004: Gaussian window of 11, sigma 1.5, K = 0.01 and 0.03; in a smaller picture the
+    window shrinks to it, and sigma in proportion. In float64, as variances are differences.
+    """
+    a = torch.as_tensor(a).double()
+    b = torch.as_tensor(b).double()
+    check_sets(a, b)
+    window = min(11, *a.shape[2:])
+    taps = gaussian(window, sigma=1.5 * window / 11)
+    rows = filter_matrix(a.shape[2], taps)
+    columns = filter_matrix(a.shape[3], taps)
+
+    def local_mean(image):
+        return rows @ image @ columns.T
+    mean_a = local_mean(a)
+    mean_b = local_mean(b)
+    covariance = local_mean(a * b) - mean_a * mean_b
+    variances = local_mean(a * a) - mean_a ** 2 + local_mean(b * b) - mean_b ** 2
+    c1 = (0.01 * 255) ** 2                                 # both keep dark, flat windows finite
+    c2 = (0.03 * 255) ** 2
+    contrast = (2 * covariance + c2) / (variances + c2)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a ** 2 + mean_b ** 2 + c1)
+    return (contrast * luminance).mean((1, 2, 3)), contrast.mean((1, 2, 3))
+
+
+def gaussian(count, sigma):
+    """A bell of count taps, float64, of sum 1."""
+    offsets = torch.arange(count).double() - (count - 1) / 2
+    bell = torch.exp(-offsets ** 2 / (2 * sigma ** 2))
+    return bell / bell.sum()
+
+
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of five scales, as people judged them
+
+
 def ms_ssim(a, b):
     """Multi-scale SSIM (Wang et al. 2003) of two sets, sides from 32 -> (N,): means over pixels and
     channels, then the product over five scales. Cost grows as N*H*W*(H+W)."""
+    a = torch.as_tensor(a)
+    b = torch.as_tensor(b)
+    check_sets(a, b, smallest=32)
     scores = []
-    for one, other in zip(*(v.split(32) for v in pair(a, b, 32))):         # float64 for a few
-        one, other, product = one.double(), other.double(), 1.0
-        for level, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
-            whole, contrast = similarity(one, other)
-            product = product * (whole if level == 4 else contrast).clamp_min(0) ** weight
-            one, other = F.avg_pool2d(one, 2), F.avg_pool2d(other, 2)
-        scores.append(product)
+    for some_a, some_b in zip(a.split(32), b.split(32)):   # float64 for a few at a time
+        scores.append(product_over_scales(some_a.double(), some_b.double()))
     return torch.cat(scores)
+
+
+def product_over_scales(a, b):
+    """Two sets -> (N,): the contrast of four scales, the SSIM of the fifth, each to its power."""
+    product = 1.0
+    for weight in MS_SSIM_WEIGHTS[:-1]:
+        contrast = similarity(a, b)[1]
+        product = product * contrast.clamp_min(0) ** weight
+        a = F.avg_pool2d(a, 2)
+        b = F.avg_pool2d(b, 2)
+    whole = similarity(a, b)[0]
+    return product * whole.clamp_min(0) ** MS_SSIM_WEIGHTS[-1]
+
 
 def ms_ssim_diversity(images):
     """Mean MS-SSIM of the pairs (0, 1), (2, 3), ...: near 1 where the generator has collapsed."""
-    return float(ms_ssim(images[:len(images) // 2 * 2:2], images[1::2]).mean())
+    even = len(images) // 2 * 2                            # an odd last one has no partner
+    return float(ms_ssim(images[:even:2], images[1:even:2]).mean())
 
 
-# Frechet Inception Distance (Heusel et al. 2017): two Gaussians in the features of a classifier
-def feature_statistics(features):
-    """(N, D) -> mean (D,) and covariance (D, D), the sum over n-1; float64. ValueError if N < 2."""
-    features = np.asarray(features, dtype=np.float64)
-    if len(features) < 2:
-        raise ValueError(f"a covariance needs two rows or more, not {len(features)}")
-    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+# FCN-score (pix2pix Sec. 4.1): does a network that knows real photos find the classes in the fakes?
 
-def frechet_distance(mean1, cov1, mean2, cov2):
-    """|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)) in float64; singular covariances are legal.
-    With R = C1^(1/2), C1 C2 has the eigenvalues of the symmetric R C2 R, so the last trace is the
-    sum of their roots. Nothing is added to the diagonals. Cost D^3."""
-    mean1, cov1, mean2, cov2 = (np.asarray(v, dtype=np.float64) for v in (mean1, cov1, mean2, cov2))
-    values, vectors = np.linalg.eigh(cov1)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T  # rounding may leave -1e-17
-    trace = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov2 @ root), 0)).sum()
-    return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * trace)
+def confusion_matrix(truth, prediction, classes):
+    """Label maps of any one shape -> (K, K) pixel counts, rows the truth, whose 255 is left out.
+    Add up over all images first. ValueError for any prediction outside 0..K-1, or another truth."""
+    truth = torch.as_tensor(truth).long().flatten()
+    prediction = torch.as_tensor(prediction).long().flatten()
+    counted = truth != 255
+    check_classes("prediction", prediction, classes)
+    check_classes("truth", truth[counted], classes)
+    cells = truth[counted] * classes + prediction[counted]
+    return torch.bincount(cells, minlength=classes ** 2).view(classes, classes)
+
+
+def check_classes(name, values, classes):
+    """ValueError unless all values are classes 0..K-1."""
+    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < classes:
+        raise ValueError(f"{name}: classes {values.min()} to {values.max()} of {classes}")
+
+
+def segmentation_scores(matrix, absent="zero"):
+    """(K, K) counts -> {"pixel_accuracy", "class_accuracy", "class_iou"}, each 0..1. In the means a
+    class without a true pixel counts as 0 ("zero", pix2pix's published numbers) or not ("skip")."""
+    assert absent in ("zero", "skip"), f"absent: {absent!r}"
+    matrix = torch.as_tensor(matrix).double()
+    right = matrix.diag()                                  # (K,) each
+    true = matrix.sum(1)
+    union = matrix.sum(0) + true - right
+    present = true > 0
+    count = len(matrix)
+    if absent == "skip":
+        count = int(present.sum())
+    return {"pixel_accuracy": float(right.sum() / true.sum()),
+            "class_accuracy": float((right / true)[present].sum() / count),
+            "class_iou": float((right / union)[present].sum() / count)}
+
 
 class ConvNormReLU(nn.Module):
     """Convolution without a bias, batch norm (eps as Inception's), ReLU."""
+
     def __init__(self, channels, out_channels, kernel, stride=1, padding="same"):
         super().__init__()
         self.conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, bias=False)
@@ -188,125 +283,10 @@ class ConvNormReLU(nn.Module):
     def forward(self, x):
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
-# Inception's blocks are branches, a branch is a list of steps, a step a list of units in parallel.
-# A unit is (name as published, channels, kernel[, stride, padding]), or Mixed's pooling (name,).
-def chain(name, *units):
-    return [[(f"{name}_{i}", *unit)] for i, unit in enumerate(units, 1)]
-def mixed_a(pooled):                                           # 35x35
-    return ([[("branch1x1", 64, 1)]], chain("branch5x5", (48, 1), (64, 5)),
-            chain("branch3x3dbl", (64, 1), (96, 3), (96, 3)),
-            [[("average",)], [("branch_pool", pooled, 1)]])
-def mixed_c(c, across=(1, 7), down=(7, 1)):                    # 17x17; 7x7 in two one-way steps
-    return ([[("branch1x1", 192, 1)]], chain("branch7x7", (c, 1), (c, across), (192, down)),
-            chain("branch7x7dbl", (c, 1), (c, down), (c, across), (c, down), (192, across)),
-            [[("average",)], [("branch_pool", 192, 1)]])
-def mixed_e(pooling):                                          # 8x8; 3x3 in two one-way units
-    one, two = ([[(name + "a", 384, (1, 3)), (name + "b", 384, (3, 1))]]
-                for name in ("branch3x3_2", "branch3x3dbl_3"))
-    return ([[("branch1x1", 320, 1)]], chain("branch3x3", (384, 1)) + one,
-            chain("branch3x3dbl", (448, 1), (384, 3)) + two,
-            [[(pooling,)], [("branch_pool", 192, 1)]])
-MIXED_6A = ([[("branch3x3", 384, 3, 2, 0)]],                   # 35x35 -> 17x17
-            chain("branch3x3dbl", (64, 1), (96, 3), (96, 3, 2, 0)), [[("halve",)]])
-MIXED_7A = (chain("branch3x3", (192, 1), (320, 3, 2, 0)),      # 17x17 -> 8x8
-            chain("branch7x7x3", (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, 0)),
-            [[("halve",)]])
 
-class Mixed(nn.Module):
-    """One block: branches from the same input, their outputs joined by channels."""
-    def __init__(self, channels, branches):
-        super().__init__()
-        self.branches, self.max, self.halve = branches, nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 2)
-        # Padding stays out of the mean, as in TensorFlow and unlike in torchvision's classifier.
-        self.average = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-        for branch in branches:
-            c = channels
-            for step in branch:
-                units = [unit for unit in step if len(unit) > 1]   # a pooling has no weights
-                for name, *sizes in units:
-                    self.add_module(name, ConvNormReLU(c, *sizes))
-                c = sum(unit[1] for unit in units) or c
+# (channels in widths, number of 3x3 convolutions) of each stage
+VGG16 = [(1, 2), (2, 2), (4, 3), (8, 3), (8, 3)]
 
-    def forward(self, x):
-        outputs = []
-        for branch in self.branches:
-            y = x
-            for step in branch:
-                y = torch.cat([getattr(self, name)(y) for name, *_ in step], dim=1)
-            outputs.append(y)
-        return torch.cat(outputs, dim=1)
-
-class FIDInception(nn.Module):
-    """Inception v3 as published FIDs use it: images -> features (N, 2048). Parameters are named and
-    shaped as in FID_WEIGHTS; FID never looks at the 1008 outputs."""
-    def __init__(self):
-        super().__init__()
-        conv = ConvNormReLU
-        for name, layer in (
-                ("Conv2d_1a_3x3", conv(3, 32, 3, 2, 0)), ("Conv2d_2a_3x3", conv(32, 32, 3, 1, 0)),
-                ("Conv2d_2b_3x3", conv(32, 64, 3)), ("pool1", nn.MaxPool2d(3, 2)),
-                ("Conv2d_3b_1x1", conv(64, 80, 1)),                        # (N, 80, 73, 73)
-                ("Conv2d_4a_3x3", conv(80, 192, 3, 1, 0)), ("pool2", nn.MaxPool2d(3, 2)),
-                ("Mixed_5b", Mixed(192, mixed_a(32))), ("Mixed_5c", Mixed(256, mixed_a(64))),
-                ("Mixed_5d", Mixed(288, mixed_a(64))), ("Mixed_6a", Mixed(288, MIXED_6A)),
-                ("Mixed_6b", Mixed(768, mixed_c(128))), ("Mixed_6c", Mixed(768, mixed_c(160))),
-                ("Mixed_6d", Mixed(768, mixed_c(160))), ("Mixed_6e", Mixed(768, mixed_c(192))),
-                ("Mixed_7a", Mixed(768, MIXED_7A)), ("Mixed_7b", Mixed(1280, mixed_e("average"))),
-                ("Mixed_7c", Mixed(2048, mixed_e("max"))), ("fc", nn.Linear(2048, 1008))):
-            self.add_module(name, layer)
-        self.eval()                                            # running statistics, always
-
-    def forward(self, images):
-        x = F.interpolate(torch.as_tensor(images).float(), (299, 299), mode="bilinear") / 127.5 - 1
-        for layer in list(self.children())[:-1]:               # all but fc
-            x = layer(x)
-        return x.mean((2, 3))                                  # of (N, 2048, 8, 8)
-
-def load_inception(path):
-    """FIDInception with the weights of a file; Refusal where they do not fit it name by name."""
-    network = FIDInception()
-    try:
-        # dict(): without torch's note of versions, norms need no num_batches_tracked in the file
-        network.load_state_dict(dict(torch.load(path, "cpu", weights_only=True)))
-    except Exception:  # torch raises four kinds for damage, and some of its advice is unsafe
-        raise Refusal(f"{path}: missing, damaged, or not Inception's; get {FID_URL}") from None
-    return network
-
-@torch.no_grad()
-def inception_features(network, images):
-    """Images -> array (N, 2048); some 6 billion multiplications a picture."""
-    device, parts = network.fc.weight.device, torch.as_tensor(images).split(32)
-    return torch.cat([network(part.to(device)).cpu() for part in parts]).numpy()
-
-def fid(real, fake, weights):
-    """Frechet Inception Distance of two sets; weights: the published file's path. Compare values of
-    equal n only. Below 2,049 images the covariances are singular, which is legal."""
-    network = load_inception(weights)
-    real, fake = (feature_statistics(inception_features(network, v)) for v in (real, fake))
-    return frechet_distance(*real, *fake)
-
-
-# FCN-score (pix2pix Sec. 4.1): does a network that knows real photos find the classes in the fakes?
-def confusion_matrix(truth, prediction, classes):
-    """Label maps of any one shape -> (K, K) pixel counts, rows the truth, whose 255 is left out.
-    Add up over all images first. ValueError for any prediction outside 0..K-1, or another truth."""
-    truth, prediction = (torch.as_tensor(v).long().flatten() for v in (truth, prediction))
-    counted = truth != 255
-    for name, values in (("prediction", prediction), ("truth", truth[counted])):
-        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < classes:
-            raise ValueError(f"{name}: classes {values.min()} to {values.max()} of {classes}")
-    cells = truth[counted] * classes + prediction[counted]
-    return torch.bincount(cells, minlength=classes ** 2).view(classes, classes)
-
-def segmentation_scores(matrix, absent="zero"):
-    """(K, K) counts -> {"pixel_accuracy", "class_accuracy", "class_iou"}, each 0..1. In the means a
-    class without a true pixel counts as 0 ("zero", pix2pix's published numbers) or not ("skip")."""
-    matrix = torch.as_tensor(matrix).double()
-    right, true, union = matrix.diag(), matrix.sum(1), matrix.sum(0) + matrix.sum(1) - matrix.diag()
-    means = {"zero": len(matrix), "skip": int((true > 0).sum())}[absent]
-    return {"pixel_accuracy": float(right.sum() / true.sum()),
-            "class_accuracy": float((right / true)[true > 0].sum() / means),
-            "class_iou": float((right / union)[true > 0].sum() / means)}
 
 class FCN8s(nn.Module):
     """FCN-8s (Long et al. 2015) on VGG-16: photos (N, 3, H, W) in [-1, 1] -> logits (N, K, H, W).
@@ -315,48 +295,56 @@ class FCN8s(nn.Module):
                                   | score      | score       | score
         (N, K, H, W) <---- x8 --- + <--- x2 -- + <--- x2 ----'
     width 64 is VGG-16's. Paper: ImageNet weights, 64*width units on top, transposed convolutions
-    that start as bilinear. Here: random weights and so norms, 16*width units, plain bilinear."""
+    that start as bilinear. Here: random weights and so norms, 16*width units, plain bilinear.
+    """
+
     def __init__(self, classes, width=16):
         super().__init__()
-        self.stages, c, top = nn.ModuleList(), 3, 16 * width
-        for out, count in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):        # in units of width
-            inputs, c = [c] + [out * width] * (count - 1), out * width
-            units = [ConvNormReLU(i, c, 3) for i in inputs]
-            self.stages.append(nn.Sequential(*units, nn.MaxPool2d(2)))
-        self.top = nn.Sequential(ConvNormReLU(c, top, 7), nn.Dropout2d(0.5),
+        self.stages = nn.ModuleList()
+        channels = 3
+        for multiple, count in VGG16:
+            layers = []
+            for _ in range(count):
+                layers.append(ConvNormReLU(channels, multiple * width, 3))
+                channels = multiple * width
+            self.stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+        top = 16 * width
+        self.top = nn.Sequential(ConvNormReLU(channels, top, 7), nn.Dropout2d(0.5),
                                  ConvNormReLU(top, top, 1), nn.Dropout2d(0.5))
-        self.scores = nn.ModuleList(nn.Conv2d(i, classes, 1) for i in (4 * width, 8 * width, top))
+        self.scores = nn.ModuleList([nn.Conv2d(4 * width, classes, 1),   # of pool3
+                                     nn.Conv2d(8 * width, classes, 1),   # of pool4
+                                     nn.Conv2d(top, classes, 1)])
 
-    def forward(self, x):
-        size, pools = x.shape[-2:], []
+    def forward(self, x):                                  # (N, 3, H, W)
+        size = x.shape[-2:]
+        pools = []
         for stage in self.stages:
             x = stage(x)
-            pools.append(x)
-        logits = self.scores[2](self.top(x))                   # (N, K, H/32, W/32)
-        for score, pool in ((self.scores[1], pools[3]), (self.scores[0], pools[2])):
-            logits = F.interpolate(logits, pool.shape[-2:], mode="bilinear") + score(pool)
-        return F.interpolate(logits, size, mode="bilinear")    # from 1/8, hence the 8
+            pools.append(x)                                # 1/2, 1/4, 1/8, 1/16, 1/32
+        logits = self.scores[2](self.top(x))               # (N, K, H/32, W/32)
+        logits = F.interpolate(logits, pools[3].shape[-2:], mode="bilinear")
+        logits = logits + self.scores[1](pools[3])         # (N, K, H/16, W/16)
+        logits = F.interpolate(logits, pools[2].shape[-2:], mode="bilinear")
+        logits = logits + self.scores[0](pools[2])         # (N, K, H/8, W/8), hence the 8
+        return F.interpolate(logits, size, mode="bilinear")
 
-@torch.random.fork_rng()                                       # torch's own state stays as it was
-def train_fcn(photos, label_maps, classes, size, width=16, views=20_000, seed=0):
+
+@torch.random.fork_rng()                                   # torch's own state stays as it was
+def train_fcn(photos, label_maps, classes, size, width=16, views=20_000):
     """uint8 (N, 3, h, w) and (N, h, w), 255 ignored -> an FCN8s for pictures of size, in eval mode.
     Time grows with views alone: pictures seen, 4 a step, each step cropped and mirrored anew."""
-    random, device, steps = torch.Generator().manual_seed(seed), photos.device, -(-views // 4)
-    torch.manual_seed(seed)                                    # for first weights and dropout
-    judge = FCN8s(classes, width).to(device, memory_format=torch.channels_last)
+    rng = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)                                   # for first weights and dropout
+    judge = FCN8s(classes, width).to(photos.device, memory_format=torch.channels_last)
+    # Rate, decay and views are our choice: Long et al. fine-tune a network that can see already.
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2.5e-3, weight_decay=1e-4)
+    steps = math.ceil(views / 4)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 2.5e-3 * (1 + math.cos(math.pi * step / steps)) / 2
-        chosen = torch.randint(len(photos), (4,), generator=random).to(device)
-        cut, top, left, mirror = torch.rand(4, generator=random).tolist()
-        h, w = (round(side * (0.8 + 0.2 * cut)) for side in photos.shape[-2:])
-        top, left = round(top * (photos.shape[-2] - h)), round(left * (photos.shape[-1] - w))
-        view = (chosen, ..., slice(top, top + h), slice(left, left + w))
-        flip = [-1] if mirror < 0.5 else []
-        x = F.interpolate(photos[view] / 127.5 - 1, size, mode="bilinear").flip(flip)
-        labels = F.interpolate(label_maps[:, None][view].float(), size).flip(flip)  # nearest
+        falling = (1 + math.cos(math.pi * step / steps)) / 2             # from 1 to 0
+        optimizer.param_groups[0]["lr"] = 2.5e-3 * falling
+        x, labels = random_view(photos, label_maps, size, rng)
         logits = judge(x.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, labels[:, 0].long(), ignore_index=255)
+        loss = F.cross_entropy(logits, labels, ignore_index=255)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -364,102 +352,623 @@ def train_fcn(photos, label_maps, classes, size, width=16, views=20_000, seed=0)
             print(f"  step {step} of {steps}: cross entropy {loss.item():.3f}", flush=True)
     return judge.eval()
 
+
+def random_view(photos, label_maps, size, rng):
+    """Four photos and their label maps, cut and mirrored alike: float (4, 3, *size) in [-1, 1] and
+    int64 (4, *size). A cut keeps 80 to 100% of each side; our choice, as facades vary in scale."""
+    chosen = torch.randint(len(photos), (4,), generator=rng).to(photos.device)
+    scale, down, across, mirror = torch.rand(4, generator=rng).tolist()
+    height, width = photos.shape[-2:]
+    h = round(height * (0.8 + 0.2 * scale))
+    w = round(width * (0.8 + 0.2 * scale))
+    row = round(down * (height - h))
+    column = round(across * (width - w))
+    x = photos[chosen, :, row:row + h, column:column + w] / 127.5 - 1
+    labels = label_maps[chosen, row:row + h, column:column + w]
+    x = F.interpolate(x, size, mode="bilinear")
+    labels = F.interpolate(labels[:, None].float(), size)[:, 0].long()   # the nearest class
+    if mirror < 0.5:
+        x = x.flip(-1)
+        labels = labels.flip(-1)
+    return x, labels
+
+
 @torch.no_grad()
 def predict(judge, photos):
     """Photos -> label_map (N, H, W), from each photo and its mirror image together."""
-    parts = (v.to(judge.scores[0].weight.device) / 127.5 - 1 for v in photos.split(8))
-    return torch.cat([(judge(v) + judge(v.flip(-1)).flip(-1)).argmax(1).cpu() for v in parts])
+    device = judge.scores[0].weight.device
+    found = []
+    for part in photos.split(8):
+        x = part.to(device) / 127.5 - 1
+        logits = judge(x) + judge(x.flip(-1)).flip(-1)     # (8, K, H, W)
+        found.append(logits.argmax(1).cpu())
+    return torch.cat(found)
 
 
-# Colours (pix2pix Fig. 7) and people (Sec. 4.1 and 4.5)
-def lab_histograms(lab):
-    """float (N, 3, H, W) -> counts of L (101,), a (256,), b (256,), bins centred on integers."""
-    return [torch.histc(torch.as_tensor(lab)[:, i].double(), bins, low - 0.5, low + bins - 0.5)
-            for i, (bins, low) in enumerate(((101, 0), (256, -128), (256, -128)))]
+# Colours (pix2pix Fig. 7)
 
-def intersections(one, other):
-    """Two lists of histograms -> for each, the sum of the minima of its shares in both."""
-    return tuple(float(torch.minimum(p / p.sum(), q / q.sum()).sum()) for p, q in zip(one, other))
+LAB_BINS = {"L": (101, 0), "a": (256, -128), "b": (256, -128)}  # count, the first one's centre
+
 
 def lab_histogram_intersection(lab_a, lab_b):
     """float (N, 3, H, W) of data.rgb_to_lab -> (L, a, b) over all pixels, 1 for equal colours."""
     return intersections(lab_histograms(lab_a), lab_histograms(lab_b))
 
-def shapes_right(label_maps, tolerance=1):
-    """The share of maps (N, 64, 64) that keep the rules of the Coloured Shapes, SemGAN Sec. 5.0.1.
 
-    Each map is compared with the legal one next to it: disc, square and rectangle (classes 1, 3, 2
-    of data.draw_shapes) where they explain most pixels. It is right if each shape shows, up to what
-    covers it, and no pixel is wrong but within tolerance of an edge; 0 asks for the exact map. Of
-    the real maps 98.3% are right at 0: in the others the disc covers the square.
-    """
-    masks = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float()
-    legal, ring = torch.zeros_like(label_maps.long()), torch.arange(-10, 11).square()
-    disc = (ring[:, None] + ring <= 100).float()
-    stamps = {1: disc, 3: torch.ones(10, 10), 2: torch.ones(12, 24)}
-    for (shape, stamp), above in zip(stamps.items(), ([], [1], [1, 3])):    # from the top down
-        # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
-        score = masks[:, shape] + 0.1 * sum(masks[:, other] for other in above)
-        score += F.avg_pool2d(masks[:, shape], 5, 1, 2) / 100          # among equals, the middle
-        score = F.conv2d(score[:, None], stamp[None, None])
-        place = F.one_hot(score.flatten(1).argmax(1), score[0].numel()).view_as(score).float()
-        painted = F.conv_transpose2d(place, stamp[None, None])[:, 0] > 0.5
-        legal = torch.where(painted & (legal == 0), shape, legal)
-    around = F.one_hot(legal, 4).permute(0, 3, 1, 2).float()
-    around = F.avg_pool2d(F.pad(around, [tolerance] * 4, mode="replicate"), 2 * tolerance + 1, 1)
-    stray = (label_maps != legal) & (around.amax(1) > 0.999)           # wrong, with no edge near by
-    shown = masks.amax((2, 3)).all(1)
-    return (shown & ~stray.flatten(1).any(1)).float().mean().item()
+def lab_histograms(lab):
+    """float (N, 3, H, W) -> counts of L (101,), a (256,), b (256,), bins centred on integers."""
+    lab = torch.as_tensor(lab)
+    histograms = []
+    for channel, (bins, first) in enumerate(LAB_BINS.values()):
+        values = lab[:, channel].double()
+        histograms.append(torch.histc(values, bins, first - 0.5, first + bins - 0.5))
+    return histograms
+
+
+def intersections(histograms_a, histograms_b):
+    """Two lists of histograms -> for each, the sum of the minima of its shares in both."""
+    sums = []
+    for a, b in zip(histograms_a, histograms_b):
+        shared = torch.minimum(a / a.sum(), b / b.sum())
+        sums.append(float(shared.sum()))
+    return tuple(sums)
+
+
+# The study (pix2pix Sec. 4.1 and 4.5): do people take the fakes for real?
 
 def fooling_rate(counts, trials):
     """Fooled trials of each session, of trials each -> the mean rate and its standard error: over
     sessions, as one person's answers are alike, so a single session has none (nan)."""
-    rates, n = torch.as_tensor(counts).double() / trials, len(counts)
-    return float(rates.mean()), float(rates.std()) / n ** 0.5 if n > 1 else math.nan
+    rates = torch.as_tensor(counts).double() / trials
+    if len(rates) < 2:
+        return float(rates.mean()), math.nan
+    return float(rates.mean()), float(rates.std()) / len(rates) ** 0.5
+
 
 def bootstrap_test(counts_a, counts_b, trials, replicates=10_000, seed=0):
     """p that rate A <= rate B, that is, that A fools no more often: the share of replicates, each a
     resampling of sessions (not of trials), in which it holds. counts as in fooling_rate."""
-    generator, totals = torch.Generator().manual_seed(seed), []
-    for counts in (torch.as_tensor(counts_a).long(), torch.as_tensor(counts_b).long()):
-        assert 0 <= counts.min() and counts.max() <= trials, f"{counts.tolist()} of {trials} trials"
-        sessions = torch.randint(len(counts), (replicates, len(counts)), generator=generator)
-        totals.append(counts[sessions].sum(dim=1))             # integers, so that ties are exact
-    return float((totals[0] * len(counts_b) <= totals[1] * len(counts_a)).double().mean())
+    rng = torch.Generator().manual_seed(seed)
+    totals_a = resampled_totals(counts_a, trials, replicates, rng)
+    totals_b = resampled_totals(counts_b, trials, replicates, rng)
+    # Rates by cross-multiplied integers, so that ties are exact.
+    holds = totals_a * len(counts_b) <= totals_b * len(counts_a)
+    return float(holds.double().mean())
 
 
-# The command; its neighbours are imported at the very end, so that this file imports without them
-def judge_of(settings, device, train=False):
-    """(FCN8s or None, a line about it): the judge kept in datasets/, first trained where asked."""
-    source = settings["data"] and str(Path(settings["data"]).resolve())
-    name = f"{Path(source or 'drawn-facades').name}-{'x'.join(map(str, settings['size']))}"
-    path, classes = Path("datasets") / f"fcn8s-{name}.pt", len(settings["palette"])
+def resampled_totals(counts, trials, replicates, rng):
+    """(replicates,): each the sum of as many sessions, drawn with replacement."""
+    counts = torch.as_tensor(counts).long()
+    assert 0 <= counts.min() and counts.max() <= trials, f"{counts.tolist()} of {trials} trials"
+    sessions = torch.randint(len(counts), (replicates, len(counts)), generator=rng)
+    return counts[sessions].sum(dim=1)
+
+
+# Frechet Inception Distance (Heusel et al. 2017): two Gaussians in the features of a classifier
+
+FID_WEIGHTS = "pt_inception-2015-12-05-6726825d.pth"  # the last part begins its SHA-256
+FID_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FID_WEIGHTS}"
+
+
+def fid(real, fake, weights):
+    """Frechet Inception Distance of two sets; weights: the published file's path. Compare values of
+    equal n only. Below 2,049 images the covariances are singular, which is legal."""
+    network = load_inception(weights)
+    real_statistics = feature_statistics(inception_features(network, real))
+    fake_statistics = feature_statistics(inception_features(network, fake))
+    return frechet_distance(*real_statistics, *fake_statistics)
+
+
+def feature_statistics(features):
+    """(N, D) -> mean (D,) and covariance (D, D), the sum over n-1; float64. ValueError if N < 2."""
+    features = np.asarray(features, dtype=np.float64)
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs two rows or more, not {len(features)}")
+    covariance = np.atleast_2d(np.cov(features, rowvar=False))
+    return features.mean(axis=0), covariance
+
+
+def frechet_distance(mean1, cov1, mean2, cov2):
+    """|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2)) in float64; singular covariances are legal.
+    With R = C1^(1/2), C1 C2 has the eigenvalues of the symmetric R C2 R, so the last trace is the
+    sum of their roots. Nothing is added to the diagonals. Cost D^3."""
+    mean1 = np.asarray(mean1, dtype=np.float64)
+    mean2 = np.asarray(mean2, dtype=np.float64)
+    cov1 = np.asarray(cov1, dtype=np.float64)
+    cov2 = np.asarray(cov2, dtype=np.float64)
+    values, vectors = np.linalg.eigh(cov1)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T  # rounding may leave -1e-17
+    eigenvalues = np.linalg.eigvalsh(root @ cov2 @ root)
+    trace = np.sqrt(np.maximum(eigenvalues, 0)).sum()
+    distance = ((mean1 - mean2) ** 2).sum()
+    return float(distance + np.trace(cov1) + np.trace(cov2) - 2 * trace)
+
+
+@torch.no_grad()
+def inception_features(network, images):
+    """Images -> array (N, 2048); some 6 billion multiplications a picture."""
+    device = network.fc.weight.device
+    parts = torch.as_tensor(images).split(32)
+    return torch.cat([network(part.to(device)).cpu() for part in parts]).numpy()
+
+
+def load_inception(path):
+    """FIDInception with the weights of a file; Refusal where they do not fit it name by name."""
+    network = FIDInception()
+    try:
+        weights = torch.load(path, "cpu", weights_only=True)
+        # dict(): without torch's note of versions, norms need no num_batches_tracked in the file
+        network.load_state_dict(dict(weights))
+    except Exception:  # torch raises four kinds for damage, and some of its advice is unsafe
+        raise Refusal(f"{path}: missing, damaged, or not Inception's; get {FID_URL}") from None
+    return network
+
+
+# Its network. Skip it on first reading.
+
+class FIDInception(nn.Module):
+    """Inception v3 as published FIDs use it: images -> features (N, 2048). Parameters are named and
+    shaped as in FID_WEIGHTS; FID never looks at the 1008 outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.Conv2d_1a_3x3 = ConvNormReLU(3, 32, 3, stride=2, padding=0)   # (N, 32, 149, 149)
+        self.Conv2d_2a_3x3 = ConvNormReLU(32, 32, 3, padding=0)            # (N, 32, 147, 147)
+        self.Conv2d_2b_3x3 = ConvNormReLU(32, 64, 3)
+        self.pool1 = nn.MaxPool2d(3, 2)                                    # (N, 64, 73, 73)
+        self.Conv2d_3b_1x1 = ConvNormReLU(64, 80, 1)
+        self.Conv2d_4a_3x3 = ConvNormReLU(80, 192, 3, padding=0)           # (N, 192, 71, 71)
+        self.pool2 = nn.MaxPool2d(3, 2)                                    # (N, 192, 35, 35)
+        self.Mixed_5b = Mixed(192, mixed_5(pooled=32))
+        self.Mixed_5c = Mixed(256, mixed_5(pooled=64))
+        self.Mixed_5d = Mixed(288, mixed_5(pooled=64))                     # (N, 288, 35, 35)
+        self.Mixed_6a = Mixed(288, MIXED_6A)
+        self.Mixed_6b = Mixed(768, mixed_6(128))
+        self.Mixed_6c = Mixed(768, mixed_6(160))
+        self.Mixed_6d = Mixed(768, mixed_6(160))
+        self.Mixed_6e = Mixed(768, mixed_6(192))                           # (N, 768, 17, 17)
+        self.Mixed_7a = Mixed(768, MIXED_7A)
+        self.Mixed_7b = Mixed(1280, mixed_7("average"))
+        self.Mixed_7c = Mixed(2048, mixed_7("max"))                        # (N, 2048, 8, 8)
+        self.fc = nn.Linear(2048, 1008)
+        self.eval()                                        # running statistics, always
+
+    def forward(self, images):                             # (N, 3, H, W), 0-255
+        images = torch.as_tensor(images).float()
+        x = F.interpolate(images, (299, 299), mode="bilinear") / 127.5 - 1
+        for layer in list(self.children())[:-1]:           # all but fc, in the order above
+            x = layer(x)
+        return x.mean((2, 3))
+
+
+# A block is branches, a branch is steps one after another, each (name as published, channels,
+# kernel[, stride, padding]), or one of Mixed's poolings (name,), or a list of steps in parallel.
+def mixed_5(pooled):                                       # 35x35
+    return [
+        [("branch1x1", 64, 1)],
+        [("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)],
+        [("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)],
+        [("average",), ("branch_pool", pooled, 1)]]
+
+
+MIXED_6A = [                                               # 35x35 -> 17x17
+    [("branch3x3", 384, 3, 2, 0)],
+    [("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3, 2, 0)],
+    [("halve",)]]
+
+
+def mixed_6(channels):                                     # 17x17; 7x7 in two one-way steps
+    return [
+        [("branch1x1", 192, 1)],
+        [("branch7x7_1", channels, 1),
+         ("branch7x7_2", channels, (1, 7)),
+         ("branch7x7_3", 192, (7, 1))],
+        [("branch7x7dbl_1", channels, 1),
+         ("branch7x7dbl_2", channels, (7, 1)),
+         ("branch7x7dbl_3", channels, (1, 7)),
+         ("branch7x7dbl_4", channels, (7, 1)),
+         ("branch7x7dbl_5", 192, (1, 7))],
+        [("average",), ("branch_pool", 192, 1)]]
+
+
+MIXED_7A = [                                               # 17x17 -> 8x8
+    [("branch3x3_1", 192, 1), ("branch3x3_2", 320, 3, 2, 0)],
+    [("branch7x7x3_1", 192, 1),
+     ("branch7x7x3_2", 192, (1, 7)),
+     ("branch7x7x3_3", 192, (7, 1)),
+     ("branch7x7x3_4", 192, 3, 2, 0)],
+    [("halve",)]]
+
+
+def mixed_7(pooling):                                      # 8x8; 3x3 in two one-way units
+    return [
+        [("branch1x1", 320, 1)],
+        [("branch3x3_1", 384, 1),
+         [("branch3x3_2a", 384, (1, 3)), ("branch3x3_2b", 384, (3, 1))]],
+        [("branch3x3dbl_1", 448, 1),
+         ("branch3x3dbl_2", 384, 3),
+         [("branch3x3dbl_3a", 384, (1, 3)), ("branch3x3dbl_3b", 384, (3, 1))]],
+        [(pooling,), ("branch_pool", 192, 1)]]
+
+
+class Mixed(nn.Module):
+    """One block: branches from the same input, their outputs joined by channels."""
+
+    def __init__(self, channels, branches):
+        super().__init__()
+        # Padding stays out of the mean, as in TensorFlow and unlike in torchvision's classifier.
+        self.average = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+        self.max = nn.MaxPool2d(3, 1, 1)
+        self.halve = nn.MaxPool2d(3, 2)
+        self.branches = branches
+        for branch in branches:
+            inputs = channels
+            for step in branch:
+                inputs = self.add_step(step, inputs)
+
+    def add_step(self, step, channels):
+        """Makes a step's convolutions, attributes of the published names; returns its channels."""
+        if isinstance(step, list):
+            return sum(self.add_step(unit, channels) for unit in step)
+        name = step[0]
+        sizes = step[1:]
+        if not sizes:                                      # a pooling: it has no weights
+            return channels
+        self.add_module(name, ConvNormReLU(channels, *sizes))
+        return sizes[0]
+
+    def run_step(self, step, x):
+        if isinstance(step, list):
+            return torch.cat([self.run_step(unit, x) for unit in step], dim=1)
+        return getattr(self, step[0])(x)
+
+    def forward(self, x):
+        outputs = []
+        for branch in self.branches:
+            y = x
+            for step in branch:
+                y = self.run_step(step, y)
+            outputs.append(y)
+        return torch.cat(outputs, dim=1)
+
+
+# The Coloured Shapes (SemGAN Sec. 5.0.1): does a map keep their rules?
+
+def shapes_right(label_maps, tolerance=1):
+    """The share of maps (N, 64, 64) that keep the rules of the Coloured Shapes, SemGAN Sec. 5.0.1.
+
+    Each map is compared with the one by the rules that explains it best: disc, square and rectangle
+    (classes 1, 3, 2 of data.draw_shapes) where they explain most pixels. It is right if each shape
+    shows, up to what covers it, and no pixel is wrong but within tolerance of an edge; 0 asks for
+    the exact map. Of the real maps 98.3% are right at 0: in the others the disc covers the square.
+    """
+    masks = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float()  # (N, 4, 64, 64)
+    ruled = map_by_the_rules(masks)
+    side = 2 * tolerance + 1
+    shares = F.one_hot(ruled, 4).permute(0, 3, 1, 2).float()
+    shares = F.pad(shares, [tolerance] * 4, mode="replicate")
+    shares = F.avg_pool2d(shares, side, 1)                 # of the classes, round each pixel
+    far_from_edges = shares.amax(1) > 0.999                # one class alone, but for rounding
+    wrong = (label_maps != ruled) & far_from_edges
+    all_shown = masks.amax((2, 3)).all(1)                  # (N,)
+    right = all_shown & ~wrong.flatten(1).any(1)
+    return right.float().mean().item()
+
+
+def map_by_the_rules(masks):
+    """Masks (N, 4, 64, 64) of classes -> label_map (N, 64, 64): the three shapes, each where it
+    explains most pixels, placed from the top one down."""
+    squares = torch.arange(-10, 11).square()
+    disc = (squares[:, None] + squares <= 10 ** 2).float()
+    stamps = [(1, disc, []), (3, torch.ones(10, 10), [1]), (2, torch.ones(12, 24), [1, 3])]
+    ruled = torch.zeros_like(masks[:, 0], dtype=torch.int64)
+    for shape, stamp, above in stamps:                     # above: what may cover it
+        covered = fit_stamp(stamp, masks[:, shape], [masks[:, other] for other in above])
+        ruled = torch.where(covered & (ruled == 0), shape, ruled)
+    return ruled
+
+
+def fit_stamp(stamp, mask, above):
+    """The pixels, bool (N, 64, 64), that a stamp (h, w) covers where it explains most of mask."""
+    # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
+    score = mask + 0.1 * sum(above)
+    score = score + F.avg_pool2d(mask, 5, 1, 2) / 100      # among equals, the middle
+    score = F.conv2d(score[:, None], stamp[None, None])    # (N, 1, 65-h, 65-w): of each corner
+    best = F.one_hot(score.flatten(1).argmax(1), score[0].numel())
+    best = best.view_as(score).float()
+    return F.conv_transpose2d(best, stamp[None, None])[:, 0] > 0.5
+
+
+# The command: scores of runs. The files beside this one are imported in the functions that need
+# them, so that it copies alone.
+
+def score(options, device):
+    """Scores each run, writes its scores.json, prints the table and what is missing."""
+    import data
+    network, note = inception_of(options.fid_weights, device)
+    notes = [note]
+    rows = []
+    colours = {}                                           # of runs on photos: their histograms
+    for run in options.runs:
+        row, pictures, histograms = score_run(run, options, device, network)
+        content = json.dumps({"format": 1, **row}).encode()
+        data.write_whole(Path(run) / "scores.json", content)
+        if pictures not in [shown[1] for shown in rows]:   # the real ones' own scores come first
+            rows.append(("real pictures", None, row["n"], row["real"]))
+        rows.append((run, pictures, row["n"], row["scores"]))
+        if row["note"] and not any(row["note"] in line for line in notes):   # a judge is said once
+            notes.append(f"{run}: {row['note']}")
+        if histograms:
+            colours.update(zip(("real", run), histograms))
+    print(table(rows), *notes, sep="\n")
+    if options.figure7:
+        figure7(colours, options.figure7)
+
+
+def score_run(run, options, device, network):
+    """-> a row, {"n", "real": {column: value}, "scores": {column: value}, "note"}; what names the
+    pictures it was scored on; (real, fake) histograms of L, a and b, None of label maps."""
+    import pix2pix
+    import semgan
+    content = pix2pix.load_file(Path(run) / "generator.pt")
+    if content["settings"].get("model") == "semgan":
+        generator, settings = semgan.load_generator(run)
+        measure = score_semgan
+    else:
+        generator, settings = pix2pix.load_generator(run)
+        measure = score_pix2pix
+    use_pictures(settings, options.data)
+    row, features, histograms = measure(generator.to(device), settings, options.count, network)
+    if network and row["n"] > 1:                           # a covariance needs two
+        real, fake = features
+        row["scores"]["FID"] = frechet_distance(*feature_statistics(real),
+                                                *feature_statistics(fake))
+    source = settings["data"]
+    if source:
+        source = Path(source).resolve()                    # by whatever name it was given
+    return row, (settings["task"], source, *settings["size"], row["n"]), histograms
+
+
+def use_pictures(settings, folder):
+    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on."""
+    import data
+    if folder:
+        settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+
+
+@dataclass
+class Tally:
+    """What is counted of the real pictures, and of the fakes, batch by batch."""
+    matrix: torch.Tensor | int = 0                         # (K, K), see confusion_matrix
+    colours: list = field(default_factory=lambda: [0, 0, 0])  # histograms of L, a and b
+    features: list = field(default_factory=list)           # Inception's, (2048,) each
+
+    def add(self, rgb, network):
+        """The colours and, with Inception's network, the features of uint8 (N, 3, h, w)."""
+        import data
+        histograms = lab_histograms(data.rgb_to_lab(rgb))
+        self.colours = [total + some for total, some in zip(self.colours, histograms)]
+        if network:
+            self.features.extend(inception_features(network, rgb))
+
+
+def score_pix2pix(generator, settings, count, network):
+    """A run on its held-out pictures, batch by batch, so that memory stays flat: see score_run."""
+    import data
+    import pix2pix
+    device = next(generator.parameters()).device
+    pictures = data.held_out(settings)
+    n = min(count or len(pictures), len(pictures))
+    read_classes, note = class_reader(settings, device)
+    real = Tally()
+    fake = Tally()
+    distances = []
+    batch = 8
+    if settings["norm"] == "batch":                        # whose statistics matter
+        batch = settings["batch"]
+    for first in range(0, n, batch):
+        image = torch.stack([pictures[i] for i in range(first, min(first + batch, n))])
+        x, y = data.to_network(settings, image)
+        output = pix2pix.generate(generator, x.to(device), seed=first).cpu()
+        real_rgb = data.to_pixels(settings, x, y)          # uint8 (batch, 3, h, w)
+        fake_rgb = data.to_pixels(settings, x, output)
+        l1 = (output - y).abs().mean((1, 2, 3))
+        distances.append(torch.stack([l1, psnr(real_rgb, fake_rgb), ssim(real_rgb, fake_rgb)]))
+        real.add(real_rgb, network)
+        fake.add(fake_rgb, network)
+        if read_classes:
+            truth = data.label_map_of(settings, image)
+            classes = len(settings["palette"])
+            real.matrix = real.matrix + confusion_matrix(truth, read_classes(real_rgb), classes)
+            fake.matrix = fake.matrix + confusion_matrix(truth, read_classes(fake_rgb), classes)
+    means = torch.cat(distances, dim=1).mean(1).tolist()
+    scores = dict(zip(("L1", "PSNR", "SSIM"), means))
+    real_scores = {}
+    if read_classes:                                       # what the judge makes of the real ones
+        real_scores = segmentation_scores(real.matrix, "skip")
+        scores.update(segmentation_scores(fake.matrix, "skip"))
+    scores.update(zip(LAB_BINS, intersections(real.colours, fake.colours)))  # L, a and b
+    row = {"n": n, "real": real_scores, "scores": scores, "note": note}
+    return row, (real.features, fake.features), (real.colours, fake.colours)
+
+
+def class_reader(settings, device):
+    """-> (what tells the classes in pictures, (N, 3, H, W) -> label_map, or None; a line on it)."""
+    import data
+    palette = settings["palette"]
+    side = palette and data.look_up(settings["task"]).labels
+    if side == "x":                                        # photos from labels: FCN-score
+        judge, note = judge_of(settings, device)
+        if judge is None:
+            return None, note
+        return lambda pictures: predict(judge, pictures), note
+    if side == "y":                                        # labels from photos: pix2pix Table 6
+        return lambda pictures: data.nearest_class(pictures, palette), ""
+    return None, ""
+
+
+@torch.no_grad()
+def score_semgan(generator, settings, count, network):
+    """Samples of a run against as many training pictures (2,048, count, or all): see score_run."""
+    import data
+    import semgan
+    palette = settings["palette"]
+    pictures = data.training(settings)
+    n = min(count or 2048, len(pictures))
+    if n < 2:
+        raise Refusal("--count 1: MS-SSIM compares pairs of samples; give 2 or more")
+    rng = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(pictures), generator=rng)[:n].tolist()
+    truth = torch.stack([pictures[i][0] for i in chosen])  # (n, h, w)
+    real = semgan.colorize(truth, palette)                 # uint8 (n, 3, h, w)
+    fake = sample_maps(generator, settings, n, rng)
+    label_maps = []
+    off = 0                                                # n times the share out of the palette
+    for part in fake.split(32):
+        label_maps.append(semgan.nearest_class(part, palette))
+        off += len(part) * semgan.out_of_palette(part, palette)
+    label_maps = torch.cat(label_maps)
+    scores = {f"SWD {side}": value for side, value in swd(real, fake).items()}
+    scores["MS-SSIM"] = ms_ssim_diversity(fake)            # n/2 pairs
+    scores["out of palette"] = off / n
+    if settings["task"] == "shapes" and settings["size"] == [64, 64]:
+        for pixels in (1, 2, 3):
+            scores[f"right within {pixels} px"] = shapes_right(label_maps, pixels)
+    features = []
+    if network:
+        features = [inception_features(network, real), inception_features(network, fake)]
+    row = {"n": n, "real": {"MS-SSIM": ms_ssim_diversity(real)}, "scores": scores,
+           "note": class_shares(truth, label_maps, palette)}
+    return row, features, None
+
+
+def sample_maps(generator, settings, count, rng):
+    """What a SemGAN run makes of noise: uint8 (count, 3, h, w)."""
+    import semgan
+    device = next(generator.parameters()).device
+    latents = torch.randn(count, settings["latent"], generator=rng).to(device)
+    samples = []
+    for z in latents.split(32):
+        output = generator(z).cpu()
+        samples.append(semgan.to_pixels(output, settings["palette"], settings["head"]))
+    return torch.cat(samples)
+
+
+def class_shares(truth, label_maps, palette):
+    """In words: which share of all pixels each class has, in the data and in the samples."""
+    shares = []
+    for maps in (truth, label_maps):
+        shares.append(maps.flatten().bincount(minlength=len(palette)) / maps.numel())
+    words = [f"{name} {a:.3f} / {b:.3f}" for (name, _), a, b in zip(palette, *shares)]
+    return "share of pixels, data / samples: " + ", ".join(words)
+
+
+HIGHER_IS_BETTER = ("PSNR", "SSIM", "pixel_accuracy", "class_accuracy", "class_iou", "L", "a", "b",
+                    "right within 1 px", "right within 2 px", "right within 3 px")
+
+
+def table(rows):
+    """Rows (name, pictures, n, {column: value}) -> aligned lines. * marks the best of a column,
+    where all are of the same pictures, as many and of one size; None is for real pictures' rows."""
+    columns = {}
+    for row in reversed(rows):      # from the last, a run: real pictures lack columns that runs have
+        columns.update(row[3])                             # its keys alone count, in their order
+    runs = [row for row in rows if row[1]]
+    comparable = len(runs) > 1 and len({row[1] for row in runs}) == 1
+    lines = [["", "n", *columns]]
+    for name, pictures, n, scores in rows:
+        cells = [name, str(n)]
+        for column in columns:
+            cell = "-"
+            if column in scores:
+                cell = f"{scores[column]:.3f}"
+            marked = comparable and pictures and is_best(column, scores, runs)
+            cells.append(cell + ("*" if marked else " "))
+        lines.append(cells)
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    padded = []
+    for line in lines:
+        padded.append("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+    return "\n".join(padded)
+
+
+def is_best(column, scores, runs):
+    """Whether these scores hold the best value of a column among rows of runs."""
+    values = [row[3].get(column) for row in runs]
+    best = max(values) if column in HIGHER_IS_BETTER else min(values)
+    return scores.get(column) == best
+
+
+# The FCN-score's judge, and Inception's weights: where they are kept
+
+def judge_path(settings):
+    """datasets/fcn8s-NAME-HxW.pt: a judge for each set of photos and size."""
+    name = "drawn-facades"
+    if settings["data"]:
+        name = Path(settings["data"]).resolve().name
+    size = "x".join(map(str, settings["size"]))
+    return Path("datasets") / f"fcn8s-{name}-{size}.pt"
+
+
+def judge_source(settings):
+    """The folder of the photos that a judge learns, whole, as text; None where they are drawn."""
+    if settings["data"]:
+        return str(Path(settings["data"]).resolve())
+    return settings["data"]
+
+
+def train_judge(settings, device):
+    """Trains a judge on the training photos, scores the held-out ones by it, writes judge_path."""
+    import data
+    path = judge_path(settings)
+    classes = len(settings["palette"])
+    print(f"{path}: learns the training photos; 8 minutes on two cores at 128x128", flush=True)
+    pairs = all_of(data.training(settings))                # uint8 (N, 6, h, w), labels above photos
+    held_out = all_of(data.held_out(settings))
+    photos = pairs[:, 3:].to(device)
+    labels = label_maps_of(settings, pairs).to(device)
+    judge = train_fcn(photos, labels, classes, settings["size"])
+    prediction = predict(judge, held_out[:, 3:])
+    matrix = confusion_matrix(label_maps_of(settings, held_out), prediction, classes)
+    scores = segmentation_scores(matrix, "skip").values()
+    note = (f"trained on {len(pairs)} photos; {len(held_out)} real held-out ones score " +
+            " / ".join(f"{value:.3f}" for value in scores))
+    data.write_whole(path, {"format": 1, "data": judge_source(settings), "classes": classes,
+                            "note": note, "judge": judge.cpu().state_dict()})
+
+
+def all_of(pictures):
+    """Each of data.Pictures: uint8 (N, C, h, w)."""
+    return torch.stack([pictures[i] for i in range(len(pictures))])
+
+
+def label_maps_of(settings, pairs):
+    """uint8 (N, 6, h, w) -> label_map uint8 (N, h, w): a few at a time, to spare memory."""
+    import data
+    return torch.cat([data.label_map_of(settings, part) for part in pairs.split(32)]).byte()
+
+
+def judge_of(settings, device):
+    """(FCN8s or None, a line about it): the judge kept in datasets/ for a run's pictures."""
+    import pix2pix
+    path = judge_path(settings)
+    classes = len(settings["palette"])
     advice = f"train one with --train-fcn {settings['task']}"
-    if train:
-        print(f"{path}: learns the training photos; 8 minutes on two cores at 128x128", flush=True)
-        pairs = (torch.stack([split[i] for i in range(len(split))])        # (N, 6, h, w), x: labels
-                 for split in (data.training(settings), data.held_out(settings)))
-        (photos, labels), (unseen, truth) = (
-            (v[:, 3:], torch.cat([data.label_map_of(settings, w) for w in v.split(32)]).byte())
-            for v in pairs)
-        judge = train_fcn(photos.to(device), labels.to(device), classes, settings["size"])
-        matrix = confusion_matrix(truth, predict(judge, unseen), classes)
-        note = (f"trained on {len(photos)} photos; {len(unseen)} real held-out ones score " +
-                " / ".join(f"{v:.3f}" for v in segmentation_scores(matrix, "skip").values()))
-        data.write_whole(path, {"format": 1, "data": source, "classes": classes, "note": note,
-                                "judge": judge.cpu().state_dict()})
     if not path.exists():
         return None, f"FCN-score: no judge at {path}; {advice}"
     content = pix2pix.load_file(path, advice)
+    source = judge_source(settings)
     if (content["data"], content["classes"]) != (source, classes):
         raise Refusal(f"{path}: judges {content['data']}, but the run is of {source}; {advice}")
     judge = FCN8s(classes)
     judge.load_state_dict(content["judge"])
     return judge.eval().to(device), f"FCN-score: judge {path}, {content['note']}"
 
+
 def inception_of(path, device):
     """(FIDInception or None, a line about it). Naming a path consents to a download to it."""
-    file, digest = Path(path or f"datasets/{FID_WEIGHTS}"), FID_WEIGHTS[-12:-4]
+    file = Path(path or f"datasets/{FID_WEIGHTS}")
+    digest = FID_WEIGHTS[-12:-4]
     if not path and not file.exists():
         return None, (f"FID: no weights at {file}; put {FID_URL} (91 MiB) there, or give "
                       f"--fid-weights PATH, which downloads it to PATH")
@@ -473,150 +982,80 @@ def inception_of(path, device):
         raise Refusal(f"--fid-weights {file}: its SHA-256 is not {digest}...; get {FID_URL}")
     return load_inception(file).to(device), f"FID: weights {file}"
 
-def score_pix2pix(generator, settings, count, device, network):
-    """A run on its held-out pictures, batch by batch, so that memory stays flat -> see score."""
-    pictures, palette = data.held_out(settings), settings["palette"]
-    n = min(count or len(pictures), len(pictures))
-    side = palette and data.look_up(settings["task"]).labels            # "y" is Table 6
-    judge, note = judge_of(settings, device) if side == "x" else (None, "")
-    near, counts, colours, features = [], [0, 0], [[0] * 3, [0] * 3], [[], []]  # of real, of fake
-    batch = settings["batch"] if settings["norm"] == "batch" else 8        # its statistics matter
-    for first in range(0, n, batch):
-        image = torch.stack([pictures[i] for i in range(first, min(first + batch, n))])
-        x, y = data.to_network(settings, image)
-        fake = pix2pix.generate(generator, x.to(device), seed=first).cpu()
-        both = [data.to_pixels(settings, x, v) for v in (y, fake)]         # uint8 (batch, 3, h, w)
-        near.append(torch.stack([(fake - y).abs().mean((1, 2, 3)), psnr(*both), ssim(*both)]))
-        for i, rgb in enumerate(both):
-            if judge or side == "y":
-                found = predict(judge, rgb) if judge else data.nearest_class(rgb, palette)
-                truth = data.label_map_of(settings, image)
-                counts[i] = counts[i] + confusion_matrix(truth, found, len(palette))
-            colours[i] = [a + b for a, b in zip(colours[i], lab_histograms(data.rgb_to_lab(rgb)))]
-            features[i].extend(inception_features(network, rgb) if network else [])
-    real, scores = {}, dict(zip(("L1", "PSNR", "SSIM"), torch.cat(near, dim=1).mean(1).tolist()))
-    for values, matrix in zip((real, scores), counts):
-        values.update(segmentation_scores(matrix, "skip") if judge or side == "y" else {})
-    scores.update(zip("Lab", intersections(*colours)))
-    return {"n": n, "real": real, "scores": scores, "note": note}, features, colours
 
-@torch.no_grad()
-def score_semgan(generator, settings, count, device, network):
-    """Samples of a run against as many training pictures (2,048, count, or all) -> see score."""
-    pictures, palette = data.training(settings), settings["palette"]
-    n, random = min(count or 2048, len(pictures)), torch.Generator().manual_seed(0)
-    if n < 2:
-        raise Refusal("--count 1: MS-SSIM compares pairs of samples; give 2 or more")
-    chosen = torch.randperm(len(pictures), generator=random)[:n].tolist()
-    truth = torch.stack([pictures[i][0] for i in chosen])                  # (n, h, w)
-    latents = torch.randn(n, settings["latent"], generator=random).to(device).split(32)
-    parts = [semgan.to_pixels(generator(z).cpu(), palette, settings["head"]) for z in latents]
-    found = torch.cat([semgan.nearest_class(part, palette) for part in parts])
-    off = sum(len(part) * semgan.out_of_palette(part, palette) for part in parts) / n
-    real, fake = semgan.colorize(truth, palette), torch.cat(parts)         # uint8 (n, 3, h, w)
-    shares = [v.flatten().bincount(minlength=len(palette)) / v.numel() for v in (truth, found)]
-    note = "share of pixels, data / samples: " + ", ".join(
-        f"{name} {a:.3f} / {b:.3f}" for (name, _), a, b in zip(palette, *shares))
-    scores = {**{f"SWD {side}": value for side, value in swd(real, fake).items()},
-              "MS-SSIM": ms_ssim_diversity(fake), "out of palette": off}      # MS-SSIM: n/2 pairs
-    if settings["task"] == "shapes" and settings["size"] == [64, 64]:
-        scores.update({f"right within {t} px": shapes_right(found, t) for t in (1, 2, 3)})
-    features = [inception_features(network, v) if network else [] for v in (real, fake)]
-    return {"n": n, "real": {"MS-SSIM": ms_ssim_diversity(real)}, "scores": scores,
-            "note": note}, features, None
+# The command: figures and the study's sessions
 
-def table(rows):
-    """Rows (name, of, n, {column: value}) -> aligned lines. * marks the best of a column where all
-    are "of" the same pictures, as many and of one size; of is None for real pictures."""
-    # Runs name columns that real pictures lack, so their order counts: hence from the last row.
-    columns = list(dict.fromkeys(column for row in rows[::-1] for column in row[3]))
-    runs = [row for row in rows if row[1]]
-    alike, lines = len(runs) > 1 and len({row[1] for row in runs}) == 1, [["", "n", *columns]]
-    for name, of, n, scores in rows:
-        lines.append([name, str(n)])
-        for column in columns:
-            best = max if column in HIGHER_IS_BETTER else min
-            mark = alike and of and scores.get(column) == best(row[3].get(column) for row in runs)
-            lines[-1] += [(f"{scores[column]:.3f}" if column in scores else "-") + " *"[bool(mark)]]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(v.rjust(w) for v, w in zip(line, widths)) for line in lines)
-
-def use_pictures(settings, folder):
-    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on."""
-    if folder:
-        settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
-
-def score(options, device):
-    """Scores each run, writes its scores.json, prints the table and what is missing."""
-    (network, *notes), rows, colours = inception_of(options.fid_weights, device), [], {}
-    for run in options.runs:
-        model = pix2pix.load_file(Path(run) / "generator.pt")["settings"].get("model")
-        file, measure = (semgan, score_semgan) if model == "semgan" else (pix2pix, score_pix2pix)
-        generator, settings = file.load_generator(run)
-        use_pictures(settings, options.data)
-        row, found, counts = measure(generator.to(device), settings, options.count, device, network)
-        if network and row["n"] > 1:                           # a covariance needs two
-            real, fake = map(feature_statistics, found)
-            row["scores"]["FID"] = frechet_distance(*real, *fake)
-        data.write_whole(Path(run) / "scores.json", json.dumps({"format": 1, **row}).encode())
-        source = settings["data"] and Path(settings["data"]).resolve()     # by whatever name
-        of = (settings["task"], source, *settings["size"], row["n"])
-        if of not in [shown[1] for shown in rows]:             # the judge's own score comes first
-            rows.append(("real pictures", None, row["n"], row["real"]))
-        rows.append((run, of, row["n"], row["scores"]))
-        if row["note"] and not any(row["note"] in note for note in notes):   # a judge is said once
-            notes.append(f"{run}: {row['note']}")
-        colours.update({"real": counts[0], run: counts[1]} if counts else {})
-    print(table(rows), *notes, sep="\n")
-    if options.figure7 and not colours:
+def figure7(colours, path):
+    """Draws {name: histograms of L, a and b} as pix2pix Fig. 7: log-probabilities, a panel each."""
+    import data
+    if not colours:
         raise Refusal("--figure7: these runs make no photos; give pix2pix runs")
-    if options.figure7:                                        # as pix2pix Fig. 7
-        panels = []
-        for i, (name, lowest) in enumerate((("L", 0), ("a", -128), ("b", -128))):
-            shares = {run: counts[i] / counts[i].sum() for run, counts in colours.items()}
-            panels.append((f"log probability of {name}", {
-                run: (v.nonzero()[:, 0] + lowest, v[v > 0].log()) for run, v in shares.items()}))
-        data.plot_curves(Path(options.figure7), panels, x_label="value")
+    panels = []
+    for channel, (axis, (_, lowest)) in enumerate(LAB_BINS.items()):
+        curves = {}
+        for name, histograms in colours.items():
+            share = histograms[channel] / histograms[channel].sum()
+            occurs = share > 0                             # elsewhere the logarithm is infinite
+            values = occurs.nonzero()[:, 0] + lowest
+            curves[name] = (values, share[occurs].log())
+        panels.append((f"log probability of {axis}", curves))
+    data.plot_curves(Path(path), panels, x_label="value")
+
 
 def figure4(runs, folder, path, count):
     """Writes a sheet as pix2pix Fig. 4: of a few held-out pictures, input | each run's | target."""
-    columns = []
+    import data
+    import pix2pix
+    outputs = []
     for run in runs:
         generator, settings = pix2pix.load_generator(run)
         use_pictures(settings, folder)
-        x, y = data.to_network(settings, data.far_apart(data.held_out(settings), count))
-        shown = [data.to_pixels(settings, x, v) for v in (x, pix2pix.generate(generator, x, 0), y)]
-        columns = [shown[0], *columns[1:-1], *shown[1:]]       # the last one's target is kept
+        pictures = data.far_apart(data.held_out(settings), count)
+        x, y = data.to_network(settings, pictures)
+        fake = pix2pix.generate(generator, x, seed=0)
+        outputs.append(data.to_pixels(settings, x, fake))
+    inputs = data.to_pixels(settings, x, x)                # as the last run sees them
+    targets = data.to_pixels(settings, x, y)
+    rows = list(zip(inputs, *outputs, targets))
     titles = ["input", *(Path(run).name for run in runs), "target"]
-    data.save_picture(path, data.contact_sheet(list(zip(*columns)), titles))
+    data.save_picture(path, data.contact_sheet(rows, titles))
+
 
 def study(runs):
     """Prints the fooling rate of each run's sessions and, of two runs, the bootstrap test."""
-    fooled, kinds = [], set()
+    fooled = []
+    kinds = set()
     for run in runs:
         path = Path(run) / "study.jsonl"
         try:
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
-            fooled.append([sum(row["answers"]) for row in rows])
-            kinds |= {(row["format"], len(row["answers"])) for row in rows}
-            ((_, trials),) = kinds                             # one kind of session, or ValueError
-            if trials == 0:
+            sessions = [json.loads(line) for line in path.read_text().splitlines()]
+            counts = [sum(session["answers"]) for session in sessions]
+            kinds |= {(session["format"], len(session["answers"])) for session in sessions}
+            trials = max(count for _, count in kinds)
+            if len(kinds) > 1 or trials == 0:              # of two formats or lengths, or empty
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"{path}: no sessions, or of two kinds; hold some by paint.py") from None
-        rate, error = fooling_rate(fooled[-1], trials)
-        print(f"{run}: fooled in {rate:.1%} +- {error:.1%} of trials (n = {len(rows)} sessions)")
+        fooled.append(counts)
+        rate, error = fooling_rate(counts, trials)
+        print(f"{run}: fooled in {rate:.1%} +- {error:.1%} of trials (n = {len(counts)} sessions)")
     if len(runs) == 2:
-        print(f"p = {bootstrap_test(*fooled, trials):.4f} that the first fools no more often")
+        p = bootstrap_test(*fooled, trials)
+        print(f"p = {p:.4f} that the first fools no more often")
+
 
 def logged(run, column):
     """A column of a run's log.csv -> [steps, values], of the rows in which it has one."""
     with open(Path(run) / "log.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row[column]]
-    return [[float(row[name]) for row in rows] for name in ("step", column)]
+    steps = [float(row["step"]) for row in rows]
+    values = [float(row[column]) for row in rows]
+    return [steps, values]
+
 
 def curve(runs, column, path):
     """Draws a column of log.csv over the steps, a line a run: SemGAN Fig. 4 and 5 with SWD."""
+    import data
     series = {}
     for run in runs:
         try:
@@ -625,7 +1064,9 @@ def curve(runs, column, path):
             raise Refusal(f"{run}/log.csv: has no column {column}; see its first line") from None
     data.plot_curves(Path(path), [(column, series)])
 
-def main():
+
+def new_parser():
+    import data
     parser = data.new_parser(__doc__)
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN", help="the folder of a run; several give one table")
@@ -638,33 +1079,52 @@ def main():
     one("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
     one("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     one("--study", action="store_true", help="the runs' real-or-fake sessions instead")
-    options, device = data.parse_options(parser), data.device_of()
+    return parser
+
+
+def judge_settings(options, device):
+    """What --train-fcn's judge is for: the first run's pictures, or the task's own."""
+    import data
+    import pix2pix
+    task = options.train_fcn
+    if data.look_up(task).labels != "x":
+        raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
+    if options.runs:                                       # the judge of just these pictures
+        _, settings = pix2pix.load_generator(options.runs[0])
+        if settings["task"] != task:
+            raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of {settings['task']}; "
+                          f"name its task, or no run")
+        use_pictures(settings, options.data)
+        return settings
+    side = 256 if device.type == "cuda" else 128           # as train.py
+    pictures = data.pictures_of(task, options.data)
+    return {"task": task, "one_hot": False, **pictures, "size": [side, side]}
+
+
+def main():
+    import data  # only the command needs its neighbours
+    options = data.parse_options(new_parser())
+    device = data.device_of()
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.figure4:
-        return figure4(options.runs, options.data, options.figure4, options.count or 4)
+        figure4(options.runs, options.data, options.figure4, options.count or 4)
+        return
     if options.curve:
-        return curve(options.runs, *options.curve)
+        curve(options.runs, *options.curve)
+        return
     if options.study:
-        return study(options.runs)
-    if task := options.train_fcn:
-        if data.look_up(task).labels != "x":
-            raise Refusal(f"--train-fcn {task}: its x is no label map; give facades or cityscapes")
-        if options.runs:                                       # the judge of just these pictures
-            settings = pix2pix.load_generator(options.runs[0])[1]
-            if settings["task"] != task:
-                raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of {settings['task']}; "
-                              f"name its task, or no run")
-            use_pictures(settings, options.data)
-        else:
-            settings = {"task": task, "one_hot": False, **data.pictures_of(task, options.data),
-                        "size": [256, 256] if device.type == "cuda" else [128, 128]}  # as train.py
-        print(judge_of(settings, device, train=True)[1])
+        study(options.runs)
+        return
+    if options.train_fcn:
+        settings = judge_settings(options, device)
+        train_judge(settings, device)
+        _, note = judge_of(settings, device)
+        print(note)
     if options.runs:
         score(options, device)
 
+
 if __name__ == "__main__":
-    import data
-    import pix2pix
-    import semgan
-    data.run_command(main)
+    from data import run_command
+    run_command(main)

@@ -48,80 +48,95 @@ class Refusal(ValueError):  # Also in data.py, repeated so that this file copies
     """Bad input from outside: one line, exit code 2."""
 
 
-def initialize(layer):
-    """Weights from N(0, 0.02), biases 0, as in pix2pix and DCGAN; norm weights start at 1."""
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-        nn.init.normal_(layer.weight, 0.0, 0.02)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
-def doubling(size, width):
-    """Channels at sides 4, 8, ... size / 2 of G: 512, 512, 256, 128, 64; D takes them reversed."""
-    count = int(math.log2(size)) - 2
-    assert size == 4 * 2 ** count and count > 0, f"size {size} is not 4 times a power of 2"
-    return [width * min(2 ** i, 8) for i in reversed(range(count))]
-
-
 class Generator(nn.Module):
     """Latent z (N, latent) from N(0, 1) -> class_probs (N, K, size, size), or colours in [-1, 1].
 
     head "softmax" ends in probabilities over K = out_channels classes, Sec. 3.2; "tanh" with 3
-    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5 (fp32: bf16 rounds
-    to 1). size: 4 times a power of 2; kernel: odd. App. A, B: latents 100 to 300, kernels 7, 11."""
+    channels is the RGB GAN: "the unique difference is the output layer", Sec. 5. size: 4 times a
+    power of 2; kernel: odd. Latents of 100 to 300 and kernels of 7 and 11 are App. A and B's.
+    """
+
     def __init__(self, out_channels, latent=128, size=128, kernel=7, width=64, head="softmax"):
         super().__init__()
-        self.head, half = head, kernel // 2
-        channels = doubling(size, width) + [max(1, width // 2)]
+        self.head = head
+        channels = layer_channels(size, width)             # 512, 512, 256, 128, 64
+        channels.append(max(1, width // 2))                # 32, at the full size
+        half = kernel // 2                                 # keeps the side, but for the stride
         self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # so that G(z) = G(2z)
-        self.grow = nn.ModuleList(                         # output_padding 1: odd kernels double
-            nn.ConvTranspose2d(a, b, kernel, 2, half, output_padding=1, bias=False)
-            for a, b in zip(channels, channels[1:]))
-        self.norms = nn.ModuleList(nn.GroupNorm(c, c) for c in channels)  # = instance norm
+        self.grow = nn.ModuleList()
+        for before, after in zip(channels, channels[1:]):
+            # output_padding 1: with an odd kernel the side doubles exactly
+            self.grow.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=half,
+                                                output_padding=1, bias=False))
+        self.norms = nn.ModuleList(instance_norm(count) for count in channels)
         self.to_classes = nn.ConvTranspose2d(channels[-1], out_channels, kernel, padding=half)
         self.apply(initialize)
 
     def forward(self, z):                                  # (N, 128)
         x = self.dense(z).view(len(z), -1, 4, 4)           # (N, 512, 4, 4)
-        x = F.leaky_relu(self.norms[0](x), 0.2)
-        for grow, norm_ in zip(self.grow, self.norms[1:]):
-            x = F.leaky_relu(norm_(grow(x)), 0.2)          # (N, 512, 8, 8) ... (N, 32, 128, 128)
-        logits = self.to_classes(x.contiguous(memory_format=torch.channels_last))  # 10% of a step
-        return F.softmax(logits, dim=1) if self.head == "softmax" else torch.tanh(logits.float())
+        x = F.leaky_relu(self.norms[0](x), 0.2)            # 0.2 is DCGAN's; it gives no reason
+        for grow, norm in zip(self.grow, self.norms[1:]):
+            x = grow(x)
+            x = F.leaky_relu(norm(x), 0.2)                 # (N, 512, 8, 8) ... (N, 32, 128, 128)
+        x = x.contiguous(memory_format=torch.channels_last)  # saves a tenth of a step's time
+        logits = self.to_classes(x)                        # (N, K, 128, 128)
+        if self.head == "softmax":
+            return F.softmax(logits, dim=1)
+        return torch.tanh(logits.float())                  # bf16 would round colours to 1
 
 
 class Discriminator(nn.Module):
     """One-hot maps, class_probs or colours (N, in_channels, size, size) -> (logit, features): logit
     (N, 1), positive for "real"; features, the outputs of all layers, the logit being the last."""
+
     def __init__(self, in_channels, size=128, kernel=7, width=64, outputs=1):
         super().__init__()
-        channels = [in_channels] + doubling(size, width)[::-1]
-        self.shrink = nn.ModuleList(
-            nn.Conv2d(a, b, kernel, 2, kernel // 2, bias=i == 0)
-            for i, (a, b) in enumerate(zip(channels, channels[1:])))
+        channels = layer_channels(size, width)[::-1]       # 64, 128, 256, 512, 512
+        half = kernel // 2
         # No norm on the first layer: how many pixels of a class there are must stay visible.
-        self.norms = nn.ModuleList([nn.Identity()] + [nn.GroupNorm(c, c) for c in channels[2:]])
+        self.shrink = nn.ModuleList([nn.Conv2d(in_channels, channels[0], kernel, 2, half)])
+        self.norms = nn.ModuleList([nn.Identity()])
+        for before, after in zip(channels, channels[1:]):
+            self.shrink.append(nn.Conv2d(before, after, kernel, 2, half, bias=False))
+            self.norms.append(instance_norm(after))
         self.to_logit = nn.Linear(channels[-1] * 4 * 4, outputs)
         self.apply(initialize)
 
     def forward(self, x):                                  # (N, K, 128, 128)
         features = []
-        for shrink, norm_ in zip(self.shrink, self.norms):
-            x = F.leaky_relu(norm_(shrink(x)), 0.2)        # (N, 64, 64, 64) ... (N, 512, 4, 4)
+        for shrink, norm in zip(self.shrink, self.norms):
+            x = shrink(x)
+            x = F.leaky_relu(norm(x), 0.2)                 # (N, 64, 64, 64) ... (N, 512, 4, 4)
             features.append(x)
-        logit = self.to_logit(x.flatten(1))
-        return logit, features + [logit]
+        logit = self.to_logit(x.flatten(1))                # (N, 1)
+        features.append(logit)
+        return logit, features
 
 
-class Encoder(nn.Module):
-    """One-hot maps (N, K, size, size) -> latents (N, latent), Sec. 7's "semantic encoder"."""
-    def __init__(self, in_channels, latent=128, size=128, kernel=7, width=64):
-        super().__init__()
-        self.layers = Discriminator(in_channels, size, kernel, width, outputs=latent)
+def layer_channels(size, width):
+    """Channels at sides 4, 8, ... size / 2 of G: 512, 512, 256, 128, 64; D takes them reversed.
+    Half the side, twice the channels, up to 8 widths: as in pix2pix.py."""
+    count = int(math.log2(size)) - 2
+    assert size == 4 * 2 ** count and count > 0, f"size {size} is not 4 times a power of 2"
+    return [width * min(2 ** i, 8) for i in reversed(range(count))]
 
-    def forward(self, x):
-        return self.layers(x)[0]
 
+def instance_norm(channels):
+    """Each picture's channels to mean 0 and std 1, times a weight, plus a bias. Group norm with one
+    channel a group is just that."""
+    return nn.GroupNorm(channels, channels)
+
+
+def initialize(layer):
+    """Weights from N(0, 0.02), biases 0, as in DCGAN. Norm weights start at 1; pix2pix.py draws
+    them from N(1, 0.02), as its authors' code does, of which SemGAN's paper says nothing."""
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        nn.init.normal_(layer.weight, mean=0.0, std=0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+# The losses
 
 def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
     """SemGAN Eq. 1 from D's side, negated to minimise: -log D(x) - log(1 - D(G(z)))."""
@@ -132,12 +147,21 @@ def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
 
 def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side) and (N, 1)
     """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, averaged in each layer f of D, summed.
+
     Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers, D's logit
     too: from the last layer alone, which soon knows every fake, G learned to give empty maps; the
-    shallow ones say what is where. L1: its gradient does not fade near the target (detached)."""
-    return sum((real.float().mean(0).detach() - fake.float().mean(0)).abs().mean()
-               for real, fake in zip(real_features, fake_features))
+    shallow ones say what is where. L1: its gradient does not fade near the target.
+    """
+    loss = 0
+    for real, fake in zip(real_features, fake_features):   # layer by layer
+        real_mean = real.float().mean(0).detach()          # over the batch; it is the target
+        fake_mean = fake.float().mean(0)                   # (c, side, side)
+        distance = (real_mean - fake_mean).abs().mean()
+        loss = loss + distance
+    return loss
 
+
+# Label maps, colours and walks
 
 def one_hot(label_map, classes):
     """(N, H, W) integers -> float32 (N, classes, H, W); a pixel to ignore, 255, is 0 in all."""
@@ -150,31 +174,27 @@ def to_label_map(class_probs):
     return class_probs.argmax(1)
 
 
-def encoder_loss(encoder, generator, maps):                # maps: one-hot, real (N, K, size, size)
-    """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
-    give the pixels of a real map x their classes, mean -log of their probability."""
-    z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
-    generated = one_hot(to_label_map(generator(z)), maps.shape[1])       # no gradient goes there
-    probs = generator(encoder(maps)).clamp_min(1e-6)
-    return F.mse_loss(encoder(generated), z), -(maps * probs.log()).sum(1).mean()
-
-
-def colorize(label_map, palette):  # Also in data.py, repeated so that this file copies alone.
-    """(N, H, W) integers -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class."""
-    colours = F.pad(torch.tensor([c for _, c in palette]).byte(), (0, 0, 0, 256 - len(palette)))
-    colours = colours.to(label_map.device, non_blocking=True)         # 255 = ignore is black
+def colorize(label_map, palette):
+    """Integers (N, H, W) -> uint8 (N, 3, H, W). palette: (name, (r, g, b)) of each class.
+    data.py's takes one map by numpy; this one a batch, on a GPU as well."""
+    colours = torch.tensor([colour for _, colour in palette]).byte()     # (K, 3)
+    colours = F.pad(colours, (0, 0, 0, 256 - len(palette)))              # 255 = ignore is black
+    colours = colours.to(label_map.device, non_blocking=True)
     return colours[label_map.long()].permute(0, 3, 1, 2)
 
 
-def nearest_class(image, palette):  # Also in data.py, repeated so that this file copies alone.
-    """uint8 (N, 3, H, W) -> (N, H, W) int64 by nearest colour: a GAN on colours needs it."""
-    colours = torch.tensor([c for _, c in palette], device=image.device).float()
-    return torch.stack([(image - c.view(3, 1, 1)).square().sum(1) for c in colours]).argmin(0)
+def nearest_class(image, palette):
+    """uint8 (N, 3, H, W) -> (N, H, W) int64 by nearest colour: a GAN on colours needs it.
+    data.py's is for files, and so knows Cityscapes' further colours too, which G never sees."""
+    colours = torch.tensor([colour for _, colour in palette], device=image.device).float()
+    distances = [(image - colour.view(3, 1, 1)).square().sum(1) for colour in colours]
+    return torch.stack(distances).argmin(0)                # of (K, N, H, W)
 
 
 def out_of_palette(image, palette):
     """The share of pixels of uint8 (N, 3, H, W) whose colour is no class's; 0 for SemGAN."""
-    return (colorize(nearest_class(image, palette), palette) != image).any(1).float().mean().item()
+    nearest = colorize(nearest_class(image, palette), palette)
+    return (nearest != image).any(1).float().mean().item()
 
 
 def to_pixels(output, palette, head="softmax"):
@@ -186,13 +206,108 @@ def to_pixels(output, palette, head="softmax"):
 
 def walk(latents, frames=24):
     """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first. On
-    great circles: straight lines show the same maps (see above), but hurry through the middle."""
-    t, path = torch.arange(frames, device=latents.device)[:, None] / frames, []
-    for a, b in zip(latents, latents.roll(-1, 0)):
-        angle = torch.acos(F.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
-        path.append((((1 - t) * angle).sin() * a + (t * angle).sin() * b) / angle.sin())
+    great circles: as only directions count, straight lines show the same maps, but hurry through
+    the middle."""
+    t = torch.arange(frames, device=latents.device)[:, None] / frames    # (frames, 1)
+    path = []
+    for start, end in zip(latents, latents.roll(-1, 0)):
+        cosine = F.cosine_similarity(start, end, dim=0)
+        angle = torch.acos(cosine.clamp(-0.9999, 0.9999))  # of equal ones the sine would be 0
+        steps = ((1 - t) * angle).sin() * start + (t * angle).sin() * end
+        path.append(steps / angle.sin())
     return torch.cat(path)
 
+
+@torch.no_grad()
+def dream(output, settings, path):
+    """Sec. 6.1: what a generator gave -> [(map, photo by the pix2pix run at path), ...], uint8
+    (3, H, W). A run on one-hot maps takes the probabilities themselves: no colours in between."""
+    import data
+    import pix2pix
+    painter, other = pix2pix.load_generator(path)
+    same_classes = other["palette"] in (None, settings["palette"])
+    if not same_classes or data.label_side(other) == "y":
+        raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
+    maps = to_pixels(output, settings["palette"], settings["head"])
+    maps = F.interpolate(maps, other["size"], mode="nearest-exact")
+    if other["one_hot"] and settings["head"] == "softmax":
+        x = F.interpolate(output, other["size"], mode="nearest-exact")
+    else:
+        x = data.input_to_network(other, maps)
+    fake = pix2pix.generate(painter, x, seed=0)
+    photos = data.to_pixels(other, x, fake)
+    return list(zip(maps, photos))
+
+
+# The encoder: from a map back to its latent, Sec. 7. Skip it on first reading.
+
+class Encoder(nn.Module):
+    """One-hot maps (N, K, size, size) -> latents (N, latent), Sec. 7's "semantic encoder"."""
+
+    def __init__(self, in_channels, latent=128, size=128, kernel=7, width=64):
+        super().__init__()
+        self.layers = Discriminator(in_channels, size, kernel, width, outputs=latent)
+
+    def forward(self, x):
+        latents, _ = self.layers(x)
+        return latents
+
+
+def encoder_loss(encoder, generator, maps):                # maps: one-hot, real (N, K, size, size)
+    """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
+    give the pixels of a real map x their classes, mean -log of their probability."""
+    z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
+    generated = one_hot(to_label_map(generator(z)), maps.shape[1])       # no gradient goes there
+    latent = F.mse_loss(encoder(generated), z)
+    probs = generator(encoder(maps)).clamp_min(1e-6)       # else -log could be infinite
+    reconstruction = -(maps * probs.log()).sum(1).mean()
+    return latent, reconstruction
+
+
+def build_encoder(settings):
+    """A new Encoder for the Generator that settings describe."""
+    return Encoder(len(settings["palette"]), settings["latent"], settings["size"][0],
+                   settings["kernel"], settings["width"])
+
+
+def train_encoder(generator, settings, folder, steps):
+    """The loop of --train-encoder: real maps, encoder_loss, Adam; writes folder/encoder.pt."""
+    import data
+    torch.manual_seed(settings["seed"])
+    encoder = build_encoder(settings)
+    real = data.training(settings)
+    classes = len(settings["palette"])
+    generator.requires_grad_(False)                        # only looked through
+    # The betas are App. B's; the rate, our choice, lies in its range for G, 1e-4 to 2e-3.
+    optimizer = torch.optim.Adam(encoder.parameters(), 5e-4, betas=(0.5, 0.999), fused=True)
+    for step in range(1, steps + 1):
+        chosen = torch.randint(len(real), (settings["batch"],))
+        maps = torch.stack([real[i] for i in chosen])[:, 0]  # (N, size, size)
+        latent, reconstruction = encoder_loss(encoder, generator, one_hot(maps, classes))
+        optimizer.zero_grad()
+        (latent + reconstruction).backward()
+        optimizer.step()
+        if step % 100 == 0 or step == steps:
+            print(f"step {step}/{steps}  latent {latent:.3f}  reconstruction {reconstruction:.3f}")
+    content = {"format": FORMAT, "settings": settings, "encoder": encoder.state_dict()}
+    data.write_whole(folder / "encoder.pt", content)
+    maps = data.far_apart(data.held_out(settings), 256)[:, 0]
+    _, words = reconstruct(encoder, generator, maps, classes)
+    print(f"held-out maps: {words}")
+
+
+@torch.no_grad()
+def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
+    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class."""
+    z = encoder(one_hot(maps, classes))
+    rebuilt = to_label_map(generator(z))
+    right = (rebuilt == maps).float().mean()
+    commonest = maps.flatten().mode()[0]
+    guess = (maps == commonest).float().mean()
+    return z, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
+
+
+# Files
 
 def build_generator(settings):
     """A new Generator as settings (a flat dict, see train.py) describe it."""
@@ -200,21 +315,33 @@ def build_generator(settings):
                      settings["kernel"], settings["width"], settings["head"])
 
 
-def build_encoder(settings):                               # the Encoder of a run
-    return Encoder(len(settings["palette"]), settings["latent"], settings["size"][0],
-                   settings["kernel"], settings["width"])
+def load_generator(path):
+    """(generator, settings) from a run's folder or its generator.pt; no other file is needed."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "generator.pt"
+    return load_network(path, "generator", build_generator)
 
 
-def load_generator(path, key="generator", build=build_generator):
-    """(generator, settings) from a run's folder or its generator.pt; no other file is needed. With
-    key "encoder" and build_encoder: the encoder that --train-encoder left in the folder."""
-    path = Path(path) / "generator.pt" if Path(path).is_dir() else Path(path)
-    path = path.with_name(f"{key}.pt") if key != "generator" else path
+def load_encoder(path):
+    """(encoder, settings): what --train-encoder left in a run's folder, or beside generator.pt."""
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    return load_network(folder / "encoder.pt", "encoder", build_encoder)
+
+
+def load_network(path, key, build):
+    """The network under a key of a file, built by its settings, in eval mode, and the settings."""
     try:
         with zipfile.ZipFile(path) as archive:             # torch.load misses flipped bits
-            content = {} if archive.testzip() else torch.load(path, "cpu", weights_only=True)
-        settings = content["settings"] if content["format"] == FORMAT else {}
-        if settings["model"] == "semgan":
+            if archive.testzip():
+                raise ValueError
+        content = torch.load(path, "cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError
+        settings = content["settings"]
+        model = settings["model"]
+        if model == "semgan":
             network = build(settings)
             network.load_state_dict(content[key])
             return network.eval(), settings
@@ -224,98 +351,106 @@ def load_generator(path, key="generator", build=build_generator):
         raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
         raise Refusal(f"{path}: damaged, or not of format {FORMAT}; train again, or restore a copy")
-    raise Refusal(f"{path}: this is a {settings['model']} run; give one of a SemGAN task")
+    raise Refusal(f"{path}: this is a {model} run; give one of a SemGAN task")
 
 
-@torch.no_grad()
-def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
-    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class."""
-    z = encoder(one_hot(maps, classes))
-    rebuilt = to_label_map(generator(z))
-    right, guess = ((x == maps).float().mean() for x in (rebuilt, maps.flatten().mode()[0]))
-    return z, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
-
-
-def train_encoder(generator, settings, folder, steps):
-    """The loop of --train-encoder: real maps, encoder_loss, Adam; writes folder/encoder.pt."""
-    import data
-    torch.manual_seed(settings["seed"])
-    encoder, real, n = build_encoder(settings), data.training(settings), len(settings["palette"])
-    optimizer = torch.optim.Adam(encoder.parameters(), 5e-4, betas=(0.5, 0.999), fused=True)
-    generator.requires_grad_(False)                        # only looked through
-    for step in range(1, steps + 1):
-        maps = torch.stack([real[i] for i in torch.randint(len(real), (settings["batch"],))])[:, 0]
-        latent, reconstruction = encoder_loss(encoder, generator, one_hot(maps, n))
-        optimizer.zero_grad()
-        (latent + reconstruction).backward()
-        optimizer.step()
-        if step % 100 == 0 or step == steps:
-            print(f"step {step}/{steps}  latent {latent:.3f}  reconstruction {reconstruction:.3f}")
-    data.write_whole(folder / "encoder.pt", {"format": FORMAT, "settings": settings,
-                                             "encoder": encoder.state_dict()})
-    maps = data.far_apart(data.held_out(settings), 256)[:, 0]
-    print(f"held-out maps: {reconstruct(encoder, generator, maps, n)[1]}")
-
-
-@torch.no_grad()
-def dream(output, settings, path):
-    """Sec. 6.1: what a generator gave -> [(map, photo by the pix2pix run at path), ...], uint8
-    (3, H, W). A run on one-hot maps takes the probabilities themselves: no colours in between."""
-    import data, pix2pix
-    painter, other = pix2pix.load_generator(path)
-    if other["palette"] not in (None, settings["palette"]) or data.label_side(other) == "y":
-        raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
-    maps = to_pixels(output, settings["palette"], settings["head"])
-    maps, output = (F.interpolate(x, other["size"], mode="nearest-exact") for x in (maps, output))
-    if not (other["one_hot"] and settings["head"] == "softmax"):
-        output = data.input_to_network(other, maps)
-    photos = pix2pix.generate(painter, output, seed=0)
-    return list(zip(maps, data.to_pixels(other, output, photos)))
-
+# The command
 
 def describe():
     """Prints the weights of both networks at their defaults: shapes and counts."""
-    for network in (Generator(12), Discriminator(12)):
-        print(type(network).__name__, sum(p.numel() for p in network.parameters()), "parameters")
+    for network in (Generator(12), Discriminator(12)):     # 12 classes, as the facades have
+        count = sum(parameter.numel() for parameter in network.parameters())
+        print(type(network).__name__, count, "parameters")
         for name, weight in network.named_parameters():
-            print(f"  {name:20} {str(tuple(weight.shape)):22} {weight.numel():>12,}")
+            shape = str(tuple(weight.shape))
+            print(f"  {name:20} {shape:22} {weight.numel():>12,}")
 
 
 @torch.no_grad()
 def draw(generator, settings, options):
     """Samples, a walk, rebuilt maps or dreams, to the file that the options name."""
     import data
-    count = options.count or (6 if options.walk else 12 if options.dream else 64)
-    z = torch.randn(count, settings["latent"], generator=torch.manual_seed(options.seed))
+    palette = settings["palette"]
     if options.encode:
-        maps = torch.cat([data.read_picture(settings, (None, Path(path)), settings["size"])
-                          for path in options.encode])     # read as in training, without a photo
-        encoder, known = load_generator(options.run, "encoder", build_encoder)
-        if known != settings:
-            raise Refusal(f"{options.run}: trained on since its encoder was; --train-encoder anew")
-        z, words = reconstruct(encoder, generator, maps, len(settings["palette"]))
-        print(words)
-    output = torch.cat([generator(part) for part in (walk(z) if options.walk else z).split(32)])
-    pictures = to_pixels(output, settings["palette"], settings["head"])
+        maps, z = encode_files(generator, settings, options)
+    else:
+        z = sample_latents(settings, options)
     if options.walk:
-        a, *more = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
-        a.save(gif := io.BytesIO(), "GIF", save_all=True, append_images=more, duration=60, loop=0)
-        data.write_whole(options.walk, gif.getvalue())
-        return print(f"wrote {options.walk}")
-    rows, titles = pictures.split(math.ceil(len(z) ** 0.5)), ()          # a square
-    if options.encode:
-        rows, titles = [*zip(colorize(maps, settings["palette"]), pictures)], ("map", "rebuilt")
+        frames = outputs_of(generator, walk(z))
+        write_gif(options.walk, to_pixels(frames, palette, settings["head"]))
+        print(f"wrote {options.walk}")
+        return
+    output = outputs_of(generator, z)
+    pictures = to_pixels(output, palette, settings["head"])
+    titles = ()
     if options.dream:
-        pairs = sum((dream(part, settings, options.dream) for part in output.split(32)), [])
-        rows, titles = [sum(pairs[i:i + 3], ()) for i in range(0, len(z), 3)], ("map", "photo") * 3
-    data.save_picture(out := options.out or "grid.png", data.contact_sheet(rows, titles))
+        rows = dream_rows(output, settings, options.dream)
+        titles = ("map", "photo") * 3
+    elif options.encode:
+        rows = list(zip(colorize(maps, palette), pictures))
+        titles = ("map", "rebuilt")
+    else:
+        rows = pictures.split(math.ceil(len(z) ** 0.5))    # a square
+    out = options.out or "grid.png"
+    data.save_picture(out, data.contact_sheet(rows, titles))
     print(f"wrote {out}")
 
 
-def main():
-    import data  # only the command needs its neighbours
+def sample_latents(settings, options):
+    """As many latents (count, latent) from N(0, 1) as the options ask for."""
+    count = 64
+    if options.walk:
+        count = 6
+    if options.dream:
+        count = 12
+    rng = torch.Generator().manual_seed(options.seed)
+    return torch.randn(options.count or count, settings["latent"], generator=rng)
+
+
+def encode_files(generator, settings, options):
+    """The label maps (N, H, W) that --encode names, and their latents; prints how well they fit."""
+    import data
+    maps = []
+    for path in options.encode:
+        files = (None, Path(path))                         # read as in training, without a photo
+        maps.append(data.read_picture(settings, files, settings["size"]))
+    maps = torch.cat(maps)
+    encoder, known = load_encoder(options.run)
+    if known != settings:
+        raise Refusal(f"{options.run}: trained on since its encoder was; --train-encoder anew")
+    z, words = reconstruct(encoder, generator, maps, len(settings["palette"]))
+    print(words)
+    return maps, z
+
+
+def outputs_of(generator, z):
+    """G(z) for any number of latents, 32 at a time, so that memory stays flat."""
+    return torch.cat([generator(part) for part in z.split(32)])
+
+
+def dream_rows(output, settings, path):
+    """Rows of a sheet, three dreams each: map, photo, map, photo, map, photo."""
+    pictures = []
+    for part in output.split(32):                          # photos are larger: a few at a time
+        for label_map, photo in dream(part, settings, path):
+            pictures += [label_map, photo]
+    return [pictures[i:i + 6] for i in range(0, len(pictures), 6)]
+
+
+def write_gif(path, pictures):
+    """Writes uint8 (N, 3, H, W), three times as large, as an animation that plays for ever."""
+    import data
+    first, *others = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
+    gif = io.BytesIO()
+    first.save(gif, "GIF", save_all=True, append_images=others, duration=60, loop=0)  # 60 ms each
+    data.write_whole(path, gif.getvalue())
+
+
+def new_parser():
+    import data
+    count = data.positive(int)
     parser = data.new_parser(__doc__)
-    add, count = parser.add_argument, data.positive(int)
+    add = parser.add_argument
     add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
     add("--count", type=count, help="samples (default 64; on a walk 6, dreams 12)")
     add("--out", type=data.picture_name, metavar="PNG", help="default grid.png")
@@ -325,24 +460,41 @@ def main():
     one("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
     add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
     add("--seed", type=int, default=0, help="of the latents (default 0)")
-    options = data.parse_options(parser)
-    if options.run is None:
-        if any(vars(options).values()):
-            raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
-        return describe()
-    over = not options.walk and (options.out or "grid.png") in (options.encode or ())
-    if options.encode and (options.count or options.seed or over) or options.train_encoder and any(
-            (options.encode, options.out, options.count, options.seed)):
+    return parser
+
+
+def refuse_clashes(options):
+    """Options that do not go together."""
+    clash = False
+    if options.encode:
+        overwrites = not options.walk and (options.out or "grid.png") in options.encode
+        clash = options.count or options.seed or overwrites
+    if options.train_encoder:
+        clash = options.encode or options.out or options.count or options.seed
+    if clash:
         raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP")
     if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
         raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")
+
+
+def main():
+    import data  # only the command needs its neighbours
+    options = data.parse_options(new_parser())
+    if options.run is None:
+        if any(vars(options).values()):                    # any option at all
+            raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
+        describe()
+        return
+    refuse_clashes(options)
     generator, settings = load_generator(options.run)
     if settings["head"] == "tanh" and (options.encode or options.train_encoder):
         raise Refusal(f"{options.run}: --head tanh gives no class_probs; encode with a softmax run")
     if options.train_encoder:
-        folder = Path(options.run) if Path(options.run).is_dir() else Path(options.run).parent
-        return train_encoder(generator, settings, folder, options.train_encoder)
-    draw(generator, settings, options)
+        run = Path(options.run)
+        folder = run if run.is_dir() else run.parent
+        train_encoder(generator, settings, folder, options.train_encoder)
+    else:
+        draw(generator, settings, options)
 
 
 if __name__ == "__main__":

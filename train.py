@@ -1,9 +1,8 @@
 """How are the networks trained? `python train.py --task facades`
 
-    settings (flags over preset over task) -> pictures (data.py) -> one of two loops, both below:
+    pictures (data.py) -> one of the two loops below -> runs/NAME/
         train_pix2pix   pix2pix Sec. 3.3: a step on D, then a step on G, by Adam
         train_semgan    SemGAN App. B: D by binary cross-entropy, G by feature matching
-    -> runs/NAME/: settings.json, log.csv, losses.png, samples/, checkpoint.pt, generator.pt
 
     python train.py --task facades                       400 pairs, fetched or drawn; Ctrl-C saves
     python train.py --task pairs --data my/pairs --size 256x512
@@ -11,9 +10,8 @@
     torchrun --nproc-per-node 2 train.py --task facades --batch 4         several processes
 
 The same command goes on where it stopped, on a CPU bit by bit as if it had not (a GPU may round
-differently each time): everything random in a step is a function of (seed, epoch) or (seed, step,
-rank), so a checkpoint holds no random state: networks, optimisers, step and settings (in fp16 the
-scale of the losses, too). --batch counts over all processes: two with --batch 4 see 2 each.
+differently each time): all that is random in a step is a function of (seed, epoch) or of (seed,
+step, rank), so a checkpoint needs no random state. On first reading, the two loops are enough.
 """
 import argparse
 import contextlib
@@ -37,10 +35,245 @@ import pix2pix
 import semgan
 from data import Refusal, fcntl
 
+# Presets: paper is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ by row.
+# laptop is the same method, smaller, for two cores and half an hour, at a rate that shows pictures
+# sooner. Batch and epochs that are not named here are the task's. SETTINGS below explains each key.
+PRESETS = {
+    "pix2pix": {
+        "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
+        "laptop": {"size": [128, 128], "width": 32, "lr": 5e-4, "batch": 2, "epochs": None,
+                   "steps": 14_400}},
+    "semgan": {
+        "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
+                  "kernel": 7, "steps": 50_000},
+        "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
+                   "kernel": 5, "steps": 2_400}}}
+SHAPES = {                                             # of --task shapes, over those of SemGAN
+    "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
+    "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
+# What only one of the two has: pix2pix Eq. 4, Tables 1 to 3; SemGAN Sec. 5.
+OWN = {
+    "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
+                "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
+    "semgan": {"head": "softmax", "latent": None, "kernel": None}}
+
+
+def train_pix2pix(context, pictures, held_out):
+    """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
+
+        fake = G(x)
+        d_loss = pix2pix.discriminator_loss(D(x, y), D(x, fake.detach()))
+        d_optimizer.zero_grad()
+        d_loss.backward()
+        d_optimizer.step()
+        g_loss, adversarial, l1 = pix2pix.generator_loss(D(x, fake), fake, y)
+        g_optimizer.zero_grad()
+        g_loss.backward()
+        g_optimizer.step()
+    """
+    settings = context.settings
+    adversarial_too = settings["objective"] != "l1"        # Table 1
+    conditional = "cgan" in settings["objective"]          # D(x, y), Eq. 1; else D(y), Eq. 2
+    l1_weight = settings["l1_weight"] if "l1" in settings["objective"] else 0.0
+    generator, discriminator = pix2pix_networks(settings, context.device)
+    run = Run(context, pictures, generator, discriminator,
+              sheet=lambda: sample_sheet(settings, generator, held_out, context.device),
+              score=lambda: held_out_scores(settings, generator, held_out, context.device),
+              score_columns=["held-out L1"])
+    G, D, frozen_D = run.wrapped_networks()
+
+    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286)
+        rng = run.begin_step(indices)                      # sets the seed and the learning rate
+        batch = data.augment(batch, settings["size"], pictures.row.mirror, rng, run.rank, run.world)
+        x, y = data.to_network(settings, run.sent(batch))  # (N, 3, 256, 256) each, in [-1, 1]
+        condition = [x] if conditional else []
+        losses = {}
+        with run.autocast():
+            fake = G(x)                                    # G(x, z); z is the dropout
+
+        if adversarial_too:                                # the step on D
+            with run.autocast():
+                real_logits = D(*condition, y)             # (N, 1, 30, 30)
+                fake_logits = D(*condition, fake.detach())               # no gradient reaches G
+            d_loss = pix2pix.discriminator_loss(real_logits.float(), fake_logits.float())
+            run.descend(d_loss, run.d_optimizer)
+            losses["D loss"] = d_loss
+            losses["D on real"] = (real_logits > 0).float().mean()       # the share judged rightly
+            losses["D on fake"] = (fake_logits < 0).float().mean()
+
+        fake_logits = None                                 # the step on G
+        if adversarial_too:
+            with run.autocast():                           # D has changed: it judges the fake anew
+                fake_logits = frozen_D(*condition, fake).float()
+        g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
+        run.descend(g_loss, run.g_optimizer)
+        losses["G adversarial"] = adversarial
+        losses["L1"] = l1
+        run.finish_step(losses)                            # log, score, save, stop where due
+    return run
+
+
+def train_semgan(context, pictures, held_out):
+    """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
+    settings = context.settings
+    generator, discriminator = semgan_networks(settings, context.device)
+    run = Run(context, pictures, generator, discriminator,
+              sheet=lambda: map_sheet(settings, generator, context.device),
+              score=lambda: map_scores(settings, generator, pictures, context.device),
+              score_columns=["SWD", "out of palette"],
+              score_every=250 if settings["preset"] == "laptop" else 1_000)      # steps
+    G, D, frozen_D = run.wrapped_networks()
+
+    for indices, batch in run.remaining(pictures):         # uint8 (N, 1, 64, 64), classes
+        rng = run.begin_step(indices)
+        batch = data.augment(batch, settings["size"], pictures.row.mirror, rng, run.rank, run.world)
+        z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
+        z = z.chunk(run.world)[run.rank]                   # this process's share, (N, 100)
+        real = real_maps(settings, run.sent(batch))        # (N, K, 64, 64)
+        progress = run.step / run.total                    # 0..1, on which the blur depends
+
+        with run.autocast():                               # the step on D
+            fake = G(run.sent(z))                          # (N, K, 64, 64)
+            real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
+            fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
+        d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
+        run.descend(d_loss, run.d_optimizer)
+
+        with run.autocast():                   # the step on G; each process matches its own means
+            _, real_features = frozen_D(as_d_sees(settings, real, progress))
+            _, fake_features = frozen_D(as_d_sees(settings, fake, progress))
+            g_loss = semgan.feature_matching_loss(real_features, fake_features)
+        run.descend(g_loss, run.g_optimizer)
+        run.finish_step({"D loss": d_loss,
+                         "D on real": (real_logits > 0).float().mean(),
+                         "D on fake": (fake_logits < 0).float().mean(),
+                         "feature matching": g_loss})
+    return run
+
+
+# What the loops use
+
+def pix2pix_networks(settings, device):
+    """New G and D of a run, faster but equal to the textbook's, on the device."""
+    torch.manual_seed(settings["seed"])
+    generator = pix2pix.build_generator(settings)
+    in_channels = settings["out_channels"]                 # D(y)
+    if "cgan" in settings["objective"]:
+        in_channels += settings["in_channels"]             # D(x, y)
+    discriminator = pix2pix.PatchGAN(in_channels, settings["width"], settings["receptive_field"],
+                                     settings["norm"])
+    return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
+
+
+def semgan_networks(settings, device):
+    torch.manual_seed(settings["seed"])
+    generator = semgan.build_generator(settings)
+    discriminator = semgan.Discriminator(settings["out_channels"], settings["size"][0],
+                                         settings["kernel"], settings["width"])
+    return generator.to(device), discriminator.to(device)
+
+
+def adam(network, settings):
+    """Adam with betas 0.5 and 0.999, as pix2pix Sec. 3.3 and SemGAN App. B have it: 0.5 for the
+    usual 0.9 comes from DCGAN, whose training oscillated with 0.9. Fused, it goes through the
+    weights once (57 million in the paper's networks): much of what makes a step fast."""
+    return torch.optim.Adam(network.parameters(), settings["lr"], betas=(0.5, 0.999), fused=True)
+
+
+def real_maps(settings, batch):
+    """Label maps, classes (N, 1, H, W), as D knows real ones: one-hot; for the RGB GAN, colours."""
+    label_map = batch[:, 0].long()                         # (N, H, W)
+    if settings["head"] == "softmax":
+        return semgan.one_hot(label_map, len(settings["palette"]))       # (N, K, H, W)
+    return semgan.colorize(label_map, settings["palette"]).float() / 127.5 - 1   # (N, 3, H, W)
+
+
+def as_d_sees(settings, maps, progress):
+    """Maps (N, K, size, size), real or generated, as D sees them: blurred, then noisy, each time anew.
+
+    Both are our choice, for the shapes alone, and not the paper's. Noise: without it D learned the
+    real maps by heart, and told them by probabilities of exactly 0 and 1. Blur: without it D is
+    ahead of G from early on, and G lets shapes jump from place to place instead of moving them.
+    """
+    blur = settings.get("blur", 0.0)                       # pixels, at first
+    noise = settings.get("noise", 0.0)                     # in units of the values' range
+    if blur:
+        maps = blurred(maps, blur * (1 - progress))        # to 0 at the last step
+    if noise:
+        value_range = {"softmax": 1, "tanh": 2}[settings["head"]]        # of 0..1, of -1..1
+        maps = maps + noise * value_range * torch.randn_like(maps)
+    return maps
+
+
+def blurred(maps, sigma):
+    """Maps (N, K, size, size) through a Gaussian of sigma pixels, mirrored at the border."""
+    reach = 3 * math.ceil(sigma)                           # beyond three sigmas hardly any is left
+    places = torch.arange(-reach, reach + 1)
+    bell = torch.exp(-(places / sigma).square() / 2)
+    rows = metrics.filter_matrix(maps.shape[2], bell / bell.sum(), mirror=True)  # (size, size)
+    rows = sent(rows, maps.device)
+    return rows @ maps @ rows.T
+
+
+def sample_sheet(settings, generator, held_out, device):
+    """input | output | target, always of the same six held-out pictures and the same noise."""
+    x, y = data.to_network(settings, data.far_apart(held_out, 6).to(device))
+    fake = pix2pix.generate(generator, x, seed=0)
+    columns = [data.to_pixels(settings, x, image) for image in (x, fake, y)]
+    triples = [list(triple) for triple in zip(*columns)]
+    rows = []
+    for i in range(0, len(triples), 2):                    # two triples side by side
+        rows.append(sum(triples[i:i + 2], []))
+    return data.contact_sheet(rows, ("input", "output", "target") * 2)
+
+
+def held_out_scores(settings, generator, held_out, device):
+    """{"held-out L1": mean |y - G(x)|}, in [-1, 1] units, over the first 100 held-out pictures."""
+    count = min(100, len(held_out))
+    # By batch norm an output depends on the batch, which is then as large as in training.
+    batch = settings["batch"] if settings["norm"] == "batch" else 10
+    total = 0.0
+    for first in range(0, count, batch):
+        indices = range(first, min(first + batch, count))
+        pictures = torch.stack([held_out[i] for i in indices])
+        x, y = data.to_network(settings, pictures.to(device))
+        fake = pix2pix.generate(generator, x, seed=0)
+        total += l1_loss(fake, y).item() * len(pictures)
+    return {"held-out L1": total / count}
+
+
+@torch.no_grad()
+def map_sheet(settings, generator, device):
+    """48 label maps, always of the same latents."""
+    z = torch.randn(48, settings["latent"], generator=torch.Generator().manual_seed(0))
+    maps = semgan.to_pixels(generator(z.to(device)), settings["palette"], settings["head"])
+    return data.contact_sheet([list(row) for row in maps.cpu().split(8)])
+
+
+@torch.no_grad()
+def map_scores(settings, generator, pictures, device):
+    """SWD to the training set and the share of pixels whose colour is no class's, over 512 maps."""
+    count = min(512, len(pictures))
+    rng = torch.Generator().manual_seed(0)
+    palette = settings["palette"]
+    z = torch.randn(count, settings["latent"], generator=rng)
+    maps = [semgan.to_pixels(generator(part.to(device)), palette, settings["head"])
+            for part in z.split(32)]
+    fake = torch.cat(maps).cpu()
+    chosen = torch.randperm(len(pictures), generator=rng)[:count].tolist()
+    classes = torch.stack([pictures[i][0] for i in chosen]).long()
+    real = semgan.colorize(classes, palette).cpu()
+    return {"SWD": metrics.swd(real, fake)["average"],
+            "out of palette": float(semgan.out_of_palette(fake, palette))}
+
+
+# A run's folder and its clock: speed, safety and files. Skip it on first reading.
+
 LOG_EVERY = 25            # steps between two rows of log.csv
 SHOW_EVERY = 2.0          # seconds between progress lines on a terminal, five times that elsewhere
 SAVE_EVERY = 60.0         # seconds, at the least, between two checkpoints (they are large)
-FIRST_SHEET, LATER_SHEETS = 20.0, 120.0   # seconds until the first sample sheet, then between two
+FIRST_SHEET = 20.0        # seconds until the first sample sheet
+LATER_SHEETS = 120.0      # seconds between two later ones
 LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("adversarial losses", ["D loss", "G adversarial", "feature matching"]),
     ("share that D judges rightly", ["D on real", "D on fake"]),
@@ -48,62 +281,456 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("sliced Wasserstein distance to the training set, x1000", ["SWD"]),
     ("share of pixels whose colour is no class's", ["out of palette"])]
 
-# paper: Sec. 3.3; SemGAN App. A and B, where latents and rates differ by row. laptop: the same
-# method, smaller, for two cores and half an hour, at a rate that shows facades sooner; the README
-# says what it gave. Batch and epochs not named here are the task's. decay: the last share of the
-# steps, over which Adam's rate falls in a straight line to 0. noise: added to all that D sees, its
-# standard deviation in units of the values' range (instance noise, Sonderby et al. 2017). blur: of
-# all that D sees, before the noise, its standard deviation in pixels at first; in a straight line
-# to 0 at the last step. All three, and 9,000 steps, are our choice, not the paper's: without noise
-# D learned real shapes by heart, and told them by probabilities of exactly 0 and 1; without blur it
-# is ahead of G from early on, and G lets shapes jump from place to place instead of moving them.
-PRESETS = {
-    "pix2pix": {"paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
-                "laptop": {"size": [128, 128], "width": 32, "lr": 5e-4, "batch": 2, "epochs": None,
-                           "steps": 14_400}},
-    "semgan": {"paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
-                         "kernel": 7, "steps": 50_000},
-               "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                          "kernel": 5, "steps": 2_400}}}
-SHAPES = {"paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},   # end of App. B
-          "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
-# What only one of the two has, with its defaults: Eq. 4, Table 1, 2 and 3; SemGAN Sec. 5.
-OWN = {"pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
-                   "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
-       "semgan": {"head": "softmax", "latent": None, "kernel": None}}
+
+def step_seed(seed, step, rank=0):
+    """One number for all that is random in a step: crops, dropout, latents."""
+    return (seed * 1_000_003 + step) * 1_009 + rank
+
+
+def sent(tensor, device):
+    """A tensor on the device; to a GPU from pinned memory, so that no step waits for the copy."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+class Run:
+    """A run: its networks and optimisers; batches in; log rows, sample sheets and checkpoints out.
+
+    sheet() draws a sample sheet, uint8 (3, H, W); score() measures {column: value} every
+    score_every steps (0: once an epoch). Only rank 0 of several processes writes.
+    """
+
+    def __init__(self, context, pictures, generator, discriminator, sheet, score, score_columns,
+                 score_every=0):
+        self.folder = context.folder
+        self.settings = context.settings
+        self.device = context.device
+        self.rank = context.rank                           # of this process,
+        self.world = context.world                         # among so many
+        self.compile = context.compile
+        self.writer = context.writer                       # TensorBoard's, or None
+        self.sheet = sheet
+        self.score = score
+        self.score_columns = score_columns
+        self.score_every = score_every
+        self.names = pictures.names                        # of the pictures, for messages
+        self.per_epoch = len(pictures) // self.settings["batch"]         # steps
+        self.total = self.per_epoch * self.settings["epochs"]            # steps
+        self.g_optimizer = adam(generator, self.settings)
+        self.d_optimizer = adam(discriminator, self.settings)
+        # fp16's smallest gradients would vanish: losses are scaled up, the gradients down again.
+        fp16 = self.settings["precision"] == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
+        self.parts = {"generator": generator, "discriminator": discriminator,
+                      "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
+        if fp16:
+            self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
+
+        self.step = 0                                      # steps done
+        self.indices = None                                # of this step's pictures
+        self.signal = None                                 # that asked for a stop
+        self.columns = None                                # of log.csv, once there is a row
+        self.pending = []                                  # losses still on the device
+        self.rows = []                                     # losses read since the last row
+        self.resume()
+        if self.rank == 0:
+            self.begin_folder()
+        now = time.monotonic()
+        self.started = now
+        self.saved = now
+        self.flushed = now                                 # losses last read off the device
+        self.printed = now
+        self.next_sheet = now + FIRST_SHEET
+        self.first_step = self.step                        # of this process
+
+    def begin_folder(self):
+        """Writes settings.json: all that can be refused has been."""
+        content = json.dumps(self.settings, indent=1).encode()
+        data.write_whole(self.folder / "settings.json", content)
+        g_count = pix2pix.parameters(self.parts["generator"])
+        d_count = pix2pix.parameters(self.parts["discriminator"])
+        begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
+        print(f"generator {g_count:,} parameters, discriminator {d_count:,} parameters; {begun}\n"
+              f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
+
+    def resume(self):
+        """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
+        path = self.folder / "checkpoint.pt"
+        if path.exists():
+            content = pix2pix.load_file(path, "move the run's folder away to start afresh")
+            try:
+                for name, part in self.parts.items():
+                    if name == "scaler" and name not in content:
+                        continue                           # it was trained in another precision
+                    part.load_state_dict(content[name])
+                self.step = int(content["step"])
+            except (KeyError, TypeError, ValueError, RuntimeError):
+                raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
+        if self.rank == 0:
+            for stale in self.folder.glob(".*.partial"):   # of a process killed while saving
+                stale.unlink()
+            self.cut_log()
+
+    def cut_log(self):
+        """Drops the rows of log.csv after this step, and a half-written last one."""
+        log = self.folder / "log.csv"
+        text = log.read_text() if log.exists() else ""
+        head, *rows = text.splitlines(keepends=True) or [""]
+        try:
+            rows = [row for row in rows
+                    if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
+        except ValueError:
+            raise Refusal(f"{log}: damaged; mend it or move it away") from None
+        if rows:
+            self.columns = head.strip().split(",")
+            rows = [head, *rows]
+        data.write_whole(log, "".join(rows).encode())
+
+    # A step, from its batch to its end
+
+    def wrapped_networks(self):
+        """-> G, D and frozen_D, as a loop calls them: compiled where that is asked for, and among
+        several processes with gradients averaged. frozen_D is D in G's step: gradients pass through
+        it to the pictures, but none is made for its weights, or shared with other processes."""
+        discriminator = self.parts["discriminator"]
+        G = self.parts["generator"]
+        D = discriminator
+        if self.compile:
+            G = torch.compile(G)
+            D = torch.compile(D)
+        at_rest = D
+
+        def frozen_D(*pictures):
+            discriminator.requires_grad_(False)
+            answer = at_rest(*pictures)
+            discriminator.requires_grad_(True)
+            return answer
+        if self.world > 1:
+            G = DistributedDataParallel(G)
+            D = DistributedDataParallel(D)
+        return G, D, frozen_D
+
+    def remaining(self, pictures):
+        """Yields (indices, uint8 batch) of each step to come, this process's share; then saves."""
+        handlers = {number: signal.signal(number, self.stop)
+                    for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while self.step < self.total:
+                epoch, done = divmod(self.step, self.per_epoch)
+                share = self.settings["batch"] // self.world
+                order = data.epoch_order(len(pictures), share, self.settings["seed"], epoch,
+                                         self.rank, self.world)
+                yield from zip(order[done:], pictures.batches(order[done:]))
+            if self.step > self.first_step or not (self.folder / "generator.pt").exists():
+                self.save()
+        except Refusal:                # a picture that has gone in mid-epoch, of rank 0's share
+            if self.step > self.first_step:
+                self.save()
+            raise
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def begin_step(self, indices):
+        """Sets torch's random seed and the learning rate for the step on these pictures.
+
+        -> rng for what all processes draw alike, each taking its share. (Rank 0's dropout and noise
+        use the same seed for other things: that harms nothing.)
+        """
+        self.indices = indices
+        seed = self.settings["seed"]
+        torch.manual_seed(step_seed(seed, self.step, self.rank))
+        falling = self.settings.get("decay", 0) * self.total             # the last so many steps
+        share = (self.total - self.step) / max(1.0, falling)
+        for optimizer in (self.g_optimizer, self.d_optimizer):
+            optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, share)
+        return torch.Generator().manual_seed(step_seed(seed, self.step))
+
+    def sent(self, tensor):
+        return sent(tensor, self.device)
+
+    def autocast(self):
+        """Half-precision convolutions, on a GPU; on a CPU they are slower, and fp32 the default."""
+        if self.settings["precision"] == "fp32":
+            return contextlib.nullcontext()
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return torch.autocast(self.device.type, kinds[self.settings["precision"]])
+
+    def descend(self, loss, optimizer):
+        """One step of gradient descent on a loss."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()                 # but for fp16, loss.backward()
+        self.scaler.step(optimizer)                        # but for fp16, optimizer.step()
+
+    def stop(self, number, _):
+        """Asks for a stop after this step; the second request does not wait."""
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        if self.rank == 0:
+            with contextlib.suppress(RuntimeError):        # it may have come within another print
+                print("\nstopping after this step, and saving", flush=True)
+
+    def finish_step(self, losses):
+        """Ends a step: losses, {name: scalar tensor}, go to the log; saves and stops where due."""
+        self.step += 1
+        self.scaler.update()
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        self.pending.append((self.step, self.indices, values))
+        names = list(losses)
+        problem = None
+        if self.reading_due():
+            problem = self.read_losses(names)
+        problem, stopping = self.agree(problem)            # a later signal is the next step's
+        if problem:
+            sys.exit(f"error: {problem}")
+        if self.rank == 0:
+            self.log(names, stopping)
+            self.show(stopping)
+            self.save_where_due(stopping)
+        if stopping:
+            self.leave(stopping)
+
+    # Parts of finish_step
+
+    def row_due(self):
+        return self.step % LOG_EVERY == 0 or self.step % self.per_epoch == 0
+
+    def reading_due(self):
+        """Reading losses off a GPU waits for it, so it is not done at each step."""
+        first = self.step == self.first_step + 1
+        late = time.monotonic() - self.flushed > SHOW_EVERY
+        return self.row_due() or first or late or self.signal is not None
+
+    def read_losses(self, names):
+        """Reads the pending losses off the device. -> a sentence where one is not finite."""
+        rows = torch.stack([values for _, _, values in self.pending]).cpu()
+        for (step, indices, _), values in zip(self.pending, rows):
+            if not torch.isfinite(values).all():
+                bad = names[int((~torch.isfinite(values)).nonzero()[0])]
+                pictures = ", ".join(self.names[i] for i in indices)
+                return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
+                        f" Try a smaller --lr, or --precision fp32")
+        self.rows += rows.tolist()
+        self.pending = []
+        self.flushed = time.monotonic()
+        self.progress(names)
+        return None
+
+    def agree(self, problem):
+        """All processes stop at the same step: any one's reason is everybody's."""
+        if self.world == 1:
+            return problem, self.signal
+        flags = torch.tensor([int(problem is not None), self.signal or 0])   # on the CPU
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        bad, number = flags.tolist()
+        if bad and problem is None:
+            problem = "another process met a loss that is not finite"
+        return problem, number
+
+    def progress(self, names):
+        """The progress line: rewritten in place on a terminal, a new one now and then elsewhere."""
+        now = time.monotonic()
+        terminal = sys.stdout.isatty()
+        pause = SHOW_EVERY if terminal else 5 * SHOW_EVERY
+        first = self.step == self.first_step + 1
+        if self.rank > 0 or (now - self.printed < pause and not first):
+            return
+        self.printed = now
+        speed = (self.step - self.first_step) / (now - self.started)     # steps a second
+        minutes, seconds = divmod(int((self.total - self.step) / speed), 60)
+        epoch = (self.step - 1) // self.per_epoch + 1
+        values = "  ".join(f"{name} {value:.3f}" for name, value in zip(names, self.rows[-1]))
+        line = (f"epoch {epoch}  step {self.step:,}/{self.total:,}"
+                f"  {speed * self.settings['batch']:.1f} pictures/s  {minutes}:{seconds:02d} left  "
+                f"{values}")
+        if terminal:
+            print(f"\r{line}\x1b[K", end="", flush=True)
+        else:
+            print(line, flush=True)
+
+    def log(self, names, stopping):
+        """A row of log.csv where one is due, with the scores where they are."""
+        last = self.step == self.total
+        if self.score_every:
+            score_due = self.step % self.score_every == 0
+        else:
+            score_due = self.step % self.per_epoch == 0
+        if self.row_due() or score_due or stopping:
+            scores = self.score() if score_due or last else {}
+            self.write_row(names, scores)
+
+    def write_row(self, names, scores):
+        """One row of log.csv: means of the losses since the last row, and the scores, if any."""
+        log = self.folder / "log.csv"
+        if self.columns is None:
+            self.columns = ["step", "epoch", "pictures_per_second", *names, *self.score_columns]
+            data.append_line(log, ",".join(self.columns))
+        speed = (self.step - self.first_step) / (time.monotonic() - self.started)
+        means = [sum(column) / len(column) for column in zip(*self.rows)]
+        row = {"step": self.step, "epoch": self.step / self.per_epoch,
+               "pictures_per_second": speed * self.settings["batch"]}
+        row.update(zip(names, means))
+        row.update(scores)
+        cells = [f"{row[column]:.7g}" if column in row else "" for column in self.columns]
+        data.append_line(log, ",".join(cells))
+        if self.writer:
+            for name, value in row.items():
+                self.writer.add_scalar(name, value, self.step)
+        self.rows = []
+
+    def show(self, stopping):
+        """A sample sheet and losses.png, where they are due."""
+        now = time.monotonic()
+        if now > self.next_sheet or self.step == self.total or stopping:
+            self.next_sheet = now + LATER_SHEETS
+            data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet())
+            if self.columns:                               # there is a row
+                self.draw_losses()
+
+    def draw_losses(self):
+        """losses.png from log.csv: the panels above, as far as their columns are there."""
+        panels = []
+        for title, columns in LOSS_PANELS:
+            series = {column: metrics.logged(self.folder, column)
+                      for column in columns if column in self.columns}
+            if series:
+                panels.append((title, series))
+        data.plot_curves(self.folder / "losses.png", panels)
+
+    def save_where_due(self, stopping):
+        due = self.row_due() and time.monotonic() - self.saved > SAVE_EVERY
+        if stopping or (due and self.step < self.total):   # remaining() saves after the last step
+            self.save()
+
+    def save(self):
+        """checkpoint.pt to go on, generator.pt to use; never with a weight that is not finite."""
+        if self.rank > 0:
+            return
+        content = {name: part.state_dict() for name, part in self.parts.items()}
+        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
+            sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
+                     f"Try a smaller --lr, or --precision fp32")
+        head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
+        files = {"generator.pt": {**head, "generator": content["generator"]},
+                 "checkpoint.pt": {**head, "step": self.step, **content}}
+        # The generator first: killed between the two, a run goes on from the older checkpoint and
+        # writes both again; the other way round, a finished run would keep an old generator. Only
+        # the first time the checkpoint comes first, as a generator alone is refused (check_same).
+        order = ["generator.pt", "checkpoint.pt"]
+        if not (self.folder / "checkpoint.pt").exists():
+            order = ["checkpoint.pt", "generator.pt"]
+        for name in order:
+            data.write_whole(self.folder / name, files[name])
+        if self.writer:
+            self.writer.flush()
+        self.saved = time.monotonic()
+
+    def leave(self, stopping):
+        """Ends the process with the code that shells give a signal."""
+        if self.world > 1:
+            dist.barrier()                 # torchrun ends the others as soon as one has left
+        if self.rank == 0:
+            print(f"saved at step {self.step:,}; the same command goes on from here")
+        sys.exit(128 + stopping)
+
+
+# Settings: flags over preset over task. Skip it on first reading.
+
+SETTINGS = """Every key of settings.json (which checkpoint.pt and generator.pt hold, too), and its readers:
+
+    model            "pix2pix" or "semgan"                             all commands
+    task             a row of data.TASKS                               all commands
+    preset           "paper" or "laptop"                               train.py
+    seed             of all randomness                                 train.py, semgan.py
+    data             the pictures' folder, or None                     data.py
+    drawn            True if data.py draws them                        data.py
+    pictures         how many, and a check sum of their names          train.py: the same run?
+    palette          [[name, [r, g, b]], ...] or None                  all commands
+    one_hot          True if x is a channel for each class             data.py, semgan.py
+    size             [height, width] in pixels                         all commands
+    in_channels      of x                                              networks
+    out_channels     of y; of SemGAN, classes or 3 colours             networks
+    width            channels of the first layer                       networks
+    depth            levels of the U-Net                               networks
+    batch            pictures a step, over all processes               train.py
+    epochs           passes over the pictures                          train.py
+    steps            in a preset: from which epochs are computed;      train.py
+                     in a file: done so far
+    lr               Adam's learning rate                              train.py
+    decay            the last share of the steps, 0..1, over which     train.py
+                     the rate falls in a straight line to 0
+    precision        "fp32", "bf16" or "fp16"                          train.py
+  pix2pix alone
+    objective        "l1", "gan", "cgan", "l1+gan" or "l1+cgan"        train.py: Table 1
+    l1_weight        lambda of Eq. 4                                   train.py
+    generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
+    receptive_field  of D, in pixels                                   train.py: Table 3
+    norm             "instance", "batch"; "fixed" of converted ones    networks
+    upsample         "deconv" or "nearest"                             networks
+    dropout_at       decoder steps with dropout, of converted ones     networks
+  SemGAN alone
+    head             "softmax" or "tanh"                               networks
+    latent           numbers in a latent                               networks
+    kernel           side of the kernels in pixels                     networks
+    noise            standard deviation, in units of the values'       train.py: as_d_sees
+                     range (instance noise, Sonderby et al. 2017)
+    blur             standard deviation in pixels, at the first step   train.py: as_d_sees
+"""
+
+
+def preset_words(key):
+    """What the presets have for a key, as words for --help."""
+    words = []
+    for name, presets in (("", PRESETS["pix2pix"]), ("SemGAN ", PRESETS["semgan"]),
+                          ("shapes ", SHAPES)):
+        for preset, values in presets.items():
+            value = values.get(key)
+            if value is not None:
+                shown = "x".join(map(str, value)) if isinstance(value, list) else f"{value:,}"
+                words.append(f"{name}{preset} {shown}")
+    return ", ".join(words)
 
 
 def parse():
     """The flags as given; None where a flag takes its value from the task and the preset."""
     parser = data.new_parser(__doc__)
-    count, number, add = data.positive(int), data.positive(float), parser.add_argument
+    parser.epilog = SETTINGS
+    count = data.positive(int)
+    number = data.positive(float)
+    pix2pix_own = OWN["pix2pix"]
+    add = parser.add_argument
     add("--task", default="facades", help=f"{', '.join(data.TASKS)} (default facades)")
     add("--data", metavar="DIR", help="a folder, not the task's archive (of facades, also: drawn)")
     add("--out", metavar="RUN", help="the run's folder (default runs/TASK)")
     add("--preset", choices=["paper", "laptop"], help="default: paper with a GPU, else laptop")
     add("--seed", type=int, default=0, help="of all randomness (default 0)")
     add("--device", help="cpu or cuda (default: cuda where there is one)")
-    add("--size", type=data.sides, help="pixels: 128, or height x width 256x512 (paper 256)")
-    add("--width", type=count, help="channels of the first layer (paper 64; laptop 32, SemGAN 16)")
-    add("--batch", type=count, help="pictures a step, over all processes (paper: the task's, 1 or "
-        "4; laptop 2; SemGAN 32)")
-    add("--epochs", type=count, help="passes over the pictures (paper: the task's; laptop: as many "
-        "as make 14,400 steps, one at least; SemGAN: 50,000 steps, laptop 2,400, shapes 9,000)")
-    add("--lr", type=number, help="Adam's learning rate (paper 0.0002, shapes 0.0001; laptop "
-        "0.0005, SemGAN 0.001)")
-    add("--l1-weight", type=number, help="lambda of Eq. 4 (default 100)")
+    add("--size", type=data.sides, help=f"pixels: 128, or height x width 256x512 "
+        f"({preset_words('size')})")
+    add("--width", type=count, help=f"channels of the first layer ({preset_words('width')})")
+    add("--batch", type=count, help=f"pictures a step, over all processes "
+        f"({preset_words('batch')}; else the task's, 1 or 4)")
+    add("--epochs", type=count, help=f"passes over the pictures (paper: the task's; else as many "
+        f"as make so many steps, one at least: {preset_words('steps')})")
+    add("--lr", type=number, help=f"Adam's learning rate ({preset_words('lr')})")
+    add("--l1-weight", type=number,
+        help=f"lambda of Eq. 4 (default {pix2pix_own['l1_weight']:g})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
-        help="Table 1 (default l1+cgan)")
-    add("--generator", choices=["unet", "encoder-decoder"], help="Table 2 (default unet)")
+        help=f"Table 1 (default {pix2pix_own['objective']})")
+    add("--generator", choices=["unet", "encoder-decoder"],
+        help=f"Table 2 (default {pix2pix_own['generator']})")
     add("--receptive-field", type=int, choices=list(pix2pix.PatchGAN.LAYERS),
-        help="of D in pixels, Table 3 (default 70)")
-    add("--norm", choices=["instance", "batch"], help="default instance")
+        help=f"of D in pixels, Table 3 (default {pix2pix_own['receptive_field']})")
+    add("--norm", choices=["instance", "batch"], help=f"default {pix2pix_own['norm']}")
     add("--upsample", choices=["deconv", "nearest"],
-        help="nearest cures checkerboards (default: the paper's deconv)")
+        help=f"nearest cures checkerboards (default: the paper's {pix2pix_own['upsample']})")
     add("--one-hot", action="store_true", help="label maps enter as a channel for each class")
-    add("--head", choices=["softmax", "tanh"], help="SemGAN (default) or its RGB baseline")
-    add("--latent", type=count, help="SemGAN: numbers in a latent (paper 128; shapes, laptop 100)")
-    add("--kernel", type=count, help="SemGAN: side of kernels, odd (paper 7; shapes 11; laptop 5)")
+    add("--head", choices=["softmax", "tanh"],
+        help=f"SemGAN, {OWN['semgan']['head']} (default), or its RGB baseline")
+    add("--latent", type=count, help=f"numbers in a latent ({preset_words('latent')})")
+    add("--kernel", type=count, help=f"side of SemGAN's kernels, odd ({preset_words('kernel')})")
     add("--precision", choices=["fp32", "bf16", "fp16"],
         help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
     add("--compile", action="store_true", help="torch.compile the networks, for long runs")
@@ -117,57 +744,80 @@ def depth_for(size):
     return min(8, max(6, int(math.log2(min(size)))))
 
 
+def nearest_legal_size(size):
+    """The size next to [height, width] whose sides are multiples of 2**depth."""
+    while any(side % 2 ** depth_for(size) for side in size):
+        step = 2 ** depth_for(size)
+        size = [max(1, round(side / step)) * step for side in size]
+    return size
+
+
 def refuse_impossible(settings, given, labels, world):
-    """What does not go together, though each flag is legal."""
-    maps, size, kernel = settings["model"] == "semgan", settings["size"], settings.get("kernel", 1)
-    objective, legal, wanted = settings.get("objective", ""), size, "x".join(map(str, size))
-    while any(side % 2 ** depth_for(legal) for side in legal):
-        step = 2 ** depth_for(legal)
-        legal = [max(1, round(side / step)) * step for side in legal]
-    for wrong, words in (
-            (legal != size, f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
-             f" the nearest is {legal[0]}x{legal[1]}"),
-            (maps and (size[0] != size[1] or size[0] not in (64, 128, 256) or kernel % 2 == 0
-                       or kernel > 31),                    # 999 seemed to hang
-             f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or 256 pixels, "
-             f"with odd kernels up to 31; give --size 128 --kernel 7"),
-            (maps and settings["precision"] == "fp16",
-             "--precision fp16: not an option of SemGAN's; give bf16 or fp32"),
-            (settings.get("receptive_field") == 286 and min(size) < 128,
-             f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 or more, "
-             f"or --receptive-field 142"),
-            (settings["one_hot"] and labels != "x",
-             f"--one-hot: the input of {settings['task']} is not a label map; leave it out"),
-            ("l1_weight" in given and "l1" not in objective,
-             f"--l1-weight: --objective {objective} does not use it; leave it out"),
-            ("receptive_field" in given and "gan" not in objective,
-             f"--receptive-field: --objective {objective} does not use it; leave it out"),
-            (settings["batch"] % world, f"--batch {settings['batch']}: cannot be shared by {world} "
-             f"processes; give a multiple of {world}")):
-        if wrong:
-            raise Refusal(words)
+    """What does not go together, though each flag is legal. given: the flags of the command line;
+    labels: the side of a pair that is a label map."""
+    size = settings["size"]
+    wanted = "x".join(map(str, size))
+    legal = nearest_legal_size(size)
+    if legal != size:
+        raise Refusal(f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
+                      f" the nearest is {legal[0]}x{legal[1]}")
+    if settings["model"] == "semgan":
+        kernel = settings["kernel"]
+        square = size[0] == size[1] and size[0] in (64, 128, 256)
+        if not square or kernel % 2 == 0 or kernel > 31:   # larger than the maps of most layers
+            raise Refusal(f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or "
+                          f"256 pixels, with odd kernels up to 31; give --size 128 --kernel 7")
+        if settings["precision"] == "fp16":                # its loss was not tried with scaling
+            raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
+    objective = settings.get("objective", "")
+    if settings.get("receptive_field") == 286 and min(size) < 128:
+        raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
+                      f"or more, or --receptive-field 142")
+    if settings["one_hot"] and labels != "x":
+        raise Refusal(f"--one-hot: the input of {settings['task']} is not a label map; leave it "
+                      f"out")
+    if "l1_weight" in given and "l1" not in objective:
+        raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
+    if "receptive_field" in given and "gan" not in objective:
+        raise Refusal(f"--receptive-field: --objective {objective} does not use it; leave it out")
+    if settings["batch"] % world:
+        raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
+                      f"multiple of {world}")
+
+
+def default_precision(device, model):
+    """fp32 on a CPU; on a GPU bf16, or what else it and the model can do."""
+    if device.type != "cuda":
+        return "fp32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if model == "pix2pix" else "fp32"
 
 
 def resolve(options, device, world=1):
     """Flags over preset over task -> the settings: a flat dict of plain types, all that is needed
     to repeat the run. Refuses what cannot work, before anything is fetched or written."""
     row = data.look_up(options.task)
-    model, other = ("semgan", "pix2pix") if row.kind == "label maps" else ("pix2pix", "semgan")
-    gpu, precision = device.type == "cuda", "fp32"
-    preset = options.preset or ("paper" if gpu else "laptop")
-    if gpu:
-        half = "fp16" if model == "pix2pix" else "fp32"    # SemGAN's loop scales no losses
-        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else half
+    model = "semgan" if row.kind == "label maps" else "pix2pix"
+    other = "pix2pix" if model == "semgan" else "semgan"
     about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
-    given = {k: v for k, v in vars(options).items() if v is not None and k not in about_here}
-    for key in OWN[other].keys() & given:
-        raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} task;"
-                      f" leave it out")
+    given = {key: value for key, value in vars(options).items()
+             if value is not None and key not in about_here}
+    for key in OWN[other]:
+        if key in given:
+            raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
+                          f"task; leave it out")
+    preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
-        "precision": precision, "data": None, "drawn": False, "in_channels": row.in_channels,
-        "out_channels": row.out_channels, **OWN[model], **PRESETS[model][preset],
-        **(SHAPES[preset] if options.task == "shapes" else {}), **given, "preset": preset}
+        "precision": default_precision(device, model), "data": None, "drawn": False,
+        "in_channels": row.in_channels, "out_channels": row.out_channels}
+    settings.update(OWN[model])
+    settings.update(PRESETS[model][preset])
+    if options.task == "shapes":
+        settings.update(SHAPES[preset])
+    settings.update(given)
+    settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, row.labels, world)
     return settings
@@ -180,15 +830,16 @@ def find_pictures(settings, memory):
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
         settings["out_channels"] = len(settings["palette"])
-    pictures, held_out = data.training(settings, memory), data.held_out(settings, memory)
-    names = "/".join(Path(str(file[0])).name for file in pictures.files)
+    pictures = data.training(settings, memory)
+    held_out = data.held_out(settings, memory)
+    names = "/".join(pictures.names)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
-    if steps := settings.pop("steps"):                     # SemGAN's length, and laptop's
-        settings["epochs"] = settings["epochs"] or math.ceil(
-            steps / (len(pictures) // settings["batch"]))
+    steps = settings.pop("steps")                          # SemGAN's length, and laptop's
+    if steps and not settings["epochs"]:
+        settings["epochs"] = math.ceil(steps / (len(pictures) // settings["batch"]))
     return pictures, held_out
 
 
@@ -226,216 +877,15 @@ def lock(folder):
         raise Refusal(f"--out {folder}: {error.strerror}; give a folder to write to") from None
 
 
-def step_seed(seed, step, rank=0):
-    """One number for all that is random in a step: crops, dropout, latents."""
-    return (seed * 1_000_003 + step) * 1_009 + rank
+# The command: devices, processes, first and last words
 
-
-class Run:
-    """A run's folder and its clock: batches in; log rows, sample sheets and checkpoints out.
-
-    parts: networks and optimisers by their names in checkpoint.pt. sheet() draws a sample sheet,
-    uint8 (3, H, W); score() measures {column: value} every score_every steps (0: once an epoch).
-    Only rank 0 writes.
-    """
-
-    def __init__(self, context, parts, sheet, score, score_columns, score_every=0):
-        self.folder, self.settings = context.folder, context.settings
-        self.rank, self.world, self.writer = context.rank, context.world, context.writer
-        self.parts, self.sheet, self.score = parts, sheet, score
-        self.score_columns, self.score_every = score_columns, score_every
-        self.step, self.signal, self.pending, self.rows = 0, None, [], []
-        self.resume()
-        if self.rank == 0:                                 # all that can be refused has been
-            data.write_whole(self.folder / "settings.json",
-                             json.dumps(self.settings, indent=1).encode())
-            g, d = (pix2pix.parameters(parts[name]) for name in ("generator", "discriminator"))
-            begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
-            print(f"generator {g:,} parameters, discriminator {d:,} parameters; {begun}\n"
-                  f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
-        self.started = self.saved = self.flushed = self.printed = time.monotonic()
-        self.next_sheet, self.first_step = self.started + FIRST_SHEET, self.step
-
-    def resume(self):
-        """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
-        path, log = self.folder / "checkpoint.pt", self.folder / "log.csv"
-        if path.exists():
-            content = pix2pix.load_file(path, "move the run's folder away to start afresh")
-            try:
-                for name, part in self.parts.items():
-                    if name != "scaler" or name in content:  # not in those of other precisions
-                        part.load_state_dict(content[name])
-                self.step = int(content["step"])
-            except (KeyError, TypeError, ValueError, RuntimeError):
-                raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
-        if self.rank == 0:
-            for stale in self.folder.glob(".*.partial"):   # of a process killed while saving
-                stale.unlink()
-            try:
-                text = log.read_text() if log.exists() else ""
-                head, *rows = text.splitlines(keepends=True) or [""]
-                rows = [r for r in rows if r.endswith("\n") and int(r.split(",")[0]) <= self.step]
-            except ValueError:
-                raise Refusal(f"{log}: damaged; mend it or move it away") from None
-            self.columns = head.strip().split(",") if rows else None
-            data.write_whole(log, "".join([head, *rows] if rows else []).encode())
-
-    def batches(self, pictures):
-        """Yields the uint8 batches still to come, this process's share of each; then saves."""
-        seed, self.files = self.settings["seed"], pictures.files
-        self.per_epoch = len(pictures) // self.settings["batch"]
-        self.total = self.per_epoch * self.settings["epochs"]
-        decay = self.settings.get("decay", 0) * self.total               # steps
-        handlers = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while self.step < self.total:
-                epoch, done = divmod(self.step, self.per_epoch)
-                order = data.epoch_order(len(pictures), self.settings["batch"] // self.world, seed,
-                                         epoch, self.rank, self.world)[done:]
-                for self.indices, uint8 in zip(order, pictures.batches(order)):
-                    torch.manual_seed(step_seed(seed, self.step, self.rank))
-                    left = (self.total - self.step) / max(1.0, decay)
-                    for optimizer in self.parts["g_optimizer"], self.parts["d_optimizer"]:
-                        optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, left)
-                    yield uint8
-            if self.step > self.first_step or not (self.folder / "generator.pt").exists():
-                self.save()
-        except Refusal:                # a picture that has gone in mid-epoch, of rank 0's share
-            if self.step > self.first_step:
-                self.save()
-            raise
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-    def chance(self):
-        """For what all processes draw alike, each taking its share: generator, rank, world. (Rank
-        0's dropout and noise use the same seed for other things: that harms nothing.)"""
-        seed = step_seed(self.settings["seed"], self.step)
-        return torch.Generator().manual_seed(seed), self.rank, self.world
-
-    def stop(self, number, _):
-        """Asks for a stop after this step; the second request does not wait."""
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-        if self.rank == 0:
-            with contextlib.suppress(RuntimeError):        # it may have come within another print
-                print("\nstopping after this step, and saving", flush=True)
-
-    def finish_step(self, values):
-        """Ends a step: values, {name: scalar tensor}, go to the log; saves and stops where due."""
-        self.step += 1
-        losses = torch.stack([value.detach().float() for value in values.values()])
-        self.pending.append((self.step, self.indices, losses))
-        now, last, poisoned = time.monotonic(), self.step == self.total, None
-        epoch_ends = self.step % self.per_epoch == 0
-        row_due = self.step % LOG_EVERY == 0 or epoch_ends
-        first = self.step == self.first_step + 1
-        if row_due or first or self.signal or now - self.flushed > SHOW_EVERY:
-            poisoned = self.flush(list(values))            # waits for the device, so not each step
-        poisoned, stopping = self.agree(poisoned)          # a later signal is the next step's
-        if poisoned:
-            sys.exit(f"error: {poisoned}")
-        if self.rank == 0:
-            score_due = self.step % self.score_every == 0 if self.score_every else epoch_ends
-            if row_due or score_due or stopping:
-                self.write_row(list(values), self.score() if score_due or last else {})
-            if now > self.next_sheet or last or stopping:
-                self.next_sheet = now + LATER_SHEETS
-                data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet())
-                if self.columns:                           # there is a row
-                    self.draw_losses()
-            if stopping or (row_due and now - self.saved > SAVE_EVERY and not last):
-                self.save()
-        if stopping:
-            if self.world > 1:
-                dist.barrier()             # torchrun ends the others as soon as one has left
-            if self.rank == 0:
-                print(f"saved at step {self.step:,}; the same command goes on from here")
-            sys.exit(128 + stopping)
-
-    def flush(self, names):
-        """Reads the waiting losses off the device. -> a sentence where one is not finite."""
-        rows = torch.stack([values for _, _, values in self.pending]).cpu()
-        for (step, indices, _), values in zip(self.pending, rows):
-            if not torch.isfinite(values).all():
-                bad = names[int((~torch.isfinite(values)).nonzero()[0])]
-                pictures = ", ".join(Path(str(self.files[i][0])).name for i in indices)
-                return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
-                        f" Try a smaller --lr, or --precision fp32")
-        self.rows += rows.tolist()
-        self.pending, self.flushed = [], time.monotonic()
-        self.progress(names)
-
-    def agree(self, poisoned):
-        """All processes stop at the same step: any one's reason is everybody's."""
-        if self.world == 1:
-            return poisoned, self.signal
-        flags = torch.tensor([bool(poisoned), self.signal or 0])         # on the CPU: no GPU waits
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        bad, number = flags.tolist()
-        if bad and not poisoned:
-            poisoned = "another process met a loss that is not finite"
-        return poisoned, number
-
-    def progress(self, names):
-        """The progress line: rewritten in place on a terminal, a new one now and then elsewhere."""
-        now, terminal = time.monotonic(), sys.stdout.isatty()
-        if self.rank or (now - self.printed < SHOW_EVERY * (1 if terminal else 5)
-                         and self.step > self.first_step + 1):
-            return
-        self.printed, speed = now, (self.step - self.first_step) / (now - self.started)
-        minutes, seconds = divmod(int((self.total - self.step) / speed), 60)
-        values = "  ".join(f"{name} {value:.3f}" for name, value in zip(names, self.rows[-1]))
-        line = (f"epoch {(self.step - 1) // self.per_epoch + 1}  step {self.step:,}/{self.total:,}"
-                f"  {speed * self.settings['batch']:.1f} pictures/s  {minutes}:{seconds:02d} left  "
-                f"{values}")
-        print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", flush=True)
-
-    def write_row(self, names, scores):
-        """One row of log.csv: means of the losses since the last row, and the scores, if any."""
-        if self.columns is None:
-            self.columns = ["step", "epoch", "pictures_per_second", *names, *self.score_columns]
-            data.append_line(self.folder / "log.csv", ",".join(self.columns))
-        speed = (self.step - self.first_step) / (time.monotonic() - self.started)
-        means = [sum(column) / len(column) for column in zip(*self.rows)]
-        row = {"step": self.step, "epoch": self.step / self.per_epoch,
-               "pictures_per_second": speed * self.settings["batch"],
-               **dict(zip(names, means)), **scores}
-        data.append_line(self.folder / "log.csv", ",".join(
-            f"{row[column]:.7g}" if column in row else "" for column in self.columns))
-        for name, value in row.items() if self.writer else ():
-            self.writer.add_scalar(name, value, self.step)
-        self.rows = []
-
-    def save(self):
-        """checkpoint.pt to go on, generator.pt to use; never with a weight that is not finite."""
-        if self.rank:
-            return
-        content = {name: part.state_dict() for name, part in self.parts.items()}
-        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
-            sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
-                     f"Try a smaller --lr, or --precision fp32")
-        head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        files = {"generator.pt": {**head, "generator": content["generator"]},
-                 "checkpoint.pt": {**head, "step": self.step, **content}}
-        # The generator first: killed between the two, a run goes on from the older checkpoint and
-        # writes both again; the other way round, a finished run would keep an old generator. Only
-        # the first time the checkpoint comes first, as a generator alone is refused (check_same).
-        again = (self.folder / "checkpoint.pt").exists()
-        for name in files if again else reversed(files):
-            data.write_whole(self.folder / name, files[name])
-        if self.writer:
-            self.writer.flush()
-        self.saved = time.monotonic()
-
-    def draw_losses(self):
-        """losses.png from log.csv: the panels above, as far as their columns are there."""
-        panels = [(title, {column: metrics.logged(self.folder, column)
-                           for column in columns if column in self.columns})
-                  for title, columns in LOSS_PANELS]
-        data.plot_curves(self.folder / "losses.png", [panel for panel in panels if panel[1]])
+def keep_on_gpu(pictures, device):
+    """Moves the decoded pictures to a GPU where a quarter of its free memory holds them: batches
+    are then cut there, and no step waits for a copy."""
+    if device.type == "cuda" and pictures.cache is not None:
+        free, _ = torch.cuda.mem_get_info(device)
+        if pictures.cache.numel() <= free / 4:             # bytes
+            pictures.cache = pictures.cache.to(device)
 
 
 def event_writer(folder):
@@ -448,211 +898,39 @@ def event_writer(folder):
     return SummaryWriter(folder / "tensorboard")
 
 
-def adam(network, settings):
-    """Adam(0.5, 0.999), pix2pix Sec. 3.3 and SemGAN App. B. Fused, it goes through the weights (57
-    million in the paper's networks) once: much of what makes a step faster than the textbook's."""
-    return torch.optim.Adam(network.parameters(), settings["lr"], (0.5, 0.999), fused=True)
-
-
-def wrapped(network, context):
-    """-> what a step on this network calls: compiled where asked for, and among several processes
-    with gradients averaged; and what a step on the other one calls: the same without averaging."""
-    bare = torch.compile(network) if context.compile else network
-    return DistributedDataParallel(bare) if context.world > 1 else bare, bare
-
-
-def keep_on_gpu(pictures, device):
-    """Moves the decoded pictures to a GPU where a quarter of its free memory holds them: batches
-    are then cut there, and no step waits for a copy. Not yet run on a GPU."""
-    if device.type == "cuda" and pictures.cache is not None:
-        if pictures.cache.numel() <= torch.cuda.mem_get_info(device)[0] / 4:
-            pictures.cache = pictures.cache.to(device)
-
-
-def sent(tensor, device):
-    """A tensor on the device; to a GPU from pinned memory, so that no step waits for the copy."""
-    if device.type == "cuda" and not tensor.is_cuda:
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
-def autocast(settings, device):
-    """Half-precision convolutions, on a GPU; on a CPU they are slower, and fp32 the default."""
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings["precision"])
-    return torch.autocast(device.type, kind) if kind else contextlib.nullcontext()
-
-
-def sample_sheet(settings, generator, held_out, device):
-    """input | output | target, always of the same six held-out pictures and the same noise."""
-    x, y = data.to_network(settings, data.far_apart(held_out, 6).to(device))
-    fake = pix2pix.generate(generator, x, seed=0)
-    rows = list(zip(*(data.to_pixels(settings, x, image) for image in (x, fake, y))))
-    rows = [sum(rows[i:i + 2], ()) for i in range(0, len(rows), 2)]      # two triples side by side
-    return data.contact_sheet(rows, ("input", "output", "target") * 2)
-
-
-def held_out_l1(settings, generator, held_out, device):
-    """Mean |y - G(x)| in [-1, 1] units over the held-out pictures (the first 100 of them)."""
-    total, count = 0.0, min(100, len(held_out))
-    batch = settings["batch"] if settings["norm"] == "batch" else 10     # its statistics matter
-    for first in range(0, count, batch):
-        uint8 = torch.stack([held_out[i] for i in range(first, min(first + batch, count))])
-        x, y = data.to_network(settings, uint8.to(device))
-        total += l1_loss(pix2pix.generate(generator, x, seed=0), y).item() * len(uint8)
-    return total / count
-
-
-def train_pix2pix(context, pictures, held_out):
-    """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G"."""
-    settings, device = context.settings, context.device
-    objective = settings["objective"].split("+")           # Table 1: ["l1", "cgan"] by default
-    adversarial_too, conditional = objective != ["l1"], "cgan" in objective
-    l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
-    torch.manual_seed(settings["seed"])
-    generator = pix2pix.faster(pix2pix.build_generator(settings)).to(device)
-    discriminator = pix2pix.faster(pix2pix.PatchGAN(
-        settings["in_channels"] * conditional + settings["out_channels"], settings["width"],
-        settings["receptive_field"], settings["norm"])).to(device)
-    g_optimizer, d_optimizer = adam(generator, settings), adam(discriminator, settings)
-    # fp16's smallest gradients would vanish: the losses are scaled up, the gradients down again.
-    scaler = torch.amp.GradScaler(device.type, enabled=settings["precision"] == "fp16")
-    run = Run(context, {"generator": generator, "discriminator": discriminator,
-                        "g_optimizer": g_optimizer, "d_optimizer": d_optimizer,
-                        **({"scaler": scaler} if scaler.is_enabled() else {})},
-              lambda: sample_sheet(settings, generator, held_out, device),
-              lambda: {"held-out L1": held_out_l1(settings, generator, held_out, device)},
-              ["held-out L1"])
-    (translate, _), (judge, resting) = wrapped(generator, context), wrapped(discriminator, context)
-
-    for uint8 in run.batches(pictures):                                  # (N, 6, 286, 286)
-        uint8 = data.augment(uint8, settings["size"], pictures.row.mirror, *run.chance())
-        x, y = data.to_network(settings, sent(uint8, device))            # (N, 3, 256, 256) each
-        given = [x] if conditional else []                               # D(x, y) or D(y), Eq. 1, 2
-        values = {}
-        with autocast(settings, device):
-            fake = translate(x)                                          # G(x, z); z is the dropout
-
-        if adversarial_too:                                              # the step on D
-            with autocast(settings, device):
-                real_logits = judge(*given, y).float()                   # (N, 1, 30, 30)
-                fake_logits = judge(*given, fake.detach()).float()       # no gradient reaches G
-            d_loss = pix2pix.discriminator_loss(real_logits, fake_logits)
-            d_optimizer.zero_grad()
-            scaler.scale(d_loss).backward()
-            scaler.step(d_optimizer)
-            values = {"D loss": d_loss, "D on real": (real_logits > 0).float().mean(),
-                      "D on fake": (fake_logits < 0).float().mean()}
-
-        # The step on G, through a D at rest, which has no gradient to share with other processes.
-        # D has just changed, so it judges the same fake anew.
-        discriminator.requires_grad_(False)
-        with autocast(settings, device):
-            fake_logits = resting(*given, fake).float() if adversarial_too else None
-        g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
-        g_optimizer.zero_grad()
-        scaler.scale(g_loss).backward()
-        scaler.step(g_optimizer)
-        scaler.update()
-        discriminator.requires_grad_(True)
-        run.finish_step({**values, "G adversarial": adversarial, "L1": l1})
-    return run
-
-
-def maps_as_seen(settings, uint8):
-    """Label maps (N, 1, H, W) as D sees real ones: one-hot; for the baseline, colours."""
-    if settings["head"] == "softmax":
-        return semgan.one_hot(uint8[:, 0].long(), len(settings["palette"]))      # (N, K, H, W)
-    return semgan.colorize(uint8[:, 0].long(), settings["palette"]).float() / 127.5 - 1
-
-
-def blurred(maps, sigma):
-    """Maps (N, K, size, size) through a Gaussian of sigma pixels, mirrored at the border."""
-    reach = 3 * math.ceil(sigma)
-    bell = torch.exp(-(torch.arange(-reach, reach + 1) / sigma).square() / 2)
-    rows = sent(metrics.filter_matrix(maps.shape[2], bell / bell.sum(), mirror=True), maps.device)
-    return rows @ maps @ rows.T                            # rows (size, size)
-
-
-def map_scores(settings, generator, pictures, device):
-    """SWD to the training set and the share of pixels whose colour is no class's, over 512 maps."""
-    count, chance = min(512, len(pictures)), torch.Generator().manual_seed(0)
-    z, palette = torch.randn(count, settings["latent"], generator=chance), settings["palette"]
-    with torch.no_grad():
-        fake = torch.cat([semgan.to_pixels(generator(part.to(device)), palette, settings["head"])
-                          for part in z.split(32)]).cpu()
-    chosen = torch.randperm(len(pictures), generator=chance)[:count].tolist()
-    real = semgan.colorize(torch.stack([pictures[i][0] for i in chosen]).long(), palette).cpu()
-    return {"SWD": metrics.swd(real, fake)["average"],
-            "out of palette": float(semgan.out_of_palette(fake, palette))}
-
-
-def train_semgan(context, pictures, held_out):
-    """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
-    settings, device = context.settings, context.device
-    torch.manual_seed(settings["seed"])
-    generator = semgan.build_generator(settings).to(device)
-    discriminator = semgan.Discriminator(settings["out_channels"], settings["size"][0],
-                                         settings["kernel"], settings["width"]).to(device)
-    g_optimizer, d_optimizer = adam(generator, settings), adam(discriminator, settings)
-    shown = torch.randn(48, settings["latent"], generator=torch.Generator().manual_seed(0))
-
-    def sheet():
-        with torch.no_grad():
-            maps = generator(shown.to(device))
-        maps = semgan.to_pixels(maps, settings["palette"], settings["head"]).cpu()
-        return data.contact_sheet([list(row) for row in maps.split(8)])
-    run = Run(context, {"generator": generator, "discriminator": discriminator,
-                        "g_optimizer": g_optimizer, "d_optimizer": d_optimizer}, sheet,
-              lambda: map_scores(settings, generator, pictures, device),
-              ["SWD", "out of palette"], 250 if settings["preset"] == "laptop" else 1_000)
-    (generate, _), (judge, resting) = wrapped(generator, context), wrapped(discriminator, context)
-
-    noise, blur = settings.get("noise", 0.0), settings.get("blur", 0.0)  # see PRESETS
-    noise *= {"softmax": 1, "tanh": 2}[settings["head"]]   # the width of its range
-
-    def seen(maps):                                        # what D sees of maps, anew in each use
-        if blur:
-            maps = blurred(maps, blur * (1 - run.step / run.total))
-        return maps + noise * torch.randn_like(maps) if noise else maps
-
-    for uint8 in run.batches(pictures):                                  # (N, 1, 64, 64)
-        chance, rank, world = run.chance()
-        uint8 = data.augment(uint8, settings["size"], pictures.row.mirror, chance, rank, world)
-        real = maps_as_seen(settings, sent(uint8, device))               # (N, K, 64, 64)
-        z = torch.randn(len(real) * world, settings["latent"], generator=chance).chunk(world)[rank]
-        with autocast(settings, device):
-            fake = generate(sent(z, device))
-
-            real_logits = judge(seen(real))[0].float()                   # the step on D: (N, 1)
-            fake_logits = judge(seen(fake.detach()))[0].float()
-        d_loss = semgan.discriminator_loss(real_logits, fake_logits)
-        d_optimizer.zero_grad()
-        d_loss.backward()
-        d_optimizer.step()
-
-        discriminator.requires_grad_(False)    # the step on G; each process matches its own means
-        with autocast(settings, device):
-            g_loss = semgan.feature_matching_loss(resting(seen(real))[1], resting(seen(fake))[1])
-        g_optimizer.zero_grad()
-        g_loss.backward()
-        g_optimizer.step()
-        discriminator.requires_grad_(True)
-        run.finish_step({"D loss": d_loss, "D on real": (real_logits > 0).float().mean(),
-                         "D on fake": (fake_logits < 0).float().mean(), "feature matching": g_loss})
-    return run
+def join_processes(context, task):
+    """Meets torchrun's other processes. What one alone can see to be wrong has been refused."""
+    store = next(dist.rendezvous("env://"))[0]             # torch 2.13 keeps it over restarts
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    backend = "cpu:gloo,cuda:nccl" if context.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=context.rank, world_size=context.world)
+    mine = (context.settings["pictures"], (context.folder / "checkpoint.pt").exists())
+    everyones = [None] * context.world
+    dist.all_gather_object(everyones, mine)
+    if len(set(everyones)) > 1:                            # one fetched or goes on, another not
+        raise Refusal(f"--task {task}: the processes see different pictures or run folders; run "
+                      f"`python data.py {task}` first, and share --out")
 
 
 def introduce(context, pictures, held_out, seconds):
     """The first lines: what is trained, where, with which settings and pictures."""
-    settings, size = context.settings, "x".join(map(str, context.settings["size"]))
-    where = torch.cuda.get_device_name() if context.device.type == "cuda" else \
-        f"cpu with {torch.get_num_threads()} threads"
+    settings = context.settings
+    size = "x".join(map(str, settings["size"]))
+    if context.device.type == "cuda":
+        where = torch.cuda.get_device_name()
+    else:
+        where = f"cpu with {torch.get_num_threads()} threads"
+    processes = "1 process" if context.world == 1 else f"{context.world} processes"
     other = "laptop" if settings["preset"] == "paper" else "paper"
     steps = len(pictures) // settings["batch"] * settings["epochs"]
-    kept = "decoded as needed" if pictures.cache is None else (
-        "kept on the GPU" if pictures.cache.is_cuda else "kept in memory")
+    if pictures.cache is None:
+        kept = "decoded as needed"
+    elif pictures.cache.is_cuda:
+        kept = "kept on the GPU"
+    else:
+        kept = "kept in memory"
     print(f"{settings['model']} on {settings['task']}: torch {torch.__version__}, {where}, "
-          f"{settings['precision']}, {context.world} process{'es' * (context.world > 1)}\n"
+          f"{settings['precision']}, {processes}\n"
           f"preset {settings['preset']} (the other: --preset {other}): size {size}, width "
           f"{settings['width']}, batch {settings['batch']}, {settings['epochs']} epochs = {steps:,}"
           f" steps, seed {settings['seed']}\n"
@@ -660,40 +938,44 @@ def introduce(context, pictures, held_out, seconds):
           f"{settings['data'] or 'drawings'}, ready after {seconds:.1f} s, {kept}")
 
 
+def run_folder(options, settings):
+    """--out, or runs/TASK; drawn facades have a folder of their own."""
+    if options.out:
+        return Path(options.out)
+    name = options.task
+    if settings["drawn"]:
+        name += "-drawn"
+    return Path("runs") / name
+
+
 def main():
-    started, options = time.monotonic(), parse()
+    started = time.monotonic()
+    options = parse()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until there is a run
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = data.device_of(options.device, int(os.environ.get("LOCAL_RANK", 0)),
-                            int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    rank = int(os.environ.get("RANK", 0))                  # these four are torchrun's
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    device = data.device_of(options.device, local_rank, local_world)
     settings = resolve(options, device, world)
     pictures, held_out = find_pictures(settings, options.memory)
-    folder = Path(options.out or f"runs/{options.task}{'-drawn' * settings['drawn']}")
+    folder = run_folder(options, settings)
     check_same(folder, settings)
     held_lock = lock(folder) if rank == 0 else None
     keep_on_gpu(pictures, device)
-    context = argparse.Namespace(
-        folder=folder, settings=settings, device=device, rank=rank, world=world,
-        compile=options.compile,
-        writer=event_writer(folder) if options.tensorboard and rank == 0 else None)
-    if world > 1:                      # what a process alone can see to be wrong has been refused
-        store = next(dist.rendezvous("env://"))[0]         # torch 2.13 keeps it over restarts
-        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-                                store=store, rank=rank, world_size=world)
-        seen = settings["pictures"], (folder / "checkpoint.pt").exists()
-        dist.all_gather_object(found := [None] * world, seen)
-        if len(set(found)) > 1:                            # one fetched or goes on, another not
-            raise Refusal(f"--task {options.task}: the processes see different pictures or run "
-                          f"folders; run `python data.py {options.task}` first, and share --out")
+    writer = event_writer(folder) if options.tensorboard and rank == 0 else None
+    context = argparse.Namespace(folder=folder, settings=settings, device=device, rank=rank,
+                                 world=world, compile=options.compile, writer=writer)
+    if world > 1:
+        join_processes(context, options.task)
     if rank == 0:
         introduce(context, pictures, held_out, time.monotonic() - started)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
+        more = ", at a rate that rises again" if "decay" in settings else ""
         print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
-              f"{folder}/generator.pt; a larger --epochs trains on"
-              f"{', at a rate that rises again' * ('decay' in settings)}.")
+              f"{folder}/generator.pt; a larger --epochs trains on{more}.")
     if world > 1:
         dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
