@@ -2771,7 +2771,8 @@ class Page:
         self.browser.size(width, height)
         self.browser.get(self.address + path)
         if fresh and not path:
-            self.js("removeEventListener('pagehide', keep); sessionStorage.clear()")
+            self.js("removeEventListener('pagehide', keep); clearTimeout(keeping);"
+                    "keep = () => {}; sessionStorage.clear()")
             self.browser.get(self.address)
         if not path:
             self.until(lambda: self.js("return photoVersion === version && version > 1"))
