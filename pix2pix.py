@@ -4,17 +4,17 @@ A U-Net generator G and a PatchGAN discriminator D learn, from pairs of pictures
 into y. Isola, Zhu, Zhou & Efros, "Image-to-Image Translation with Conditional Adversarial
 Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and testing.
 
-    UNet, left down, right up; 64 x 128 is 64 channels,       PatchGAN, 70x70
-    128 pixels a side; each row halves or doubles the side
+    UNet, down on the left, up on the right: 64 x 128 is      PatchGAN, 70x70
+    64 channels of 128 x 128 pixels
     x   3 x 256                          3 x 256 fake          x and y 6 x 256
     e1 64 x 128 -------- skip --------> 128 x 128                     64 x 128
     e2 128 x 64 -------- skip --------> 256 x 64                     128 x 64
     e3 256 x 32 -------- skip --------> 512 x 32                     256 x 32
-    e4 512 x 16 -------- skip -------> 1024 x 16    from here on     512 x 31
-    e5 512 x 8  -------- skip -------> 1024 x 8     stride 1           1 x 30: a logit for
-    e6 512 x 4  -------- skip -------> 1024 x 4                      each patch of 70 x 70
+    e4 512 x 16 -------- skip -------> 1024 x 16                     512 x 31, of stride 1
+    e5 512 x 8  -------- skip -------> 1024 x 8                        1 x 30, of stride 1:
+    e6 512 x 4  -------- skip -------> 1024 x 4                  a logit for each 70x70 patch
     e7 512 x 2  -------- skip -------> 1024 x 2
-         `---> e8 512 x 1, bottleneck ---^          right: half decoder, half skip
+         `---> e8 512 x 1, bottleneck ---^      going up: half from the decoder, half a skip
 
     python pix2pix.py                         every layer of both networks, with its shape
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
@@ -36,6 +36,7 @@ import torch.nn.functional as F
 class UNet(nn.Module):
     """The generator, Sec. 3.2: x (N, in_channels, H, W) in [-1, 1] -> fake (N, out_channels, H, W).
 
+    The bottleneck sees the whole picture, but not where its edges are: skips carry these past it.
     H and W are multiples of 2**depth: depth 8 halves 256 pixels to 1, 7 is for 128, 6 for 64.
     skips=False is Table 2's encoder-decoder. dropout_at: the decoder steps with dropout.
     54,414,531 parameters; the count usually quoted, 54,413,955, lacks the biases of e1 and e8.
@@ -48,7 +49,7 @@ class UNet(nn.Module):
         self.skips = skips
         self.dropout = dropout
         self.dropout_at = dropout_at
-        self.muted_skips = ()              # decoder steps that get zeros for a skip: to look inside
+        self.muted_skips = ()              # decoder steps whose skip is zeros: to look inside
         up = {"deconv": transposed, "nearest": nearest}[upsample]
         multiples = [1, 2, 4] + [8] * (depth - 3)  # of width; at most 8: the paper gives no reason
         channels = [width * multiple for multiple in multiples]       # 64, 128, 256, 512, ... 512
@@ -64,6 +65,7 @@ class UNet(nn.Module):
             self.encoder_norms.append(nn.Identity() if bare else Norm(channels[i], norm))
             before = channels[i]
 
+        # before is now e8's 512
         self.decoder = nn.ModuleList()                                # from the bottleneck up
         self.decoder_norms = nn.ModuleList()
         for after in reversed(channels[:-1]):                         # 512, ... 512, 256, 128, 64
@@ -77,9 +79,10 @@ class UNet(nn.Module):
         skips = []
         for i, (encode, norm) in enumerate(zip(self.encoder, self.encoder_norms)):
             if i > 0:
-                # In place, to save memory: this also changes the skip that was just kept. The ReLU
-                # on the way up does not notice, as relu(leaky_relu(v)) = relu(v).
-                x = F.leaky_relu_(x, 0.2)              # 0.2: the authors' code; no reason is given
+                # In place, to save memory. x is also the last entry of skips: kept as v, it so
+                # becomes leaky_relu(v). The ReLU that meets it on the way up does not notice, as
+                # relu(leaky_relu(v)) = relu(v). 0.2 is the authors' code's; it gives no reason.
+                x = F.leaky_relu_(x, 0.2)
             x = norm(encode(x))                        # (N, 64, 128, 128) ... (N, 512, 1, 1)
             skips.append(x)
         skips.pop()                                    # the bottleneck is x itself, not a skip
@@ -90,11 +93,11 @@ class UNet(nn.Module):
                 x = F.dropout(x, self.dropout, training=True)
             if self.skips:
                 skip = skips.pop()
-                if i + 1 in self.muted_skips:
+                if i in self.muted_skips:
                     skip = torch.zeros_like(skip)
                 x = torch.cat([x, skip], dim=1)        # (N, 1024, 2, 2) ... (N, 128, 128, 128)
         x = self.to_image(F.relu_(x))                  # (N, 3, 256, 256)
-        return torch.tanh(x.float())   # float: in bf16 tanh is 1, with gradient 0, from 3.5 on
+        return torch.tanh(x.float())             # in half precision 1, with gradient 0, from 3.5 on
 
 
 def transposed(channels, out_channels, bias):
@@ -137,6 +140,7 @@ class Norm(nn.Module):
 class PatchGAN(nn.Module):
     """The discriminator, Sec. 3.2: one logit for each patch, positive for "real".
 
+    L1 sees to what is where, so D need only judge whether small patches look sharp and real.
     D(x, y) joins its pictures and so judges y given x: the conditional GAN, Eq. 1. D(y) alone is
     the unconditional one, Eq. 2 (in_channels is then y's). receptive_field: a patch's side in
     pixels, Sec. 4.4: 1 (PixelGAN, its layers are 1x1), 16, 70, 286 (ImageGAN); also 34 and 142.
@@ -147,7 +151,7 @@ class PatchGAN(nn.Module):
         34: [(1, 2), (2, 2), (4, 1)],
         70: [(1, 2), (2, 2), (4, 2), (8, 1)],
         142: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 1)],
-        286: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 2), (8, 1)]}   # then a layer of stride 1, 1 logit
+        286: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 2), (8, 1)]}   # and after each a layer to 1 logit
 
     def __init__(self, in_channels=6, width=64, receptive_field=70, norm="instance"):
         super().__init__()
@@ -163,21 +167,33 @@ class PatchGAN(nn.Module):
                 layers.append(Norm(after, norm))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             before = after
+        # That this layer has a bias, but not the PixelGAN's, is as in the authors' code.
         layers.append(nn.Conv2d(before, 1, kernel, 1, padding, bias=not pixelwise))
         self.layers = nn.Sequential(*layers)
         initialize(self)
 
-    def forward(self, x, y=None):                      # (N, 3, 256, 256) each
-        pictures = x if y is None else torch.cat([x, y], dim=1)       # (N, 6, 256, 256)
-        # (N, 64, 128, 128), (N, 128, 64, 64), (N, 256, 32, 32), (N, 512, 31, 31), then the logits:
-        return self.layers(pictures)                   # (N, 1, 30, 30)
+    def forward(self, *pictures):                      # x and y, or y alone: (N, 3, 256, 256) each
+        joined = torch.cat(pictures, dim=1)            # (N, 6, 256, 256)
+        # (N, 64, 128, 128), (N, 128, 64, 64), (N, 256, 32, 32); at stride 1 a kernel of 4 with
+        # padding 1 takes a pixel off each side's length: (N, 512, 31, 31), then the logits:
+        return self.layers(joined)                     # (N, 1, 30, 30)
+
+    def features(self, *pictures):
+        """What each layer but the last puts out, after its LeakyReLU: [(N, 64, 128, 128), ...]."""
+        x = torch.cat(pictures, dim=1)
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return features
 
 
 def receptive_field(discriminator):
     """The side in pixels of what one logit sees.
 
-    From the last layer back: of its output a logit is r = 1 pixel; a layer makes each r pixels of
-    (r - 1) * stride + kernel. For 70: 1, 4, 7, 16, 34, 70.
+    Start with r = 1, the logit itself, and go from the last layer back: r pixels that a layer puts
+    out see (r - 1) * stride + kernel pixels that it takes in. For 70: 1, 4, 7, 16, 34, 70.
     """
     r = 1
     convolutions = [m for m in discriminator.modules() if isinstance(m, nn.Conv2d)]
@@ -187,19 +203,26 @@ def receptive_field(discriminator):
 
 
 def discriminator_loss(real_logits, fake_logits):      # each (N, 1, 30, 30)
-    """pix2pix Eq. 1 from D's side, negated to minimise: -log D(x, y) - log(1 - D(x, G(x)))."""
+    """pix2pix Eq. 1 from D's side, negated to minimise, and halved to slow D down (Sec. 3.3):
+
+        (-log D(x, y) - log(1 - D(x, G(x)))) / 2, the mean over all patches.
+
+    D is sigmoid(logit), so cross-entropy against ones is -log D, against zeros -log(1 - D). The
+    half hardly matters here, as Adam divides each gradient by its own usual size.
+    """
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
-    return (real + fake) / 2  # Sec. 3.3 halves it to slow D down; under Adam that hardly matters
+    return (real + fake) / 2
 
 
 def generator_loss(fake_logits, fake, target, l1_weight=100.0):
     """pix2pix Eq. 4 from G's side: -log D(x, G(x)) + lambda * |y - G(x)|, means over all elements.
 
-    G maximises log D instead of minimising log(1 - D), which is flat, and so teaches nothing, where
-    D is sure of a fake (Sec. 3.3). lambda = l1_weight = 100: the L1 term, sure of the coarse shape
-    but blurred, "reduces the artifacts" that D alone brings (Sec. 4.2); why 100 the paper does not
-    say. fake_logits None leaves out the adversarial term. Returns (loss, adversarial, l1).
+    G maximises log D instead of minimising log(1 - D) (Sec. 3.3): where D is sure of a fake, that
+    hardly changes with D's logit, and so teaches nothing. lambda = l1_weight = 100: the L1 term,
+    sure of the coarse shape but blurred, "reduces the artifacts" that D alone brings (Sec. 4.2);
+    why 100 the paper does not say. fake_logits None leaves out the adversarial term.
+    Returns (loss, adversarial, l1).
     """
     l1 = F.l1_loss(fake, target)                       # 0..2, as pictures are in [-1, 1]
     if fake_logits is None:
@@ -207,6 +230,16 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
     else:
         adversarial = F.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
     return adversarial + l1_weight * l1, adversarial, l1
+
+
+def feature_matching_loss(real_features, fake_features):
+    """Not in the paper: pix2pixHD's further loss for G (Wang et al. 2018). G's picture should also
+    look like the target to D's inner layers: |f(x, y) - f(x, G(x))|, the mean over each layer f,
+    summed over the layers."""
+    loss = 0
+    for real, fake in zip(real_features, fake_features):
+        loss = loss + F.l1_loss(fake.float(), real.float().detach())
+    return loss
 
 
 def initialize(network):
@@ -262,7 +295,8 @@ def generate_window(generator, x, seed):
     step = 2 ** generator.depth
     below = -rows % step
     right = -columns % step
-    mode = "reflect" if below < rows and right < columns else "replicate"   # tiny ones
+    # A picture cannot be reflected by more pixels than it has: tiny ones repeat their border.
+    mode = "reflect" if below < rows and right < columns else "replicate"
     out = generator(F.pad(x, (0, right, 0, below), mode))
     return out[..., :rows, :columns]
 
@@ -282,8 +316,8 @@ def ramp(n, tile, device):
 def translate(generator, image, seed=None):
     """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8.
 
-    For runs whose x is the picture itself. Those of --one-hot, colorization, inpainting and edges
-    make theirs of it by data.input_to_network; then call generate.
+    For runs whose x is the picture itself. Where x is made of it (--one-hot label maps,
+    colorization, inpainting, edges) call data.input_to_network, then generate.
     """
     pictures = image if image.dim() == 4 else image[None]             # (N, C, H, W)
     device = next(generator.parameters()).device

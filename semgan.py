@@ -28,9 +28,9 @@ To copy it out, take this file alone; it needs torch only:
 
 Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Each layer
 but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms use
-each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. One follows G's
-dense layer, which has no bias: so G(z) = G(2z), only the direction of z counts. For kernels 5 to 11
-the library's transposed convolution was the fastest: pixel_shuffle and fold took 1.3 to 12 times.
+each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. G's dense layer
+has no bias, and the norm behind it divides by the spread of what comes. So G(z) = G(2z): only the
+direction of z counts.
 """
 import io
 import math
@@ -61,11 +61,12 @@ class Generator(nn.Module):
         self.head = head
         channels = layer_channels(size, width)             # 512, 512, 256, 128, 64
         channels.append(max(1, width // 2))                # 32, at the full size
-        half = kernel // 2                                 # keeps the side, but for the stride
+        half = kernel // 2                                 # the padding: only strides change sides
         self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # so that G(z) = G(2z)
         self.grow = nn.ModuleList()
         for before, after in zip(channels, channels[1:]):
-            # output_padding 1: with an odd kernel the side doubles exactly
+            # output_padding 1: with an odd kernel the side doubles exactly. By pixel_shuffle or
+            # fold, the other ways to grow, kernels 5 to 11 took 1.3 to 12 times as long.
             self.grow.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=half,
                                                 output_padding=1, bias=False))
         self.norms = nn.ModuleList(instance_norm(count) for count in channels)
@@ -139,18 +140,24 @@ def initialize(layer):
 # The losses
 
 def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
-    """SemGAN Eq. 1 from D's side, negated to minimise: -log D(x) - log(1 - D(G(z)))."""
+    """SemGAN Eq. 1 from D's side, negated to minimise: -log D(x) - log(1 - D(G(z))).
+
+    D is sigmoid(logit): cross-entropy against ones is -log D, against zeros -log(1 - D). That
+    pix2pix halves this loss, and SemGAN does not, hardly matters under Adam.
+    """
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
     fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
     return real + fake
 
 
 def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side) and (N, 1)
-    """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, averaged in each layer f of D, summed.
+    """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, summed over the layers f of D.
 
-    Salimans et al. 2016 match the batch mean of one middle layer, in L2. Here all layers, D's logit
-    too: from the last layer alone, which soon knows every fake, G learned to give empty maps; the
-    shallow ones say what is where. L1: its gradient does not fade near the target.
+    The paper says "feature matching loss (Salimans et al. 2016)" and no more: there the batch means
+    of one middle layer are matched, by squared differences. Two things here are our choice. All
+    layers are matched, and D's logit: the shallow layers say what is where, and when we matched the
+    last layer alone, where D soon knows every fake, G learned to give empty maps. And differences
+    are absolute, as their gradient does not fade near the target.
     """
     loss = 0
     for real, fake in zip(real_features, fake_features):   # layer by layer

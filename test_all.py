@@ -1093,8 +1093,8 @@ def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straig
     made = pix2pix.load_generator(tiny_run(straight_run.parent / "tiny"))[1]
     assert {*made} - {*settings} == {"head", "latent", "kernel"}         # the tests' runs are alike
     assert {*settings} - {*made} == {
-        "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
-        "receptive_field"}                                   # nothing reads these later
+        "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight", "decay", "ema",
+        "feature_matching", "receptive_field"}               # nothing reads these later
     per_epoch = len(data.training({**settings, "palette": None})) // 2
     assert log_steps(straight_run)[-1] == settings["epochs"] * per_epoch
     before = fingerprint(straight_run)
@@ -1220,6 +1220,75 @@ def test_the_rate_is_held_then_falls_in_a_straight_line_though_the_run_is_cut(
     expected = [lr] * 4 + [lr * k / 6 for k in range(6, 0, -1)]
     assert rates[::2] == rates[1::2] == pytest.approx(expected)
     assert not any("decay" in of["paper"] for of in (*train.PRESETS.values(), train.SHAPES))
+
+@pytest.mark.parametrize("step", [1, 7, 10, 13])
+def test_an_averaged_run_goes_on_to_the_very_same_average(step, pairs, tmp_path):
+    more = ("--ema", 0.9, "--decay", 0.5, "--epochs", 4)     # 20 steps
+    train_here(*arguments(tmp_path / "straight", pairs, *more))
+    cut_after(step, *arguments(tmp_path / "cut", pairs, *more))
+    train_here(*arguments(tmp_path / "cut", pairs, *more))
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+    for name in ("checkpoint.pt", "generator.pt"):
+        one = pix2pix.load_file(tmp_path / "cut" / name)
+        other = pix2pix.load_file(tmp_path / "straight" / name)
+        key = "average" if name == "checkpoint.pt" else "generator"
+        for weight, value in one[key].items():
+            assert torch.equal(value, other[key][weight])
+
+def test_the_average_is_the_recursive_mean_of_gs_weights_and_is_what_is_used(
+        pairs, tmp_path, monkeypatch):
+    seen = []
+    finish = train.Run.finish_step
+
+    def keep(run, losses):
+        finish(run, losses)
+        if run.step % train.AVERAGE_EVERY == 0:
+            seen.append(run.parts["generator"].to_image.weight.detach().clone())
+    monkeypatch.setattr(train.Run, "finish_step", keep)
+    train_here(*arguments(tmp_path / "run", pairs, "--ema", 0.7, "--epochs", 6))   # 30 steps
+    start = train.pix2pix_networks(json.loads((tmp_path / "run/settings.json").read_text()),
+                                   torch.device("cpu"))[0].to_image.weight.detach()
+    wanted = start
+    for step, weights in zip((10, 20, 30), seen):
+        keep_share = min(0.7, (1 + step) / (10 + step)) ** 10
+        wanted = keep_share * wanted + (1 - keep_share) * weights
+    generator, _ = pix2pix.load_generator(tmp_path / "run")
+    assert torch.allclose(generator.to_image.weight, wanted, atol=1e-6)
+    assert not torch.allclose(generator.to_image.weight, seen[-1], atol=1e-6)
+
+def test_ds_features_are_its_layers_outputs_and_their_loss_is_hand_worked():
+    discriminator = pix2pix.PatchGAN(width=4)
+    x, y = torch.rand(2, 2, 3, 64, 64)
+    features = discriminator.features(x, y)
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (4, 32, 32), (8, 16, 16), (16, 8, 8), (32, 7, 7)]
+    assert torch.equal(discriminator.layers[-1](features[-1]), discriminator(x, y))
+    one = [torch.tensor([1.0, 3.0]), torch.tensor([[2.0]])]
+    other = [torch.tensor([2.0, 5.0]), torch.tensor([[6.0]])]
+    assert pix2pix.feature_matching_loss(one, other).item() == 1.5 + 4
+
+def test_feature_matching_teaches_g_alone_and_is_logged(pairs, tmp_path):
+    out = tmp_path / "run"
+    train_here(*arguments(out, pairs, "--feature-matching", 10, "--epochs", 1))
+    assert metrics.logged(out, "feature matching")[1][-1] > 0
+    train_here(*arguments(tmp_path / "without", pairs, "--epochs", 1))
+    one, other = (pix2pix.load_file(folder / "checkpoint.pt") for folder in (
+        out, tmp_path / "without"))
+    first = "layers.0.weight"                                # D's, whose first step is before G's
+    assert not torch.equal(one["generator"]["to_image.weight"],
+                           other["generator"]["to_image.weight"])
+    assert torch.allclose(one["discriminator"][first], other["discriminator"][first], atol=0.02)
+    refuses("has no D", train_here, *arguments(tmp_path / "l1", pairs, "--objective", "l1",
+                                               "--feature-matching", 10))
+
+def test_an_older_run_that_had_no_average_goes_on_without_one(pairs, tmp_path):
+    cut_after(5, *arguments(tmp_path, pairs))
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    for key in train.OLDER:
+        del settings[key]                                    # as a run of before would have it
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert "going on from step 5" in train_here(*arguments(tmp_path, pairs))
+    refuses("ema 0.0 there, 0.9 now", train_here, *arguments(tmp_path, pairs, "--ema", 0.9))
 
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
 def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path):
@@ -1402,7 +1471,7 @@ def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_ep
     ("--head tanh", "not an option"), ("--task shapes --l1-weight 3", "not an option"),
     ("--task shapes --precision fp16", "bf16"), ("--task shapes --data /no", "leave it out"),
     ("--size 64 --receptive-field 286", "142"),
-    ("--size 100x300", "nearest is 128x256"), ("--task shapes --kernel 999", "up to 31"),
+    ("--size 100x300", "nearest is 128x320"), ("--task shapes --kernel 999", "up to 31"),
     ("--objective gan --l1-weight 3", "does not use"),
     ("--objective l1 --receptive-field 16", "does not use"),
     ("semgan RUN --train-encoder 2 --encode a.png", "goes alone"),
@@ -1514,7 +1583,7 @@ def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
     settings = {**settings_for(make_pairs(tmp_path), task), **train.OWN["pix2pix"], "width": 8,
                 "depth": 6, "in_channels": 3, "out_channels": 3, "precision": "fp32", "seed": 0,
                 "latent": 8, "kernel": 5, "noise": 0.3, "blur": 3, "head": "softmax",
-                "preset": "paper", "batch": 2, "epochs": 1, "lr": 1e-3, **more}
+                "preset": "paper", "batch": 2, "epochs": 1, "lr": 1e-3, "decay": 0.0, **more}
     pictures = data.training(settings)
     pictures.cache = pictures.cache.to(gpu)
     loop = train.train_semgan if task == "shapes" else train.train_pix2pix

@@ -15,6 +15,7 @@ step, rank), so a checkpoint needs no random state. On first reading, the two lo
 """
 import argparse
 import contextlib
+import copy
 import json
 import math
 import os
@@ -35,9 +36,10 @@ import pix2pix
 import semgan
 from data import Refusal, fcntl
 
-# Presets: paper is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ by row.
-# laptop is the same method, smaller, for two cores and half an hour, at a rate that shows pictures
-# sooner. Batch and epochs that are not named here are the task's. SETTINGS below explains each key.
+# Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
+# one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
+# method, smaller, for two cores and half an hour, at a rate that shows pictures sooner. Batch and
+# epochs that are not named here are the task's (data.TASKS). SETTINGS below explains each key.
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
@@ -48,15 +50,29 @@ PRESETS = {
                   "kernel": 7, "steps": 50_000},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
                    "kernel": 5, "steps": 2_400}}}
-SHAPES = {                                             # of --task shapes, over those of SemGAN
+SHAPES = {                                             # --task shapes overrides SemGAN's by these
     "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
     "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
-# What only one of the two has: pix2pix Eq. 4, Tables 1 to 3; SemGAN Sec. 5.
+# What only one of the two has, before a preset fills it in: pix2pix Eq. 4, Tables 1 to 3; SemGAN
+# Sec. 5.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
-                "receptive_field": 70, "norm": "instance", "upsample": "deconv"},
+                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "ema": 0.0,
+                "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
+
+# In both loops `run` (see Run, further down) does what is not the idea:
+#     run.remaining     yields the batches that are still to come
+#     run.begin_step    sets the step's random seed and learning rate (constant, but for --decay),
+#                       and gives a random generator, rng
+#     run.to_device     moves a tensor to the processor that trains
+#     run.autocast      half precision, on GPUs
+#     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
+#     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
+# frozen_D is D, the same weights, told for this one call to make no gradients for them; those of
+# the fake pass through it. D would do, as its gradients are cleared before its next step; it would
+# only be slower. rank and world number torchrun's processes: alone, 0 of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -75,17 +91,18 @@ def train_pix2pix(context, pictures, held_out):
     adversarial_too = settings["objective"] != "l1"        # Table 1
     conditional = "cgan" in settings["objective"]          # D(x, y), Eq. 1; else D(y), Eq. 2
     l1_weight = settings["l1_weight"] if "l1" in settings["objective"] else 0.0
+    mirror = data.TASKS[settings["task"]].mirror
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
-              sheet=lambda: sample_sheet(settings, generator, held_out, context.device),
-              score=lambda: held_out_scores(settings, generator, held_out, context.device),
+              sheet=lambda: sample_sheet(settings, run.published, held_out, context.device),
+              score=lambda: held_out_scores(settings, run.published, held_out, context.device),
               score_columns=["held-out L1"])
     G, D, frozen_D = run.wrapped_networks()
 
-    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286)
-        rng = run.begin_step(indices)                      # sets the seed and the learning rate
-        batch = data.augment(batch, settings["size"], pictures.row.mirror, rng, run.rank, run.world)
-        x, y = data.to_network(settings, run.sent(batch))  # (N, 3, 256, 256) each, in [-1, 1]
+    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x, then y
+        rng = run.begin_step(indices)
+        batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)   # cropped
+        x, y = data.to_network(settings, run.to_device(batch))           # (N, 3, 256, 256), [-1, 1]
         condition = [x] if conditional else []
         losses = {}
         with run.autocast():
@@ -106,16 +123,21 @@ def train_pix2pix(context, pictures, held_out):
             with run.autocast():                           # D has changed: it judges the fake anew
                 fake_logits = frozen_D(*condition, fake).float()
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
-        run.descend(g_loss, run.g_optimizer)
         losses["G adversarial"] = adversarial
         losses["L1"] = l1
-        run.finish_step(losses)                            # log, score, save, stop where due
+        if settings["feature_matching"]:                   # not the paper's; 0 in its preset
+            matching = matched_features(discriminator, condition, y, fake, run)
+            g_loss = g_loss + settings["feature_matching"] * matching
+            losses["feature matching"] = matching
+        run.descend(g_loss, run.g_optimizer)
+        run.finish_step(losses)
     return run
 
 
 def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
+    mirror = data.TASKS[settings["task"]].mirror
     generator, discriminator = semgan_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: map_sheet(settings, generator, context.device),
@@ -126,20 +148,21 @@ def train_semgan(context, pictures, held_out):
 
     for indices, batch in run.remaining(pictures):         # uint8 (N, 1, 64, 64), classes
         rng = run.begin_step(indices)
-        batch = data.augment(batch, settings["size"], pictures.row.mirror, rng, run.rank, run.world)
+        batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)
         z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
         z = z.chunk(run.world)[run.rank]                   # this process's share, (N, 100)
-        real = real_maps(settings, run.sent(batch))        # (N, K, 64, 64)
-        progress = run.step / run.total                    # 0..1, on which the blur depends
+        real = real_maps(settings, run.to_device(batch))   # (N, K, 64, 64)
+        progress = run.step / run.total                    # steps done, 0 at first, always below 1
 
         with run.autocast():                               # the step on D
-            fake = G(run.sent(z))                          # (N, K, 64, 64)
+            fake = G(run.to_device(z))                     # (N, K, 64, 64)
+            # as_d_sees, below, blurs and makes noisy, in the shapes' laptop preset; else it is real
             real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
             fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
         run.descend(d_loss, run.d_optimizer)
 
-        with run.autocast():                   # the step on G; each process matches its own means
+        with run.autocast():                               # the step on G
             _, real_features = frozen_D(as_d_sees(settings, real, progress))
             _, fake_features = frozen_D(as_d_sees(settings, fake, progress))
             g_loss = semgan.feature_matching_loss(real_features, fake_features)
@@ -165,6 +188,17 @@ def pix2pix_networks(settings, device):
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
 
+def matched_features(discriminator, condition, y, fake, run):
+    """pix2pix.feature_matching_loss of a step, through a D at rest."""
+    discriminator.requires_grad_(False)
+    with run.autocast():
+        fake_features = discriminator.features(*condition, fake)
+        with torch.no_grad():
+            real_features = discriminator.features(*condition, y)
+    discriminator.requires_grad_(True)
+    return pix2pix.feature_matching_loss(real_features, fake_features)
+
+
 def semgan_networks(settings, device):
     torch.manual_seed(settings["seed"])
     generator = semgan.build_generator(settings)
@@ -174,9 +208,10 @@ def semgan_networks(settings, device):
 
 
 def adam(network, settings):
-    """Adam with betas 0.5 and 0.999, as pix2pix Sec. 3.3 and SemGAN App. B have it: 0.5 for the
-    usual 0.9 comes from DCGAN, whose training oscillated with 0.9. Fused, it goes through the
-    weights once (57 million in the paper's networks): much of what makes a step fast."""
+    """Adam with betas 0.5 and 0.999, as pix2pix Sec. 3.3 and SemGAN App. B have it. 0.5 in place of
+    the usual 0.9 comes from DCGAN, whose training oscillated with 0.9; 0.999 is the usual one.
+    Fused, it goes through the weights once (57 million in the paper's networks): much of what makes
+    a step fast."""
     return torch.optim.Adam(network.parameters(), settings["lr"], betas=(0.5, 0.999), fused=True)
 
 
@@ -189,16 +224,17 @@ def real_maps(settings, batch):
 
 
 def as_d_sees(settings, maps, progress):
-    """Maps (N, K, size, size), real or generated, as D sees them: blurred, then noisy, each time anew.
+    """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, for the shapes alone, and not the paper's. Noise: without it D learned the
-    real maps by heart, and told them by probabilities of exactly 0 and 1. Blur: without it D is
-    ahead of G from early on, and G lets shapes jump from place to place instead of moving them.
+    Both are our choice, in the shapes' laptop preset alone, and not the paper's; elsewhere D sees
+    maps as they are. Noise: without it D learned the real maps by heart, and knew fakes by their
+    probabilities, which are not exactly 0 and 1. Blur: without it D is ahead of G from early on,
+    and G lets shapes jump from place to place instead of moving them.
     """
     blur = settings.get("blur", 0.0)                       # pixels, at first
     noise = settings.get("noise", 0.0)                     # in units of the values' range
     if blur:
-        maps = blurred(maps, blur * (1 - progress))        # to 0 at the last step
+        maps = blurred(maps, blur * (1 - progress))        # ever less, but never 0
     if noise:
         value_range = {"softmax": 1, "tanh": 2}[settings["head"]]        # of 0..1, of -1..1
         maps = maps + noise * value_range * torch.randn_like(maps)
@@ -252,7 +288,8 @@ def map_sheet(settings, generator, device):
 
 @torch.no_grad()
 def map_scores(settings, generator, pictures, device):
-    """SWD to the training set and the share of pixels whose colour is no class's, over 512 maps."""
+    """Of 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to the training set, and
+    the share of pixels whose colour is no class's."""
     count = min(512, len(pictures))
     rng = torch.Generator().manual_seed(0)
     palette = settings["palette"]
@@ -269,6 +306,7 @@ def map_scores(settings, generator, pictures, device):
 
 # A run's folder and its clock: speed, safety and files. Skip it on first reading.
 
+AVERAGE_EVERY = 10        # steps between two additions to the average of G's weights
 LOG_EVERY = 25            # steps between two rows of log.csv
 SHOW_EVERY = 2.0          # seconds between progress lines on a terminal, five times that elsewhere
 SAVE_EVERY = 60.0         # seconds, at the least, between two checkpoints (they are large)
@@ -326,6 +364,10 @@ class Run:
                       "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         if fp16:
             self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
+        self.published = generator                         # what is shown, scored and generator.pt
+        if self.settings.get("ema"):
+            self.published = copy.deepcopy(generator).requires_grad_(False)
+            self.parts["average"] = self.published
 
         self.step = 0                                      # steps done
         self.indices = None                                # of this step's pictures
@@ -441,13 +483,13 @@ class Run:
         self.indices = indices
         seed = self.settings["seed"]
         torch.manual_seed(step_seed(seed, self.step, self.rank))
-        falling = self.settings.get("decay", 0) * self.total             # the last so many steps
+        falling = self.settings["decay"] * self.total      # the last so many steps
         share = (self.total - self.step) / max(1.0, falling)
         for optimizer in (self.g_optimizer, self.d_optimizer):
             optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, share)
         return torch.Generator().manual_seed(step_seed(seed, self.step))
 
-    def sent(self, tensor):
+    def to_device(self, tensor):
         return sent(tensor, self.device)
 
     def autocast(self):
@@ -476,6 +518,8 @@ class Run:
         """Ends a step: losses, {name: scalar tensor}, go to the log; saves and stops where due."""
         self.step += 1
         self.scaler.update()
+        if "average" in self.parts and self.step % AVERAGE_EVERY == 0:
+            self.update_average()
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         self.pending.append((self.step, self.indices, values))
         names = list(losses)
@@ -493,6 +537,15 @@ class Run:
             self.leave(stopping)
 
     # Parts of finish_step
+
+    @torch.no_grad()
+    def update_average(self):
+        """The exponential moving average of G's weights: of each step a share of 1 - ema. At first,
+        when these change fast, it spans a tenth of the steps that there were."""
+        keep = min(self.settings["ema"], (1 + self.step) / (10 + self.step))
+        average = list(self.parts["average"].parameters())
+        weights = list(self.parts["generator"].parameters())
+        torch._foreach_lerp_(average, weights, 1 - keep ** AVERAGE_EVERY)
 
     def row_due(self):
         return self.step % LOG_EVERY == 0 or self.step % self.per_epoch == 0
@@ -613,7 +666,7 @@ class Run:
             sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
                      f"Try a smaller --lr, or --precision fp32")
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        files = {"generator.pt": {**head, "generator": content["generator"]},
+        files = {"generator.pt": {**head, "generator": self.published.state_dict()},
                  "checkpoint.pt": {**head, "step": self.step, **content}}
         # The generator first: killed between the two, a run goes on from the older checkpoint and
         # writes both again; the other way round, a finished run would keep an old generator. Only
@@ -638,7 +691,7 @@ class Run:
 
 # Settings: flags over preset over task. Skip it on first reading.
 
-SETTINGS = """Every key of settings.json (which checkpoint.pt and generator.pt hold, too), and its readers:
+SETTINGS = """Every key of settings.json, which the .pt files hold, too, and who reads it:
 
     model            "pix2pix" or "semgan"                             all commands
     task             a row of data.TASKS                               all commands
@@ -660,9 +713,12 @@ SETTINGS = """Every key of settings.json (which checkpoint.pt and generator.pt h
                      in a file: done so far
     lr               Adam's learning rate                              train.py
     decay            the last share of the steps, 0..1, over which     train.py
-                     the rate falls in a straight line to 0
+                     the rate falls in a straight line to 0; 0: never
     precision        "fp32", "bf16" or "fp16"                          train.py
   pix2pix alone
+    ema              share, 0..1, that the average of G's weights      train.py
+                     keeps at each step; 0: there is no average
+    feature_matching weight of pix2pixHD's loss; 0: without it         train.py
     objective        "l1", "gan", "cgan", "l1+gan" or "l1+cgan"        train.py: Table 1
     l1_weight        lambda of Eq. 4                                   train.py
     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
@@ -678,6 +734,20 @@ SETTINGS = """Every key of settings.json (which checkpoint.pt and generator.pt h
                      range (instance noise, Sonderby et al. 2017)
     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 """
+
+
+# Keys that older runs lack, and what was then done.
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0}
+
+
+def share(text):
+    """An argparse type: a number from 0 to 1."""
+    try:
+        if 0 <= float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1; give one")
 
 
 def preset_words(key):
@@ -715,6 +785,12 @@ def parse():
     add("--epochs", type=count, help=f"passes over the pictures (paper: the task's; else as many "
         f"as make so many steps, one at least: {preset_words('steps')})")
     add("--lr", type=number, help=f"Adam's learning rate ({preset_words('lr')})")
+    add("--decay", type=share, help=f"the last share of the steps, over which the rate falls to 0 "
+        f"(default 0; {preset_words('decay')})")
+    add("--ema", type=share, help=f"average G's weights, of which each step keeps this share: as "
+        f"0.999 (default 0: no average)")
+    add("--feature-matching", type=number, metavar="WEIGHT", help="of pix2pixHD's loss: D's layers "
+        "should see the same in fake and target (default 0)")
     add("--l1-weight", type=number,
         help=f"lambda of Eq. 4 (default {pix2pix_own['l1_weight']:g})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
@@ -740,16 +816,17 @@ def parse():
 
 
 def depth_for(size):
-    """The U-Net's levels: 8 halve a smaller side of 256 to 1, as do 7 for 128 and 6 for 64."""
-    return min(8, max(6, int(math.log2(min(size)))))
+    """The U-Net's levels: 8 halve a smaller side of 256 to 1, as do 7 for 128 and 6 for 64. Where a
+    side is no multiple of 2**8 or 2**7, as in 192x256, it is 6, and the bottleneck a few pixels."""
+    depth = min(8, max(6, int(math.log2(min(size)))))
+    while depth > 6 and any(side % 2 ** depth for side in size):
+        depth -= 1
+    return depth
 
 
 def nearest_legal_size(size):
-    """The size next to [height, width] whose sides are multiples of 2**depth."""
-    while any(side % 2 ** depth_for(size) for side in size):
-        step = 2 ** depth_for(size)
-        size = [max(1, round(side / step)) * step for side in size]
-    return size
+    """The size next to [height, width] whose sides are multiples of 64."""
+    return [max(1, round(side / 64)) * 64 for side in size]
 
 
 def refuse_impossible(settings, given, labels, world):
@@ -759,8 +836,8 @@ def refuse_impossible(settings, given, labels, world):
     wanted = "x".join(map(str, size))
     legal = nearest_legal_size(size)
     if legal != size:
-        raise Refusal(f"--size {wanted}: sides must be multiples of {2 ** settings['depth']};"
-                      f" the nearest is {legal[0]}x{legal[1]}")
+        raise Refusal(f"--size {wanted}: sides must be multiples of 64; the nearest is "
+                      f"{legal[0]}x{legal[1]}")
     if settings["model"] == "semgan":
         kernel = settings["kernel"]
         square = size[0] == size[1] and size[0] in (64, 128, 256)
@@ -778,6 +855,10 @@ def refuse_impossible(settings, given, labels, world):
                       f"out")
     if "l1_weight" in given and "l1" not in objective:
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
+    if "gan" not in objective and given.get("feature_matching"):
+        raise Refusal(f"--feature-matching: --objective {objective} has no D; leave it out")
+    if settings.get("ema") == 1:
+        raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
     if "receptive_field" in given and "gan" not in objective:
         raise Refusal(f"--receptive-field: --objective {objective} does not use it; leave it out")
     if settings["batch"] % world:
@@ -810,7 +891,7 @@ def resolve(options, device, world=1):
     preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
-        "precision": default_precision(device, model), "data": None, "drawn": False,
+        "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
         "in_channels": row.in_channels, "out_channels": row.out_channels}
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
@@ -855,6 +936,8 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
+    for key in OLDER.keys() & settings.keys():
+        before.setdefault(key, OLDER[key])
     different = [f"{key} {before.get(key)} there, {settings.get(key)} now"
                  for key in sorted((settings | before).keys() - may_change)
                  if before.get(key) != settings.get(key)]
@@ -973,7 +1056,7 @@ def main():
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
-        more = ", at a rate that rises again" if "decay" in settings else ""
+        more = ", at a rate that rises again" if settings["decay"] else ""
         print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
               f"{folder}/generator.pt; a larger --epochs trains on{more}.")
     if world > 1:
