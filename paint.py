@@ -90,8 +90,9 @@ class Studio:
         """A painted picture -> its photo; with "judge", what D thinks of it, too."""
         picture = painted(run, request["cells"])           # uint8 (3, h, w)
         x = data.input_to_network(run, picture[None]).to(self.device)
-        muted = numbers_below(request["muted"], run["network"].depth, "skip")
-        quiet = numbers_below(request["quiet"], run["network"].depth, "dropout")
+        steps = run["network"].depth - 1                   # the decoder's, each with its skip
+        muted = numbers_below(request["muted"], steps, "skip")
+        quiet = numbers_below(request["quiet"], steps, "dropout")
         fake = generate_without(run["network"], x, request["seed"], muted, quiet)
         photo = data.to_pixels(run, x, fake.cpu())[0]
         reply = {}
@@ -228,7 +229,7 @@ def mode_of(settings):
 def about_run(run):
     """What the page must know of a run."""
     network = run["network"]
-    skips = range(1, network.depth) if network.skips else []
+    skips = range(network.depth - 1) if network.skips else []
     trained_d = "gan" in run.get("objective", "l1+cgan")
     grids = [patch_grid(pix2pix.PatchGAN(2, 1, field), run["size"])
              for field in pix2pix.PatchGAN.LAYERS]
@@ -364,8 +365,8 @@ def numbers_below(values, end, what):
 def generate_without(generator, x, seed=None, muted_skips=(), quiet_dropouts=()):
     """generate(), with some skips replaced by zeros and some dropouts left out.
 
-    Skip i joins what enters decoder step i: 1 the smallest, depth - 1 the largest, in front of
-    to_image. Dropout i follows decoder step i, from 0.
+    Skip i joins what decoder step i puts out, dropout i follows that step: 0 is the first of them,
+    with the smallest maps, depth - 2 the last, before to_image.
     """
     muted_before = generator.muted_skips
     dropout_before = generator.dropout_at
