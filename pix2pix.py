@@ -25,8 +25,12 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper: norms use each picture's own statistics (see Norm), and the bottleneck
 has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
 """
+import os
 import zipfile
 from pathlib import Path
+
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
 
 import torch
 import torch.nn as nn

@@ -1420,6 +1420,17 @@ def test_semgan_and_half_precision_continue_exactly_too(kind, pairs, tmp_path, m
     assert ("scaler" in content) == (kind == "fp16")         # or its small gradients would vanish
     assert kind == "semgan" or {"bf16": torch.bfloat16, "fp16": torch.float16}[kind] in seen
 
+@pytest.mark.parametrize("name", ["train", "pix2pix", "semgan", "metrics"])
+def test_idle_threads_soon_sleep_unless_the_user_has_it_otherwise(name, monkeypatch):
+    """Spinning, they would take the processor from each other where it is busy."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    said = python(HERE / f"{name}.py", "--help").stderr
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("this torch's threads are not GNU's")
+    assert "GOMP_SPINCOUNT = '2000'" in said
+    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
+    assert "GOMP_SPINCOUNT = '77'" in python(HERE / f"{name}.py", "--help").stderr
+
 def test_compile_and_tensorboard_are_used_where_asked_for(pairs, tmp_path, monkeypatch):
     name, board = "torch.utils.tensorboard", mock.Mock()
     compiled = mock.Mock(side_effect=lambda network: network)
