@@ -21,6 +21,7 @@ To copy it out, take it with the files that it imports and with paint.html.
 import base64
 import io
 import json
+import os
 import re
 import secrets
 import select
@@ -32,6 +33,9 @@ import webbrowser
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py: the browser is busy, too
 
 import torch
 from torch.overrides import TorchFunctionMode

@@ -1420,7 +1420,7 @@ def test_semgan_and_half_precision_continue_exactly_too(kind, pairs, tmp_path, m
     assert ("scaler" in content) == (kind == "fp16")         # or its small gradients would vanish
     assert kind == "semgan" or {"bf16": torch.bfloat16, "fp16": torch.float16}[kind] in seen
 
-@pytest.mark.parametrize("name", ["train", "pix2pix", "semgan", "metrics"])
+@pytest.mark.parametrize("name", ["train", "pix2pix", "semgan", "metrics", "paint"])
 def test_idle_threads_soon_sleep_unless_the_user_has_it_otherwise(name, monkeypatch):
     """Spinning, they would take the processor from each other where it is busy."""
     monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
