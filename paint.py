@@ -97,7 +97,7 @@ class Studio:
         steps = run["network"].depth - 1                   # the decoder's, each with its skip
         muted = numbers_below(request["muted"], steps, "skip")
         quiet = numbers_below(request["quiet"], steps, "dropout")
-        fake = generate_without(run["network"], x, request["seed"], muted, quiet)
+        fake = pix2pix.generate_without(run["network"], x, request["seed"], muted, quiet)
         photo = data.to_pixels(run, x, fake.cpu())[0]
         reply = {}
         if request["judge"]:
@@ -110,7 +110,7 @@ class Studio:
     def judge(self, run, request, x, fake):
         """D's logits for x and its photo, or for x and the real photo of an example."""
         if "discriminator" not in run:                     # read when first asked for
-            run["discriminator"] = load_discriminator(run["folder"] / "checkpoint.pt")
+            run["discriminator"] = pix2pix.load_discriminator(run["folder"] / "checkpoint.pt")
         discriminator = run["discriminator"].to(self.device)
         y = fake
         reply = {}
@@ -118,9 +118,9 @@ class Studio:
             pair = self.pair(run, request["example"])
             y = data.to_network(run, pair[None])[1].to(self.device)
             reply["real"] = png(pair[-3:])
-        logits = logits_of(discriminator, x, y)[0, 0]      # (30, 30)
+        logits = pix2pix.logits_of(discriminator, x, y)[0, 0]      # (30, 30)
         reply["logits"] = [round(logit, 3) for logit in logits.flatten().tolist()]
-        return {**reply, **patch_grid(discriminator, run["size"])}
+        return {**reply, **pix2pix.patch_grid(discriminator, run["size"])}
 
     def pictures(self, run):
         """Those held out of training, each decoded when it is asked for."""
@@ -235,7 +235,7 @@ def about_run(run):
     network = run["network"]
     skips = range(network.depth - 1) if network.skips else []
     trained_d = "gan" in run.get("objective", "l1+cgan")
-    grids = [patch_grid(pix2pix.PatchGAN(2, 1, field), run["size"])
+    grids = [pix2pix.patch_grid(pix2pix.PatchGAN(2, 1, field), run["size"])
              for field in pix2pix.PatchGAN.LAYERS]
     return {"grids": [grid for grid in grids if min(grid["rows"], grid["columns"]) > 0],
             "name": run["name"], "mode": run["mode"], "size": run["size"],
@@ -362,75 +362,6 @@ def numbers_below(values, end, what):
         if type(value) is not int or not 0 <= value < end:
             raise data.Refusal(f"There is no {what} of that number in this run.")
     return tuple(values)
-
-
-# to pix2pix.py
-
-def generate_without(generator, x, seed=None, muted_skips=(), quiet_dropouts=()):
-    """generate(), with some skips replaced by zeros and some dropouts left out.
-
-    Skip i joins what decoder step i puts out, dropout i follows that step: 0 is the first of them,
-    with the smallest maps, depth - 2 the last, before to_image.
-    """
-    muted_before = generator.muted_skips
-    dropout_before = generator.dropout_at
-    generator.muted_skips = tuple(muted_skips)
-    generator.dropout_at = tuple(i for i in dropout_before if i not in quiet_dropouts)
-    try:
-        return pix2pix.generate(generator, x, seed)
-    finally:
-        generator.muted_skips = muted_before
-        generator.dropout_at = dropout_before
-
-
-def logits_of(discriminator, x, y):
-    """D(x, y), (N, 1, 30, 30); of an unconditional D, which has no channels for x, D(y)."""
-    first = next(discriminator.parameters())               # (64, 6, 4, 4)
-    conditional = first.shape[1] > y.shape[1]
-    return discriminator(x, y) if conditional else discriminator(y)
-
-
-def patch_of(discriminator, row, column):
-    """(top, left, side) of the square of pixels that logit (row, column) sees. It may begin outside
-    the picture, where D's layers pad with zeros."""
-    side = 1
-    step = 1                                               # pixels from a logit to its neighbour
-    start = 0                                              # where the first one's square begins
-    for layer in discriminator.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            start -= layer.padding[0] * step
-            side += (layer.kernel_size[0] - 1) * step
-            step *= layer.stride[0]
-    return start + row * step, start + column * step, side
-
-
-def patch_grid(discriminator, size):
-    """How D's logits lie over a picture of size (h, w): their rows and columns, and the side of the
-    square that each sees; that of logit (i, j) begins at start + step * i, start + step * j."""
-    start, _, side = patch_of(discriminator, 0, 0)
-    step = patch_of(discriminator, 1, 1)[0] - start
-    counts = []
-    for pixels in size:
-        for layer in discriminator.modules():
-            if isinstance(layer, torch.nn.Conv2d):
-                padded = pixels + 2 * layer.padding[0]
-                pixels = (padded - layer.kernel_size[0]) // layer.stride[0] + 1
-        counts.append(pixels)
-    return {"rows": counts[0], "columns": counts[1], "start": start, "step": step, "side": side}
-
-
-def load_discriminator(path):
-    """The D that a run's checkpoint.pt keeps."""
-    content = pix2pix.load_file(path)
-    settings = content["settings"]
-    objective = settings["objective"].split("+")
-    in_channels = settings["out_channels"]
-    if "cgan" in objective:
-        in_channels += settings["in_channels"]
-    discriminator = pix2pix.PatchGAN(in_channels, settings["width"], settings["receptive_field"],
-                                     settings["norm"])
-    discriminator.load_state_dict(content["discriminator"])
-    return pix2pix.faster(discriminator).eval()
 
 
 # The server: who may ask, for what, how much. Skip it on first reading.

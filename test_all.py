@@ -3304,7 +3304,7 @@ def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
         finally:
             ended.append(time.time())
         return torch.zeros(1, 3, 128, 128)
-    monkeypatch.setattr(paint, "generate_without", slow_generate)
+    monkeypatch.setattr(pix2pix, "generate_without", slow_generate)
     body = json.dumps({"run": "facades", "cells": base64.b64encode(bytes(128 * 128)).decode()})
     with socket.create_connection(painter.server_address) as leaver:
         leaver.sendall(f"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
@@ -3363,7 +3363,7 @@ def test_a_muted_skip_carries_zeros_and_without_dropout_all_noises_are_one():
     x = torch.randn(1, 3, 64, 64)
 
     def output(seed=0, muted=(), quiet=()):
-        return paint.generate_without(network, x, seed, muted, quiet)
+        return pix2pix.generate_without(network, x, seed, muted, quiet)
     assert torch.equal(output(), pix2pix.generate(network, x, 0)) and network.muted_skips == ()
     for step in range(5):                                  # each skip carries something
         assert not torch.equal(output(muted=[step]), output())
@@ -3385,11 +3385,11 @@ def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
     size = 256
     x = torch.randn(1, 3, size, size)
     y = torch.randn(1, 3, size, size, requires_grad=True)
-    logits = paint.logits_of(d, x, y)
+    logits = pix2pix.logits_of(d, x, y)
     for row, column in ((0, 0), (logits.shape[2] // 2, logits.shape[3] - 1)):
         gradient, = torch.autograd.grad(logits[0, 0, row, column], y, retain_graph=True)
         reached = gradient.abs().sum((0, 1)).nonzero()
-        top, left, side = paint.patch_of(d, row, column)
+        top, left, side = pix2pix.patch_of(d, row, column)
         assert side == field
         first = [max(top, 0), max(left, 0)]
         last = [min(top + side, size) - 1, min(left + side, size) - 1]
@@ -3404,7 +3404,7 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
     request = {**paint.FIELDS, "cells": base64.b64encode(label_map.numpy().tobytes()).decode()}
     x = data.to_network(run, data.colorize(label_map, FACADES)[None])[0]
     _, real = data.to_network(run, data.draw_pair(405, [64, 64], "pairs")[None])  # held-out one 5
-    d = paint.load_discriminator(folder / "checkpoint.pt")
+    d = pix2pix.load_discriminator(folder / "checkpoint.pt")
     for judge, y in (("fake", pix2pix.generate(run["network"], x, 0)), ("real", real)):
         judged = studio.translate(run, {**request, "judge": judge, "example": 5})["judged"]
         with torch.no_grad():
@@ -3412,7 +3412,7 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
         expected = logits.flatten().tolist()
         assert judged["logits"] == pytest.approx(expected, abs=1e-3)
         assert (judged["rows"], judged["columns"]) == tuple(logits.shape[2:])
-        assert paint.patch_grid(d, [64, 64]) == {
+        assert pix2pix.patch_grid(d, [64, 64]) == {
             "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
         assert (judge == "real") == ("real" in judged)
 
