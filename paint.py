@@ -93,15 +93,15 @@ class Studio:
     def translate(self, run, request):
         """A painted picture -> its photo; with "judge", what D thinks of it, too."""
         picture = painted(run, request["cells"])           # uint8 (3, h, w)
-        x = data.input_to_network(run, picture[None]).to(self.device)
+        x = data.input_to_network(run, picture[None])
         steps = run["network"].depth - 1                   # the decoder's, each with its skip
         muted = numbers_below(request["muted"], steps, "skip")
         quiet = numbers_below(request["quiet"], steps, "dropout")
-        fake = generate_without(run["network"], x, request["seed"], muted, quiet)
+        fake = generate_without(run["network"], x.to(self.device), request["seed"], muted, quiet)
         photo = data.to_pixels(run, x, fake.cpu())[0]
         reply = {}
         if request["judge"]:
-            reply["judged"] = self.judge(run, request, x, fake)
+            reply["judged"] = self.judge(run, request, x.to(self.device), fake)
         if request["beside"]:
             photo = torch.cat([picture, photo], dim=2)     # (3, h, 2 w)
         return {"png": png(photo), **reply}
@@ -422,14 +422,16 @@ def patch_grid(discriminator, size):
 def load_discriminator(path):
     """The D that a run's checkpoint.pt keeps."""
     content = pix2pix.load_file(path)
-    settings = content["settings"]
-    objective = settings["objective"].split("+")
-    in_channels = settings["out_channels"]
-    if "cgan" in objective:
-        in_channels += settings["in_channels"]
-    discriminator = pix2pix.PatchGAN(in_channels, settings["width"], settings["receptive_field"],
-                                     settings["norm"])
-    discriminator.load_state_dict(content["discriminator"])
+    try:
+        settings = content["settings"]
+        in_channels = settings["out_channels"]
+        if "cgan" in settings["objective"].split("+"):
+            in_channels += settings["in_channels"]
+        discriminator = pix2pix.PatchGAN(in_channels, settings["width"],
+                                         settings["receptive_field"], settings["norm"])
+        discriminator.load_state_dict(content["discriminator"])
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        raise pix2pix.Refusal(f"{path}: has no D that fits its settings; train again") from None
     return pix2pix.faster(discriminator).eval()
 
 
