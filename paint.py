@@ -93,15 +93,16 @@ class Studio:
     def translate(self, run, request):
         """A painted picture -> its photo; with "judge", what D thinks of it, too."""
         picture = painted(run, request["cells"])           # uint8 (3, h, w)
-        x = data.input_to_network(run, picture[None]).to(self.device)
+        x = data.input_to_network(run, picture[None])
         steps = run["network"].depth - 1                   # the decoder's, each with its skip
         muted = numbers_below(request["muted"], steps, "skip")
         quiet = numbers_below(request["quiet"], steps, "dropout")
-        fake = pix2pix.generate_without(run["network"], x, request["seed"], muted, quiet)
+        fake = pix2pix.generate_without(run["network"], x.to(self.device), request["seed"],
+                                        muted, quiet)
         photo = data.to_pixels(run, x, fake.cpu())[0]
         reply = {}
         if request["judge"]:
-            reply["judged"] = self.judge(run, request, x, fake)
+            reply["judged"] = self.judge(run, request, x.to(self.device), fake)
         if request["beside"]:
             photo = torch.cat([picture, photo], dim=2)     # (3, h, 2 w)
         return {"png": png(photo), **reply}

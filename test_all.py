@@ -3277,6 +3277,10 @@ def test_local_names_may_ask_through_any_port_and_others_where_they_are_allowed(
     assert f"http://127.0.0.1:{painter.server_port}/" in sentence
     server.shutdown(), server.server_close()
 
+@pytest.mark.parametrize("name", ["lab.example:80", "http://lab.example", "a b", ""])
+def test_a_name_to_allow_is_a_hosts_name_alone(name):
+    refuses("--allow-host: ", run_here, paint, "runs/none", "--allow-host", name)
+
 def test_nobody_keeps_the_paint_server_waiting_and_all_at_once_are_right(painter):
     idle = [socket.create_connection(painter.server_address) for _ in range(100)]
     start = time.time()
@@ -3415,6 +3419,15 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
         assert pix2pix.patch_grid(d, [64, 64]) == {
             "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
         assert (judge == "real") == ("real" in judged)
+
+def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
+    path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    for changes in ({"discriminator": {}}, {"settings": {**content["settings"], "width": 9}}):
+        torch.save({**content, **changes}, path)
+        refuses("no D that fits", pix2pix.load_discriminator, path)
+    path.write_bytes(path.read_bytes()[:-99])
+    refuses("damaged", pix2pix.load_discriminator, path)
 
 def opened_as(run, path, name=None):
     """What an opened file becomes -> (cells as a tensor of the run's size, the words)."""
