@@ -455,7 +455,7 @@ def load_discriminator(path):
                                  settings["norm"])
         discriminator.load_state_dict(content["discriminator"])
     except (KeyError, TypeError, RuntimeError):
-        raise Refusal(f"{path}: its D does not fit its settings; train again") from None
+        raise Refusal(f"{path}: holds no D that fits its settings; train again") from None
     return faster(discriminator).eval()
 
 
