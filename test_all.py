@@ -1441,6 +1441,17 @@ def test_what_the_machine_lacks_is_said_in_one_line(
     assert advice in said
     assert said.count("\n") == 1
 
+@pytest.mark.parametrize("name", ["train", "pix2pix", "semgan", "metrics", "paint"])
+def test_idle_threads_soon_sleep_unless_the_user_has_it_otherwise(name, monkeypatch):
+    """Spinning, they would take the processor from each other where it is busy."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    said = python(HERE / f"{name}.py", "--help").stderr
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("this torch's threads are not GNU's")
+    assert "GOMP_SPINCOUNT = '2000'" in said
+    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
+    assert "GOMP_SPINCOUNT = '77'" in python(HERE / f"{name}.py", "--help").stderr
+
 @pytest.mark.parametrize("line, code", [("{} >&-", 0), ("set -o pipefail; {} | true", 141)])
 def test_a_closed_stdout_is_no_error(line, code):
     command = line.format(f"{sys.executable} {HERE / 'pix2pix.py'}")
@@ -3165,12 +3176,17 @@ def test_more_curves_than_colours_can_be_drawn(tmp_path):
         pictures.append(np.asarray(data.open_picture(tmp_path / "curves.png")))
     assert not np.array_equal(*pictures)
 
-# paint.py and paint.html: a server in a thread here, a real Chromium that paints
+# paint.py and paint.html: a server in a thread here, a real Chromium and a real Firefox that paint
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory):
-    """A paint server with a deadline of 3 s, a run of random weights and dreams of squares."""
-    folder = tiny_run(tmp_path_factory.mktemp("runs") / "facades", size=[128, 128], depth=7)
-    studio = paint.Studio([folder])
+    """A paint server with a deadline of 3 s and dreams of squares. Its runs have random weights:
+    facades, with a D; other, of the same size and classes; plain, which paints colours."""
+    runs = tmp_path_factory.mktemp("runs")
+    small = {"size": [128, 128], "depth": 7}
+    with_discriminator(tiny_run(runs / "facades", **small))
+    tiny_run(runs / "other", **small)
+    tiny_run(runs / "plain", "pairs", data=str(runs / "none"), drawn=False, size=[64, 128])
+    studio = paint.Studio([runs / name for name in ("facades", "other", "plain")])
     studio.dreamer = lambda z: z.view(1, 12, 4, 4).repeat_interleave(32, 2).repeat_interleave(32, 3)
     studio.dream_settings = {"latent": 192, "head": "softmax", "palette": data.FACADES}
     with pytest.MonkeyPatch.context() as patch:
@@ -3181,71 +3197,140 @@ def painter(tmp_path_factory):
         server.shutdown()
         server.server_close()
 
-def translated(server, colour=(0, 48, 255), size=(128, 128), mode="RGB", change=bytes, **fields):
-    """(status, text) for a picture of one colour, its PNG changed at will."""
-    file, connection = io.BytesIO(), http.client.HTTPConnection("127.0.0.1", server.server_port)
-    Image.new(mode, size, colour).save(file, "PNG")
-    png = base64.b64encode(change(file.getvalue())).decode()
-    connection.request("POST", "/translate", json.dumps({"run": "facades", "png": png, **fields}),
-                       {"Content-Type": "application/json"})
+def with_discriminator(folder, field=16, objective="l1+cgan"):
+    """Gives a run's folder the checkpoint.pt of a D with random weights."""
+    content = torch.load(folder / "generator.pt", weights_only=True)
+    content["settings"].update(objective=objective, receptive_field=field)
+    d = pix2pix.PatchGAN(6 if "cgan" in objective else 3, 8, field)
+    torch.save({**content, "discriminator": d.state_dict()}, folder / "checkpoint.pt")
+    return folder
+
+def asked(server, route="translate", host=None, **fields):
+    """(status, text) of the server's reply. cells: bytes, or a class for each pixel."""
+    cells = fields.get("cells", 1)
+    if isinstance(cells, int):
+        cells = bytes([cells]) * 128 * 128
+    if isinstance(cells, bytes):
+        cells = base64.b64encode(cells).decode()
+    body = json.dumps({"run": "facades", **fields, "cells": cells})
+    headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection.request("POST", f"/{route}", body, headers)
     reply = connection.getresponse()
     return reply.status, reply.read().decode()
 
+def answer(server, route="translate", **fields):
+    status, text = asked(server, route, **fields)
+    assert status == 200, text
+    return json.loads(text)
+
+def picture_in(text):                                        # of a reply's PNG -> uint8 (3, h, w)
+    return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(text))))
+
+def raw_reply(server, content):
+    """The whole reply to these bytes, which ends when the server hangs up."""
+    with socket.create_connection(server.server_address, timeout=60) as connection:
+        connection.sendall(content.encode("latin-1"))
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
 def test_the_paint_server_answers_strangers_in_a_sentence_and_goes_on(painter):
-    def raw(content):  # the whole reply to these bytes, which ends when the server hangs up
-        with socket.create_connection(painter.server_address, timeout=60) as connection:
-            connection.sendall(content.encode("latin-1"))
-            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     host = f"Host: 127.0.0.1:{painter.server_port}\r\n"
-    post, sized = f"POST /study HTTP/1.1\r\n{host}", "Content-Length: 2\r\n\r\n{}"
+    post = f"POST /study HTTP/1.1\r\n{host}"
+    sized = "Content-Length: 2\r\n\r\n{}"
     typed = f"{post}Content-Type: application/json\r\n"
+    lengths = {-1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413,
+               "0" * 20 + "9" * 12: 413, paint.BODY + 1: 413}
+    bodies = ("[]", "[" * 4000, "{", '{"run": "../facades"}', '{"run": ["facades"]}',
+              '{"run": "facades", "seed": 1e999}', '{"run": "facades", "session": "stolen"}',
+              '{"run": "facades", "muted": 7}')
+    paths = ("/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x")
     strange = [
         *((f"GET / HTTP/1.1\r\n{hosts}\r\n", 403) for hosts in (
-            "", "Host: evil.example\r\n", "Host: localhost:1\r\n", host + host)),
-        *((f"{typed}Origin: {origin}\r\n{sized}", 403) for origin in ("http://evil.net", "null")),
+            "", "Host: evil.example\r\n", "Host: localhost.evil.net\r\n", host + host,
+            "Host: localhost:1/\r\n", "Host: user@localhost\r\n")),
+        *((f"{typed}Origin: {origin}\r\n{sized}", 403) for origin in (
+            "http://evil.net", "null", "file://localhost", "http://localhost.evil.net:80")),
         (f"{post}Content-Type: text/plain\r\n{sized}", 415), (f"{typed}\r\n", 411),
         (f"{typed}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
-        *((f"{typed}Content-Length: {length}\r\n\r\nshort", status) for length, status in {
-            -1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413,
-            "0" * 20 + "9" * 12: 413}.items()),
-        *((f"{typed}Content-Length: {len(body)}\r\n\r\n{body}", 400) for body in (
-            "[]", "[" * 4000, "{", '{"run": "../facades"}', '{"run": ["facades"]}',
-            '{"run": "facades", "seed": 1e999}', '{"run": "facades", "session": "stolen"}')),
-        *((f"GET {path} HTTP/1.1\r\n{host}\r\n", 404) for path in (
-            "/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x")),
+        *((f"{typed}Content-Length: {n}\r\n\r\nshort", status) for n, status in lengths.items()),
+        *((f"{typed}Content-Length: {len(body)}\r\n\r\n{body}", 400) for body in bodies),
+        *((f"GET {path} HTTP/1.1\r\n{host}\r\n", 404) for path in paths),
         *((f"{method} / HTTP/1.1\r\n{host}\r\n", 501) for method in ("PUT", "HEAD", "BREW")),
         ("GET /" + "a" * 65532, 414), ("GET / HTTP/1.1\r\n" + "X: y\r\n" * 101, 431),
         ("\x16\x03\x01\x02\r\n\r\n", 400)]
     for content, status in strange:
-        head, sentence = raw(content).split("\r\n\r\n", 1)
-        assert head.startswith(f"HTTP/1.0 {status} ") and len(sentence) < 99, (content[:90], head)
-        head, page = raw(f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
+        head, sentence = raw_reply(painter, content).split("\r\n\r\n", 1)
+        assert head.startswith(f"HTTP/1.0 {status} ") and len(sentence) < 160, (content[:90], head)
+        head, page = raw_reply(painter, f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
         assert page.count(f'nonce="{head.split("nonce-")[1][:22]}"') == 2 and "://" not in page
-    assert translated(painter, seed=2 ** 70)[0] == 200       # more bits than torch's seeds have
     for word in ("default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-store"):
         assert word in head and "Allow-Origin" not in head
-    for wrong in ({"change": lambda png: b""}, {"change": lambda png: png[:-30]}, {"size": (9, 9)},
-                  {"change": lambda png: png[:16] + b"\0\0\x4e\x20" * 2 + png[24:]},   # 20000x20000
-                  {"colour": (0, 48, 255, 9), "mode": "RGBA"}, {"colour": 9, "mode": "L"},
-                  {"colour": (1, 2, 3)}, {"run": "nobody"}, {"seed": "x"}):
-        status, sentence = translated(painter, **wrong)
-        assert status == 400 and 0 < len(sentence) < 99 and "\n" not in sentence, (wrong, sentence)
+
+def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(painter):
+    assert asked(painter, seed=2 ** 70)[0] == 200            # more bits than torch's seeds have
+    plain = {"run": "plain", "cells": bytes(64 * 128 * 3)}
+    assert asked(painter, **plain)[0] == 200
+    for wrong in ({"cells": b""}, {"cells": bytes(128 * 128 + 1)}, {"cells": 12}, {"cells": 255},
+                  {"cells": "no base64!"}, {"run": "nobody"}, {"seed": "x"}, {"muted": [9]},
+                  {"muted": ["1"]}, {"quiet": [-1]}, {**plain, "cells": bytes(64 * 128)},
+                  {**plain, "route": "dream"}, {**plain, "route": "example"},
+                  {**plain, "judge": "fake"}, {"run": "other", "judge": "fake"}):
+        status, sentence = asked(painter, **wrong)
+        assert status == 400 and 0 < len(sentence) < 250 and "\n" not in sentence, (wrong, sentence)
+
+def test_local_names_may_ask_through_any_port_and_others_where_they_are_allowed(painter):
+    server = paint.open_server(painter.studio, "127.0.0.1", 0, allowed=["Lab.example"])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, status in (("localhost:9", 200), ("127.0.0.1", 200), ("[::1]:80", 200),
+                         ("lab.example", 200), ("lab.example:8443", 200), ("lab.example.net", 403)):
+        assert asked(server, host=name)[0] == status, name
+    head = raw_reply(server, "GET / HTTP/1.1\r\nHost: lab.example\r\n\r\n")
+    assert "frame-ancestors http://lab.example:* https://lab.example:*" in head
+    status, sentence = asked(painter, host="lab.example")
+    assert status == 403 and "--allow-host lab.example" in sentence
+    assert f"http://127.0.0.1:{painter.server_port}/" in sentence
+    server.shutdown(), server.server_close()
+
+@pytest.mark.parametrize("name", ["lab.example:80", "http://lab.example", "a b", ""])
+def test_a_name_to_allow_is_a_hosts_name_alone(name):
+    refuses("--allow-host: ", run_here, paint, "runs/none", "--allow-host", name)
 
 def test_nobody_keeps_the_paint_server_waiting_and_all_at_once_are_right(painter):
     idle = [socket.create_connection(painter.server_address) for _ in range(100)]
     start = time.time()
-    assert translated(painter, mode="L", colour=0)[0] == 400
+    assert asked(painter, cells=99)[0] == 400
     assert time.time() - start < 2.9, "the deadline had to let somebody go"
     with socket.create_connection(painter.server_address) as drip, pytest.raises(OSError):
         while time.time() - start < 30:                    # a byte each 0.1 s, for ever
             drip.send(b"G")
             time.sleep(0.1)
     assert time.time() - start < 20 and idle[0].recv(9) == idle[99].recv(9) == b""
-    colours = [tuple(rgb) for _, rgb in data.FACADES[:6]]
     with ThreadPoolExecutor() as pool:
-        together = list(pool.map(lambda colour: translated(painter, colour), colours))
-    assert together == [translated(painter, colour) for colour in colours]
+        together = list(pool.map(lambda k: asked(painter, cells=k), range(6)))
+    assert together == [asked(painter, cells=k) for k in range(6)]
     assert len({*together}) == 6 and {status for status, _ in together} == {200}
+
+def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
+    studio = painter.studio
+    ended = []
+
+    def slow_generate(*_):
+        try:
+            for _ in range(300):                           # as a network does: step after step
+                time.sleep(0.01)
+                torch.zeros(1) + 1
+        finally:
+            ended.append(time.time())
+        return torch.zeros(1, 3, 128, 128)
+    monkeypatch.setattr(pix2pix, "generate_without", slow_generate)
+    body = json.dumps({"run": "facades", "cells": base64.b64encode(bytes(128 * 128)).decode()})
+    with socket.create_connection(painter.server_address) as leaver:
+        leaver.sendall(f"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                       f"application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        while not studio.lock.locked():
+            time.sleep(0.01)
+    left = time.time()
+    assert asked(painter, "dream")[0] == 200 and ended[0] - left < 0.5
 
 def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
     server = paint.open_server(painter.studio, "0.0.0.0", 0)
@@ -3282,137 +3367,825 @@ def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(painter, tmp
     assert answer()["total"] == 2 and token not in studio.sessions
     assert json.loads((tmp_path / "study.jsonl").read_text())["answers"] == [True, True]
 
-@pytest.fixture(scope="module")
-def page(painter, tmp_path_factory):
-    """A real Chromium: js runs a script, pixels reads a canvas, press clicks, drag is a stroke."""
-    if not shutil.which("chromedriver") and "CI" not in os.environ:
-        pytest.skip("no browser: apt-get install chromium chromium-driver; pip install selenium")
-    from selenium import webdriver
-    from selenium.webdriver.support.wait import WebDriverWait
-    options = webdriver.ChromeOptions()
-    [options.add_argument(f"--{word}") for word in ("headless=new", "no-sandbox")]
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    page = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    page.folder, page.js = tmp_path_factory.mktemp("downloads"), page.execute_script
-    page.cdp = page.execute_cdp_cmd
-    page.cdp("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(page.folder)})
-    page.until = lambda condition: WebDriverWait(page, 60, 0.05).until(lambda _: condition())
-    page.pixels = lambda id="map": page.js(
-        "const c = $(arguments[0]), all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
-        "return Array.from(new Uint32Array(all.data.buffer))", id)
-    page.press = lambda *ids: [page.js("$(arguments[0]).click()", id) for id in ids]
+def test_the_photo_is_what_the_run_makes_of_the_classes_that_were_sent(painter):
+    label_map = torch.randint(0, 12, (128, 128), dtype=torch.uint8)
+    run = painter.studio.runs["facades"]
+    photo = pix2pix.translate(run["network"], data.colorize(label_map, FACADES), seed=3)
+    cells = label_map.numpy().tobytes()
+    assert torch.equal(picture_in(answer(painter, cells=cells, seed=3)["png"]), photo)
+    both = picture_in(answer(painter, cells=cells, seed=3, beside=True)["png"])
+    assert torch.equal(both, torch.cat([data.colorize(label_map, FACADES), photo], dim=2))
 
-    def drag(*points, kind="Mouse", names=("mousePressed", "mouseMoved", "mouseReleased")):
-        box = page.js("return map.getBoundingClientRect()")    # points are pixels of the map
-        points = [{k: box[k] + (v + .5) * box["width"] / 128 for k, v in zip("xy", point)}
-                  for point in [*points, points[-1]]]
-        for i, at in enumerate(points):
-            name = names[(i > 0) + (i == len(points) - 1)]
-            where = {"button": "left", **at} if kind == "Mouse" else {
-                "touchPoints": [at] * (name != "touchEnd")}
-            page.cdp(f"Input.dispatch{kind}Event", {"type": name, **where})
+def test_a_muted_skip_carries_zeros_and_without_dropout_all_noises_are_one():
+    network = pix2pix.UNet(width=8, depth=6)
+    x = torch.randn(1, 3, 64, 64)
 
-    def opened(width, height, path=""):                    # waits for the example and its photo
-        page.cdp("Emulation.setDeviceMetricsOverride", {
+    def output(seed=0, muted=(), quiet=()):
+        return pix2pix.generate_without(network, x, seed, muted, quiet)
+    assert torch.equal(output(), pix2pix.generate(network, x, 0)) and network.muted_skips == ()
+    for step in range(5):                                  # each skip carries something
+        assert not torch.equal(output(muted=[step]), output())
+        with torch.no_grad():                              # zero weights for its half: the same
+            half = [*network.decoder, network.to_image][step + 1].weight
+            kept = half.clone()
+            half[len(half) // 2:] = 0
+            emptied = output()
+            half.copy_(kept)
+        assert torch.allclose(output(muted=[step]), emptied, atol=1e-6)
+    assert not torch.equal(output(seed=1), output(seed=2))
+    assert torch.equal(output(seed=1, quiet=[0, 1, 2]), output(seed=2, quiet=[0, 1, 2]))
+    assert not torch.equal(output(seed=1, quiet=[0, 1]), output(seed=2, quiet=[0, 1]))
+
+@pytest.mark.parametrize("field", [1, 16, 70, 286])
+def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
+    d = pix2pix.PatchGAN(6, 1, field)
+    d.layers = nn.Sequential(*(layer for layer in d.layers if not isinstance(layer, pix2pix.Norm)))
+    size = 256
+    x = torch.randn(1, 3, size, size)
+    y = torch.randn(1, 3, size, size, requires_grad=True)
+    logits = pix2pix.logits_of(d, x, y)
+    for row, column in ((0, 0), (logits.shape[2] // 2, logits.shape[3] - 1)):
+        gradient, = torch.autograd.grad(logits[0, 0, row, column], y, retain_graph=True)
+        reached = gradient.abs().sum((0, 1)).nonzero()
+        top, left, side = pix2pix.patch_of(d, row, column)
+        assert side == field
+        first = [max(top, 0), max(left, 0)]
+        last = [min(top + side, size) - 1, min(left + side, size) - 1]
+        assert reached.min(0)[0].tolist() == first and reached.max(0)[0].tolist() == last
+
+@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
+def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
+    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
+    studio = paint.Studio([folder])
+    run = studio.runs["run"]
+    label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
+    request = {**paint.FIELDS, "cells": base64.b64encode(label_map.numpy().tobytes()).decode()}
+    x = data.to_network(run, data.colorize(label_map, FACADES)[None])[0]
+    _, real = data.to_network(run, data.draw_pair(405, [64, 64], "pairs")[None])  # held-out one 5
+    d = pix2pix.load_discriminator(folder / "checkpoint.pt")
+    for judge, y in (("fake", pix2pix.generate(run["network"], x, 0)), ("real", real)):
+        judged = studio.translate(run, {**request, "judge": judge, "example": 5})["judged"]
+        with torch.no_grad():
+            logits = d(x, y) if "cgan" in objective else d(y)
+        expected = logits.flatten().tolist()
+        assert judged["logits"] == pytest.approx(expected, abs=1e-3)
+        assert (judged["rows"], judged["columns"]) == tuple(logits.shape[2:])
+        assert pix2pix.patch_grid(d, [64, 64]) == {
+            "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
+        assert (judge == "real") == ("real" in judged)
+
+def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
+    path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    for changes in ({"discriminator": {}}, {"settings": {**content["settings"], "width": 9}}):
+        torch.save({**content, **changes}, path)
+        refuses("no D that fits", pix2pix.load_discriminator, path)
+    path.write_bytes(path.read_bytes()[:-99])
+    refuses("damaged", pix2pix.load_discriminator, path)
+
+def opened_as(run, path, name=None):
+    """What an opened file becomes -> (cells as a tensor of the run's size, the words)."""
+    file = base64.b64encode(Path(path).read_bytes()).decode()
+    reply = paint.read_file(run, file, name or Path(path).name)
+    cells = torch.tensor(list(base64.b64decode(reply["cells"]))).byte()
+    return cells.view(*run["size"], -1).squeeze(2), reply["words"]
+
+@pytest.fixture
+def facades_run():
+    return {**settings_for(size=64), "mode": "labels"}
+
+def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(facades_run, tmp_path):
+    label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
+    colours = data.to_image(data.colorize(label_map, FACADES))
+    colours.save(tmp_path / "rgb.png")
+    colours.convert("RGBA").save(tmp_path / "rgba.png")
+    colours.quantize(12, dither=Image.Dither.NONE).save(tmp_path / "its own order.png")
+    numbers = Image.fromarray(label_map.numpy())
+    numbers.save(tmp_path / "grey.png")
+    numbers.putpalette([9] * 768)
+    numbers.save(tmp_path / "palette.png")
+    for path in tmp_path.iterdir():
+        cells, words = opened_as(facades_run, path)
+        assert torch.equal(cells, label_map), path
+        as_numbers = path.stem in ("grey", "palette")
+        assert words == ("its numbers read as classes" if as_numbers else "taken as it is")
+
+def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    run = {**settings_for(tmp_path / "pairs"), "mode": "labels"}
+    held = data.held_out(run)
+    cells, words = opened_as(run, held.files[0][0])        # photo | labels, 128 x 64
+    assert torch.equal(data.colorize(cells, FACADES), held[0][:3])
+    assert words == "the label half of a pair taken, its right"
+    streets = {**settings_for(task="cityscapes"), "mode": "labels"}
+    ids = (noise_picture(64, 64) % 34).numpy()
+    path = tmp_path / "a_labelIds.png"
+    Image.fromarray(ids).save(path)
+    cells, words = opened_as(streets, path)
+    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist() and "ids" in words
+
+def test_the_page_says_what_was_done_with_a_picture(facades_run, tmp_path):
+    label_map = torch.arange(12).repeat_interleave(16).expand(96, 192).byte()   # 16 columns each
+    picture = data.colorize(label_map, FACADES)
+    data.save_picture(tmp_path / "wide.png", picture[:, :64])                   # 192 x 64
+    cells, words = opened_as(facades_run, tmp_path / "wide.png")
+    assert torch.equal(cells, label_map[:64, 64:128])
+    assert words == "cropped from 192x64 to 64x64, its middle"
+    data.save_picture(tmp_path / "large.png", picture[:, :, :96].repeat_interleave(2, 1)[:, :96])
+    assert opened_as(facades_run, tmp_path / "large.png")[1] == "resized to 64x64"
+    picture = picture[:, :64, :64].clone()
+    picture[:, :16] = torch.tensor([1, 50, 250]).byte().view(3, 1, 1)           # nearly "facade"
+    data.save_picture(tmp_path / "off.png", picture)
+    cells, words = opened_as(facades_run, tmp_path / "off.png")
+    assert (cells[:15] == 1).all() and words.startswith("25.0% of its pixels moved to a class")
+
+def test_damaged_bombs_and_what_is_no_picture_are_refused_without_a_path(facades_run, tmp_path):
+    data.save_picture(tmp_path / "a.png", noise_picture(3, 64, 64))
+    whole = (tmp_path / "a.png").read_bytes()
+    for content in (b"", whole[:-300], b"<!doctype html>", png(20000, 20000, 8, 2),
+                    whole[:16] + b"\0\0\x4e\x20" * 2 + whole[24:]):
+        (tmp_path / "b.png").write_bytes(content)
+        with pytest.raises(data.Refusal, match="^This file: ") as caught:
+            opened_as(facades_run, tmp_path / "b.png")
+        assert tempfile.gettempdir() not in str(caught.value) and "\n" not in str(caught.value)
+
+def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
+    picture = noise_picture(3, 64, 64)
+    data.save_picture(tmp_path / "a.png", picture)
+    plain = {**settings_for(task="aerial"), "mode": "plain"}
+    cells, words = opened_as(plain, tmp_path / "a.png")
+    assert torch.equal(cells, picture.permute(1, 2, 0)) and words == "taken as it is"
+    assert torch.equal(paint.painted(plain, paint.cells_of(plain, picture)), picture)
+
+
+class Chromium:
+    """A real Chromium, by selenium. Also Firefox has these methods: get opens an address, js runs a
+    script, act does WebDriver's input actions, size sets the page's, choose picks a file."""
+
+    def __init__(self, folder):
+        from selenium import webdriver
+        options = webdriver.ChromeOptions()
+        for word in ("headless=new", "no-sandbox"):
+            options.add_argument(f"--{word}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(shutil.which("chromedriver"))
+        self.driver = webdriver.Chrome(options, service)
+        self.cdp = self.driver.execute_cdp_cmd
+        self.cdp("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+        self.get = self.driver.get
+        self.js = self.driver.execute_script
+        self.quit = self.driver.quit
+
+    def act(self, *sources):
+        self.driver.execute("actions", {"actions": sources})
+
+    def size(self, width, height):
+        self.cdp("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
-        page.get(f"http://127.0.0.1:{painter.server_port}/{path}")
-        page.until(lambda: path or page.js("return / ms/.test($('speed').value) && !past.length"))
-        assert page.js("return document.documentElement.scrollWidth") <= width, "it overflows"
-    page.drag, page.opened = drag, opened
-    yield page
-    faults = [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
-    page.quit()
-    assert not faults, faults                              # the page keeps to its own policy
+
+    def choose(self, id, path):
+        self.driver.find_element("id", id).send_keys(str(path))
+
+    def shot(self):
+        return self.driver.get_screenshot_as_png()
+
+    def faults(self):
+        """What the page was forbidden, or failed at; that a server is gone, a test wants to see."""
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"
+                and not re.search("net::ERR_|status of 4", entry["message"])]
+
+
+class Firefox:
+    """A real Firefox, by WebDriver BiDi: JSON over a web socket, so no geckodriver is needed. It
+    adds noise to each canvas that is read back, and takes its display for a wide-gamut one."""
+
+    def __init__(self, folder):
+        import websocket                                     # selenium brings it
+        profile = folder.parent / "profile"
+        profile.mkdir()
+        preferences = {
+            "privacy.resistFingerprinting": True, "gfx.color_management.mode": 1,
+            "gfx.color_management.display_profile": str(display_p3(profile / "p3.icc")),
+            "browser.download.folderList": 2, "browser.download.dir": str(folder),
+            "browser.download.alwaysOpenPanel": False}
+        (profile / "user.js").write_text("\n".join(
+            f"user_pref({json.dumps(name)}, {json.dumps(value)});"
+            for name, value in preferences.items()))
+        self.process = subprocess.Popen(
+            ["firefox-esr", "--headless", "--profile", profile, "--remote-debugging-port", "0"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        port = self.port_in(profile / "WebDriverBiDiServer.json")
+        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}/session", timeout=120,
+                                                  suppress_origin=True)
+        self.number = 0
+        self.send("session.new", capabilities={})
+        self.context = self.send("browsingContext.getTree")["contexts"][0]["context"]
+
+    @staticmethod
+    def port_in(file):                                       # which it writes when it is ready
+        end = time.time() + 120
+        while time.time() < end:
+            if file.exists() and file.read_text().endswith("}"):
+                return json.loads(file.read_text())["ws_port"]
+            time.sleep(0.1)
+        raise TimeoutError("Firefox has not started")
+
+    def send(self, method, **params):
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
+        while (reply := json.loads(self.socket.recv())).get("id") != self.number:
+            pass
+        assert reply["type"] == "success", reply
+        return reply["result"]
+
+    def here(self, method, **params):
+        return self.send(method, context=self.context, **params)
+
+    def get(self, address):
+        self.here("browsingContext.navigate", url=address, wait="complete")
+
+    def js(self, script, *values):
+        function = ("async text => { const value = await (function () {" + script + "}).apply("
+                    "null, JSON.parse(text)); return JSON.stringify(value ?? null); }")
+        reply = self.send("script.callFunction", functionDeclaration=function, awaitPromise=True,
+                          arguments=[{"type": "string", "value": json.dumps(values)}],
+                          target={"context": self.context})
+        assert reply["type"] == "success", reply["exceptionDetails"]["text"]
+        return json.loads(reply["result"]["value"])
+
+    def act(self, *sources):
+        self.here("input.performActions", actions=sources)
+
+    def size(self, width, height):
+        self.here("browsingContext.setViewport", viewport={"width": width, "height": height})
+
+    def choose(self, id, path):
+        found = self.here("browsingContext.locateNodes", locator={"type": "css", "value": f"#{id}"})
+        element = {"sharedId": found["nodes"][0]["sharedId"]}
+        self.here("input.setFiles", element=element, files=[str(path)])
+
+    def shot(self):
+        return base64.b64decode(self.here("browsingContext.captureScreenshot")["data"])
+
+    def faults(self):
+        return []
+
+    def quit(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def display_p3(path):
+    """Writes an ICC profile of a wide-gamut display: Display P3's primaries for D50, gamma 2.2."""
+    def xyz(*values):
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+    name = b"P3\0"
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, 0x233, 0)
+    tags = {b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(81),
+            b"wtpt": xyz(0.9642, 1, 0.8249), b"rXYZ": xyz(0.5151, 0.2412, -0.0011),
+            b"gXYZ": xyz(0.2920, 0.6922, 0.0419), b"bXYZ": xyz(0.1571, 0.0666, 0.7841),
+            b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": b"text\0\0\0\0none\0"}
+    offset = 132 + 12 * len(tags)
+    table = struct.pack(">I", len(tags))
+    body = b""
+    for tag, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += tag + struct.pack(">II", offset + len(body), len(content))
+        body += content
+    head = bytearray(128)
+    head[:4] = struct.pack(">I", offset + len(body))
+    head[8:24] = b"\x02\x40\0\0mntrRGB XYZ "
+    head[36:40] = b"acsp"
+    head[68:80] = xyz(0.9642, 1, 0.8249)[8:]
+    path.write_bytes(bytes(head) + table + body)
+    return path
+
+
+class Page:
+    """The paint page in a browser: js, cells and photo look at it; press, drag and keys use it."""
+
+    def __init__(self, browser, server, folder):
+        self.browser = browser
+        self.folder = folder                                 # of downloads
+        self.address = f"http://127.0.0.1:{server.server_port}/"
+        self.js = browser.js
+
+    def opened(self, width=1280, height=860, path="", fresh=True):
+        """Opens the page, and waits for its photo; fresh: with nothing kept from before."""
+        self.browser.size(width, height)
+        self.browser.get(self.address + path)
+        if fresh and not path:
+            self.js("removeEventListener('pagehide', keep); clearTimeout(keeping);"
+                    "keep = () => {}; sessionStorage.clear()")
+            self.browser.get(self.address)
+        if not path:
+            self.until(lambda: self.js("return photoVersion === version && version > 1"))
+        assert self.js("return document.documentElement.scrollWidth <= innerWidth"), "it overflows"
+
+    def until(self, condition):
+        end = time.time() + 60
+        while time.time() < end:
+            if value := condition():
+                return value
+            time.sleep(0.03)
+        raise AssertionError("it never came true")
+
+    def press(self, *ids):
+        for id in ids:
+            self.js("$(arguments[0]).click()", id)
+
+    def cells(self):
+        return np.array(self.js("return Array.from(cells)")).reshape(self.js("return run.size"))
+
+    def said(self):
+        return self.js("return $('status').textContent")
+
+    def photo(self):
+        """The photo of the picture as it is now."""
+        self.until(lambda: self.js("return photoVersion === version"))
+        return self.js("return $('photo').src")
+
+    def at(self, x, y):                                      # a cell's middle, on the screen
+        box = self.js("const b = map.getBoundingClientRect(); return [b.left, b.top, b.width]")
+        cell = box[2] / 128
+        return {"x": round(box[0] + (x + 0.5) * cell), "y": round(box[1] + (y + 0.5) * cell)}
+
+    def pointer(self, *points, kind="mouse", id=None, ms=0, button=0, lift=True):
+        """A source of actions: down at the first of these cells, on to the others, up."""
+        first, *others = [{"type": "pointerMove", "duration": 0, **self.at(*p)} for p in points]
+        steps = [first, {"type": "pointerDown", "button": button}]
+        steps += [{**step, "duration": ms} for step in others]
+        steps += [{"type": "pointerUp", "button": button}] if lift else []
+        return {"type": "pointer", "id": id or kind, "parameters": {"pointerType": kind},
+                "actions": steps}
+
+    def drag(self, *points, **how):
+        self.browser.act(self.pointer(*points, **how))
+
+    def keys(self, *keys):
+        """Presses and lifts keys one after the other; a tuple's are held together."""
+        actions = []
+        for key in keys:
+            held = key if isinstance(key, tuple) else (key,)
+            actions += [{"type": "keyDown", "value": value} for value in held]
+            actions += [{"type": "keyUp", "value": value} for value in reversed(held)]
+        self.browser.act({"type": "key", "id": "keys", "actions": actions})
+
+KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009",
+        "Escape": "\ue00c", "Right": "\ue014", "Down": "\ue015"}
+
+
+@pytest.fixture(scope="module")
+def browsers(painter, tmp_path_factory):
+    """Opens each browser once, when it is first asked for."""
+    opened = {}
+
+    def page_of(kind, programs):
+        if any(not shutil.which(name) for name in programs) and "CI" not in os.environ:
+            pytest.skip(f"no browser: apt-get install {' '.join(programs)}; pip install selenium")
+        if kind not in opened:
+            folder = tmp_path_factory.mktemp(kind.__name__) / "downloads"
+            folder.mkdir()
+            opened[kind] = Page(kind(folder), painter, folder)
+        return opened[kind]
+    yield page_of
+    faults = [fault for page in opened.values() for fault in page.browser.faults()]
+    for page in opened.values():
+        page.browser.quit()
+    assert not faults, faults                                # the page keeps to its own policy
+
+@pytest.fixture
+def page(browsers):
+    return browsers(Chromium, ["chromium", "chromedriver"])
+
+@pytest.fixture(params=["Chromium", "Firefox"])
+def either(request, browsers):
+    """The page, in one browser and then in the other."""
+    if request.param == "Firefox":
+        return browsers(Firefox, ["firefox-esr"])
+    return browsers(Chromium, ["chromium", "chromedriver"])
+
+def test_painting_is_exact(either):
+    page = either
+    page.opened()
+    page.press("clear", "class 10", "rectangle"), page.drag((20, 30), (59, 40))
+    expected = np.zeros((128, 128), int)
+    expected[30:41, 20:60] = 10
+    assert (page.cells() == expected).all()
+    request = page.js("return question()")
+    assert base64.b64decode(request["cells"]) == expected.astype(np.uint8).tobytes()
+
+def test_what_is_saved_is_what_was_painted_and_opens_as_it_was(either, painter):
+    page = either
+    page.opened()
+    painted = page.cells()
+    photo = base64.b64decode(page.photo().split(",")[1])
+    page.press("savemap", "savephoto", "saveboth")
+    names = {"facades-map.png", "facades-seed0-photo.png", "facades-seed0-map-photo.png"}
+    page.until(lambda: names <= {p.name for p in page.folder.iterdir() if p.stat().st_size})
+    saved = data.to_tensor(Image.open(page.folder / "facades-map.png"))
+    assert torch.equal(saved, data.colorize(painted, FACADES))
+    assert (page.folder / "facades-seed0-photo.png").read_bytes() == photo
+    both = data.to_tensor(Image.open(page.folder / "facades-seed0-map-photo.png"))
+    assert torch.equal(both, torch.cat([saved, data.to_tensor(Image.open(io.BytesIO(photo)))], 2))
+    coloured = page.folder / "srgb.png"                      # an sRGB chunk, for managed screens
+    whole = (page.folder / "facades-map.png").read_bytes()
+    chunk = b"sRGB\0"
+    coloured.write_bytes(whole[:33] + struct.pack(">I", 1) + chunk +
+                         struct.pack(">I", zlib.crc32(chunk)) + whole[33:])
+    for path in (page.folder / "facades-map.png", coloured):
+        page.press("clear"), page.browser.choose("file", path)
+        page.until(lambda: "taken as it is" in page.said())
+        assert (page.cells() == painted).all(), path
+    for path in page.folder.iterdir():
+        path.unlink()
+
+def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, painter):
+    page = either
+    page.opened()
+    count_photos(page)
+    page.drag(*((10 + 5 * i, 20 + 7 * (i % 3)) for i in range(20)), ms=100)    # two seconds
+    during = page.js("return seen.length")
+    photo = page.photo()
+    cells = page.cells().astype(np.uint8).tobytes()
+    assert photo.endswith(answer(painter, cells=cells)["png"])
+    assert during >= 6, "three photos a second"
+
+def count_photos(page):
+    """From now on the page's list seen has the time of each photo, in ms."""
+    page.js("window.seen = []; $('photo').onload = () => seen.push(performance.now())")
+
+@pytest.fixture
+def slow_server(painter, monkeypatch):
+    translate = paint.Studio.translate
+
+    def slowly(studio, run, request):
+        time.sleep(0.6)
+        return translate(studio, run, request)
+    monkeypatch.setitem(paint.ROUTES, "POST /translate", slowly)
+
+def test_a_slow_server_still_sends_a_photo_each_time_it_has_one(page, slow_server):
+    page.opened()
+    count_photos(page)
+    page.drag(*((10 + 3 * i, 20 + 7 * (i % 3)) for i in range(35)), ms=100)
+    seen = page.js("return seen")
+    assert len(seen) >= 4 and np.diff(seen).max() < 800, np.diff(seen)
+
+def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypatch):
+    page.opened()
+    assert re.fullmatch(r"\d+ ms", page.js("return $('speed').value"))
+    def broken(*_):
+        raise ConnectionError                                # the connection ends without a reply
+    with monkeypatch.context() as patch:
+        patch.setitem(paint.ROUTES, "POST /translate", broken)
+        page.drag((20, 20), (60, 60))
+        page.until(lambda: "tried again" in page.said())
+        page.until(lambda: page.js("return $('frame').classList.contains('stale')"))
+        assert re.fullmatch(r"\d\.\d s old", page.js("return $('speed').value"))
+        page.until(lambda: page.js("return getComputedStyle($('photo')).opacity") == "0.45")
+    page.until(lambda: page.said() == "The photo is here again.")
+    assert not page.js("return $('frame').classList.contains('stale')")
+    assert page.js("return $('status').className") == ""
+
+def test_only_its_own_pointer_draws_a_stroke(either):
+    page = either
+    page.opened()
+    kind = "pen" if isinstance(page.browser, Chromium) else "mouse"      # Firefox acts no pens
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 5")
+    page.drag((20, 20), (60, 20), kind=kind)
+    alone = page.cells()
+    page.press("clear")
+    wait = {"type": "pause", "duration": 0}
+    pen = page.pointer((20, 20), (40, 20), (60, 20), kind=kind, ms=60)
+    palm = page.pointer((90, 90), (100, 110), kind="touch", ms=60)
+    palm["actions"][:0] = [wait, wait]                       # it comes down after the pen
+    page.browser.act(pen, palm)
+    assert (page.cells() == alone).all()
+    assert set(np.unique(alone)) == {0, 10} and alone[20, 20:61].all()
+
+def test_escape_takes_a_stroke_back(either):
+    page = either
+    page.opened()
+    before, undos = page.cells(), page.js("return past.length")
+    page.press("class 10"), page.drag((20, 20), (60, 60), lift=False)
+    assert (page.cells() != before).any()
+    page.keys(KEYS["Escape"])
+    assert (page.cells() == before).all() and page.js("return past.length") == undos
+    up = page.pointer((80, 80))
+    del up["actions"][1]                                     # it moves on, and lifts: no stroke
+    page.browser.act(up)
+    assert (page.cells() == before).all() and page.js("return past.length") == undos
+
+def test_a_brush_that_leaves_the_canvas_does_not_paint_its_edge(page):
+    page.opened()
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 3")
+    page.drag((5, 20), (-20, 20), (-20, 60), (5, 60))
+    painted = page.cells()
+    assert painted[20, 0] == painted[60, 0] == 10 and not painted[25:55].any()
+
+def test_each_cell_can_be_hit_up_to_the_corners(page):
+    page.opened()
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 1")
+    for corner in ((0, 0), (127, 0), (0, 127), (127, 127)):
+        page.drag(corner)
+    assert page.cells()[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [10] * 4
+    assert page.js("return getComputedStyle($('easel')).borderRadius") == "0px"
 
 def test_every_stroke_stays_in_the_palette_and_undo_and_redo_are_exact(page):
-    page.opened(1280, 860)
-    colours = {name: 255 << 24 | b << 16 | g << 8 | r for name, (r, g, b) in data.FACADES}
-    photo, states = page.pixels("photo"), [page.pixels()]
+    page.opened()
+    states = [page.cells()]
     for i, (tool, k) in enumerate([("brush", 7), ("eraser", 0), ("line", 3), ("rectangle", 10),
-                                   ("fill", 8), ("block window", 0), ("block door", 0)]):
+                                   ("ellipse", 4), ("fill", 8), ("block window", 0),
+                                   ("block door", 0)]):
         page.press(f"class {k}", tool), page.drag((9 * i + 5, 20), (9 * i + 30, 70), (60, 90))
-        states.append(page.pixels())
-        assert {*states[-1]} <= {*colours.values()} and states[-1] != states[-2], tool
-    page.until(lambda: page.pixels("photo") != photo)
+        states.append(page.cells())
+        assert states[-1].max() < 12 and (states[-1] != states[-2]).any(), tool
     for key, state in [*(("undo", s) for s in states[-2::-1]), *(("redo", s) for s in states[1:])]:
         page.press(key)
-        assert page.pixels() == state
+        assert (page.cells() == state).all()
     page.press("picker"), page.drag((5, 20)), page.press("clear")
-    assert page.js("return chosen") == 7 and {*page.pixels()} == {colours["background"]}
-    page.press("block window"), page.drag((64, 64))        # a click: the natural size, all parts
-    window = page.pixels().count(colours["window"])
-    page.press("block wall"), page.drag((64, 64))          # goes behind the window
-    assert {colours["sill"], colours["facade"]} < {*page.pixels()}
-    assert page.pixels().count(colours["window"]) == window > 50
-    page.press("block balcony"), page.drag((40, 30), (79, 35))
-    assert page.pixels().count(colours["balcony"]) == 40 * 6, "a drag gives the size"
+    assert page.js("return chosen") == 7 and not page.cells().any()
 
-def test_a_map_is_saved_loaded_and_dreamt_and_noise_changes_its_photo(page):
-    page.opened(1280, 860)
-    drawn = page.pixels()
-    page.press("savemap", "savephoto")
-    page.until(lambda: len(list(page.folder.glob("facades-*.png"))) == 2)
-    image = Image.open(page.folder / "facades-map.png").convert("RGBA")
-    assert image.tobytes() == b"".join(colour.to_bytes(4, "little") for colour in drawn)
-    page.press("dream")
-    dream = page.until(lambda: page.pixels() != drawn and page.pixels())
-    page.js("$('walk').value = 60; $('walk').oninput()")
-    page.until(lambda: page.pixels() not in (dream, drawn))
-    page.find_element("id", "file").send_keys(str(page.folder / "facades-map.png"))
-    page.until(lambda: page.pixels() == drawn)
-    page.press("clear")
-    page.find_element("id", "file").send_keys(str(page.folder / "facades-map.png"))    # once more
-    page.until(lambda: page.pixels() == drawn)
-    Image.new("RGBA", (128, 128)).save(page.folder / "clear.png")        # white stands behind it
-    page.find_element("id", "file").send_keys(str(page.folder / "clear.png"))
-    page.until(lambda: len({*page.pixels()}) == 1)
-    white = data.FACADES[data.nearest_class(torch.full((1, 3, 1, 1), 255).byte(), data.FACADES)]
-    assert page.js("return classAt({x: 5, y: 5}).name") == white[0]
-    page.find_element("id", "file").send_keys(str(page.folder / "facades-photo.png"))  # it snaps
-    page.until(lambda: page.pixels() != drawn and page.js("return $('frame').ariaBusy") == "false")
-    assert page.js("return cells.every(colour => palette.some(c => c.colour === colour))")
-    photo = page.pixels("photo")
-    page.press("noise"), page.until(lambda: page.pixels("photo") != photo)
+def test_a_block_goes_behind_what_stands_before_it_and_takes_its_size_from_a_drag(page):
+    page.opened()
+    page.press("clear", "block window"), page.drag((64, 64))       # a click: the natural size
+    window = (page.cells() == 2).sum()
+    page.press("block wall"), page.drag((64, 64))
+    assert {1, 2, 4, 5} == {*np.unique(page.cells())} - {0}
+    assert (page.cells() == 2).sum() == window > 50
+    page.press("block balcony"), page.drag((40, 30), (79, 35))
+    assert (page.cells() == 6).sum() == 40 * 6
+
+def test_ellipses_and_polygons_fill_the_cells_whose_middles_they_hold(page):
+    page.opened()
+    page.press("clear", "class 3", "ellipse"), page.drag((20, 30), (79, 69))
+    y, x = np.mgrid[:128, :128] + 0.5
+    disc = ((x - 50) / 30) ** 2 + ((y - 50) / 20) ** 2 <= 1
+    assert ((page.cells() == 3) == disc).all()
+    page.press("clear", "polygon")
+    for corner in ((10, 10), (100, 10), (10, 100)):
+        page.drag(corner)
+    page.js("map.focus()"), page.keys(KEYS["Enter"])
+    y, x = np.mgrid[:128, :128]
+    assert ((page.cells() == 3) == ((x >= 10) & (y >= 10) & (x + y <= 110))).all()
+
+def test_a_selection_moves_leaves_a_copy_and_repeats_across_the_floor(page):
+    page.opened()
+    page.press("clear", "class 1", "rectangle"), page.drag((10, 0), (117, 100))
+    page.press("class 2"), page.drag((20, 20), (23, 29))
+    page.press("select"), page.drag((18, 18), (27, 31)), page.drag((20, 20), (40, 50))
+    moved = page.cells()
+    assert (moved[50:60, 40:44] == 2).all() and not moved[18:32, 18:28].any()
+    page.press("undo", "select"), page.drag((18, 18), (27, 31)), page.press("copying")
+    page.drag((20, 20), (40, 50))
+    copied = page.cells()
+    assert (copied[50:60, 40:44] == 2).all() and (copied[20:30, 20:24] == 2).all()
+    page.press("undo", "select", "copying"), page.drag((18, 18), (27, 31)), page.press("repeat")
+    row = page.cells()[25]
+    assert (row[:10] == 0).all() and (row[118:] == 0).all()        # not over background
+    assert (np.flatnonzero(row == 2) % 10).tolist() == [0, 1, 2, 3] * 11
+
+def test_wheel_fingers_and_keys_zoom_and_the_zoomed_cells_are_hit(either):
+    page = either
+    page.opened()
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 1")
+    middle = page.at(64, 64)
+    page.browser.act({"type": "wheel", "id": "wheel", "actions": [
+        {"type": "scroll", "deltaX": 0, "deltaY": -200, **middle}]})
+    page.until(lambda: page.js("return view.zoom") > 1.5)
+    page.drag((70, 70))
+    assert np.argwhere(page.cells() == 10).tolist() == [[70, 70]]
+    page.js("map.focus()"), page.keys("0")
+    assert page.js("return view.zoom") == 1
+    page.keys("+", "+", "-")
+    assert page.js("return view.zoom") == pytest.approx(1.5)
+    page.keys("0")
+    a = page.pointer((50, 64), (20, 64), kind="touch", id="a", ms=50)
+    b = page.pointer((70, 64), (100, 64), kind="touch", id="b", ms=50)
+    page.browser.act(a, b)
+    assert page.js("return view.zoom") > 2
+    assert (page.cells() == 10).sum() == 1, "the first finger's stroke was taken back"
+
+def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
+    page = either
+    page.opened()
+    first = page.cells()
+    page.press("class 10", "rectangle"), page.drag((20, 20), (60, 60)), page.press("noise", "noise")
+    painted = page.cells()
+    page.opened(fresh=False)
+    assert (page.cells() == painted).all()
+    assert page.js("return [seed, tool, chosen, run.name]") == [2, "rectangle", 10, "facades"]
+    page.press("undo")
+    assert (page.cells() == first).all()
+    page.press("redo")
+    page.js("$('runs').selectedIndex = 1; $('runs').onchange()")       # of the same size
+    assert (page.cells() == painted).all() and page.js("return past.length") == 1
+    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")       # another kind, and back
+    page.js("$('runs').selectedIndex = 0; $('runs').onchange()")
+    assert (page.cells() == painted).all() and page.js("return seed") == 2
+
+def test_the_way_back_and_the_studys_link_lose_nothing(page):
+    page.opened()
+    page.press("class 10"), page.drag((20, 20), (60, 60))
+    painted = page.cells()
+    assert page.js("return $('elsewhere').target") == "_blank"
+    page.browser.get(page.address + "study"), page.browser.driver.back()
+    page.until(lambda: page.js("return photoVersion === version"))
+    assert (page.cells() == painted).all()
+
+def test_pictures_are_pasted_and_dropped(page, tmp_path):
+    page.opened()
+    drawn = page.cells()
+    file = base64.b64encode((HERE / "pictures" / "paint.png").read_bytes()).decode()
+    for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
+        page.press("clear")
+        page.js("const transfer = new DataTransfer();"
+                "transfer.items.add(new File([bytesOf(arguments[0])], 'dropped.png'));"
+                "const event = new Event(arguments[1], {bubbles: true, cancelable: true});"
+                "event[arguments[2]] = transfer; map.dispatchEvent(event)", file, event, field)
+        page.until(lambda: "dropped.png: cropped" in page.said())
+        assert page.cells().any() and (page.cells() != drawn).any()
 
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
-    page.opened(1280, 860)
-    page.js("const ask = fetch; window.fetch = (address, more) => (address === '/example' ?"
-            "sleep(800) : sleep(0)).then(() => ask(address, more)); setUp()")
+    page.opened()
+    page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
+            "sleep(800) : sleep(0)).then(() => ask(address, more)); sessionStorage.clear(); "
+            "setUp()")
     page.press("class 10"), page.drag((20, 20), (60, 60))
-    painted = page.pixels()
-    time.sleep(1.5)
-    assert page.pixels() == painted
+    painted = page.cells()
+    time.sleep(1.2)
+    assert (page.cells() == painted).all()
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
-    page.js("setUp()"), page.until(lambda: len({*page.pixels()}) > 3)    # left alone, it comes
-    page.until(lambda: page.js("return past.length") == 0)
 
-def test_fingers_and_keys_paint_on_a_phone_and_at_twice_the_zoom(page):
-    from selenium.webdriver import ActionChains, Keys
-    page.opened(640, 430), page.opened(360, 740), page.js("map.scrollIntoView(); choose(11)")
-    before = page.pixels()
-    page.drag((20, 20), (40, 28), kind="Touch", names=("touchStart", "touchMove", "touchEnd"))
-    touched = page.until(lambda: page.pixels() != before and page.pixels())
-    while page.switch_to.active_element.get_attribute("id") != "map":  # now without any pointer
-        ActionChains(page).send_keys(Keys.TAB).perform()
-    ActionChains(page).send_keys("0", "]", Keys.ARROW_DOWN, Keys.ARROW_RIGHT).key_down(
-        " ").send_keys(Keys.ARROW_DOWN).key_up(" ").perform()
-    assert page.js("return [chosen, past.length]") == [9, 2] and page.pixels() != touched
-    ActionChains(page).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
-    assert page.pixels() == touched
+def test_a_late_example_waits_for_the_strokes_end(page):
+    page.opened()
+    before = page.cells()
+    page.js("window.late = showExample()"), page.press("class 10")
+    page.drag((20, 20), (60, 60), ms=300)
+    page.js("return late")
+    page.press("undo")                                       # the example's, and then the stroke's
+    assert (page.cells()[20:60, 20:60].diagonal() == 10).all()
+    page.press("undo")
+    assert (page.cells() == before).all()
+
+def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
+    page.opened()
+    assert page.js("return $('walk').disabled")
+    painted = page.cells()
+    page.press("dream"), page.until(lambda: not page.js("return $('walk').disabled"))
+    dream = page.cells()
+    assert (dream != painted).any()
+    for step in (10, 35, 60):
+        page.js("$('walk').value = arguments[0]; $('walk').oninput()", step)
+        page.until(lambda: page.js("return lastEdit") == "walk")
+    page.until(lambda: (page.cells() != dream).any())
+    time.sleep(0.5)
+    page.press("undo")
+    assert (page.cells() == dream).all()
+    page.press("undo")
+    assert (page.cells() == painted).all()
+
+def test_noises_go_forward_and_back_and_four_stand_in_a_strip(page):
+    page.opened()
+    photo = page.photo()
+    page.press("noise"), page.press("noise")
+    assert page.photo() != photo and page.js("return $('seed').value") == "2"
+    page.press("back", "back")
+    assert page.photo() == photo
+    page.js("$('seed').value = 7; $('seed').onchange()"), page.press("four")
+    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
+    page.until(lambda: all(page.js(sources)))
+    assert len({*page.js(sources)}) == 4 and page.js(sources)[0] == page.photo()
+    page.js("$('noises').children[3].click()")
+    assert page.js("return seed") == 10 and page.photo() == page.js(sources)[3]
+    page.press("four")
+
+def test_two_runs_stand_side_by_side_on_one_map(page, painter):
+    page.opened()
+    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
+    page.js("$('rival').value = 'other'; $('rival').onchange()")
+    page.drag((20, 20), (60, 60)), page.photo()
+    cells = page.cells().astype(np.uint8).tobytes()
+    other = answer(painter, run="other", cells=cells)["png"]
+    page.until(lambda: page.js("return $('other').src").endswith(other))
+    page.js("$('rival').value = ''; $('rival').onchange()")
+
+def test_an_own_and_the_real_photo_lie_under_the_map_to_be_traced(page, painter):
+    page.opened()
+    page.js("$('traced').value = 'real'; return $('traced').onchange()")
+    real = answer(painter, "example", seed=0)["photo"]
+    assert page.js("return $('trace').src").endswith(real)
+    page.js("$('clearness').value = 70; $('clearness').oninput()")
+    assert page.js("return map.style.opacity") == "0.3"
+    page.browser.choose("tracefile", HERE / "pictures" / "paint.png")
+    page.until(lambda: page.js("return $('trace').complete && $('trace').naturalWidth > 999"))
+    page.js("$('traced').value = ''; return $('traced').onchange()")
+    assert page.js("return [map.style.opacity, $('trace').hidden]") == ["1", True]
+
+def test_the_photo_follows_the_switches_of_the_panel(page, painter):
+    page.opened()
+    photo = page.photo()
+    cells = page.cells().astype(np.uint8).tobytes()
+    page.js("$('insides').open = true; $('skips').children[5].click()")
+    assert page.photo() != photo and page.photo().endswith(
+        answer(painter, cells=cells, muted=[5])["png"])
+    page.js("$('skips').children[5].click()")
+    page.js("for (const each of $('dropouts').children) each.click()")
+    quiet = page.photo()
+    page.press("noise")
+    assert page.photo() == quiet != photo
+    page.js("$('insides').open = false")
+
+def test_the_panel_shows_what_d_sees(page, painter):
+    page.opened()
+    cells = page.cells().astype(np.uint8).tobytes()
+    page.js("$('insides').open = true; $('judge').value = 'fake'; $('judge').onchange()")
+    page.until(lambda: page.js("return verdict"))
+    assert page.js("return verdict") == answer(painter, cells=cells, judge="fake")["judged"]
+    for field, side in (("", 16), ("70", 70), ("1", 1)):     # the run's own, and others
+        page.js("$('field').value = arguments[0]; $('field').onchange()", field)
+        page.js("lookAt({x: 64, y: 64})")
+        left, top, right, bottom = page.js("return patch")
+        assert right - left == bottom - top == side and left <= 64 < right and top <= 64 < bottom
+    page.js("$('field').value = ''; $('field').onchange()")
+    page.js("$('judge').value = 'real'; $('judge').onchange()")
+    page.until(lambda: "real photo" in page.js("return $('whose').textContent"))
+    assert page.photo().endswith(answer(painter, "example", seed=0)["photo"])
+    page.js("$('judge').value = ''; $('insides').open = false"), page.photo()
+
+def test_a_phone_shows_the_photo_beside_the_map_in_letters_and_targets_that_fit(page):
+    page.opened(360, 740)
+    small = page.js("return [...document.querySelectorAll('#paint button, #paint select, a')]"
+                    ".filter(e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
+                    ".map(e => e.id)")
+    assert not small
+    cut = page.js("return [...document.querySelectorAll('#panel span')].filter(e => e.offsetParent"
+                  " && (parseFloat(getComputedStyle(e).fontSize) < 11 || e.scrollWidth >"
+                  " e.parentNode.clientWidth)).map(e => e.textContent)")
+    assert not cut
+    page.js("$('classes').scrollIntoView()")
+    top, bottom = page.js("const b = $('photo').getBoundingClientRect(); return [b.top, b.bottom]")
+    assert 0 <= top and bottom <= 740
+
+def test_fingers_paint_on_a_phone_and_keys_at_twice_the_zoom(page):
+    page.opened(640, 430), page.opened(360, 740), page.js("map.scrollIntoView({block: 'center'})")
+    before = page.cells()
+    page.press("class 11"), page.drag((60, 20), (80, 28), kind="touch")
+    touched = page.cells()
+    assert (touched != before).any()
+    page.js("document.activeElement.blur(); scrollTo(0, 0)"), page.keys(KEYS["Tab"])
+    assert page.js("return document.activeElement === map"), "the canvas is the first to be reached"
+    page.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
+    assert page.said().startswith("Pen down")
+    page.keys(KEYS["Down"], KEYS["Enter"])
+    assert page.said() == "Pen up." and page.js("return [chosen, past.length]") == [9, 2]
+    page.keys((KEYS["Control"], "z"))
+    assert (page.cells() == touched).all()
+
+def test_colours_stay_where_a_system_forces_its_own(page):
+    page.browser.cdp("Emulation.setEmulatedMedia",
+                     {"features": [{"name": "forced-colors", "value": "active"}]})
+    page.opened()
+    swatches = page.js("return [...document.querySelectorAll('#classes b')].map("
+                       "each => getComputedStyle(each).backgroundColor)")
+    page.browser.cdp("Emulation.setEmulatedMedia", {"features": []})
+    assert swatches == [f"rgb({r}, {g}, {b})" for _, (r, g, b) in FACADES]
+
+def test_a_block_is_not_called_like_a_class(page):
+    page.opened()
+    names = page.js("return [...document.querySelectorAll('button')].filter(each => "
+                    "each.offsetParent).map(each => each.ariaLabel ?? each.textContent)")
+    assert len({*names}) == len(names) and {"window", "window block"} <= {*names}
+
+def test_letters_keep_their_size_when_the_page_changes_its_own(page):
+    page.opened()
+    page.press("letters")
+    for width in (1280, 768, 360):
+        page.browser.size(width, 860)
+        page.until(lambda: page.js("return $('marks').width === $('marks').clientWidth"))
+    page.press("letters")
+
+def test_the_page_never_reads_a_canvas_back_and_asks_nobody_else():
+    text = (HERE / "paint.html").read_text()
+    for word in ("getImageData", "toDataURL", "toBlob", "://", "import(", "<script src"):
+        assert word not in text, word
 
 def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, painter):
     studio, wrong, side = painter.studio, {3, 7, 12, 20, 33, 49}, "start"  # 4 of them count
     page.opened(360, 740, "study")
     page.js("const wait = setTimeout; window.waits = []; window.setTimeout = (act, ms) => {"
             "waits.push(ms); wait(act, ms / 99); }")
+    empty = ("const c = $('pair'), all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+             "return all.data.every(value => value === 0)")
     for k in range(50):
         page.press(side), page.until(lambda: not page.js("return $('left').disabled"))
-        said = page.js("return $('status').textContent")
+        said = page.said()
         assert ("real one" in said) == (k - 1 in wrong and k <= 10) and ("Pair" in said) == (k > 9)
-        assert {*page.pixels("pair")} == {0}, "the pair is gone when the question comes"
+        assert page.js(empty), "the pair is gone when the question comes"
         fake = list(studio.sessions.values())[-1]["fake"]
         side = fake if k not in wrong else {"left": "right", "right": "left"}[fake]
-    page.press(side), page.until(lambda: "4 of 40" in page.js("return $('status').textContent"))
+    page.press(side), page.until(lambda: "4 of 40" in page.said())
     assert page.js("return waits.filter(ms => ms === 1000).length") == 50    # one second each
     kept = studio.runs["facades"]["folder"] / "study.jsonl"
     row, = map(json.loads, kept.read_text().splitlines())
