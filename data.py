@@ -26,6 +26,8 @@ To copy it out, take this file alone; it needs torch, numpy and pillow:
 """
 import argparse
 import difflib
+import errno
+import functools
 import http.client
 import io
 import json
@@ -40,17 +42,17 @@ import time
 import urllib.request
 import warnings
 import zlib
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageOps, TiffImagePlugin
 
 try:
     import fcntl
@@ -302,7 +304,7 @@ def read_picture(settings, files, size):
     if kind == "pairs":
         return read_pair(settings, files, size)
     if kind == "photos":
-        photo = open_picture(files[0])                     # not its labels
+        photo = open_picture(files[0], scales_of(settings)[0])           # not its labels
         return to_tensor(resize_image(photo, size))
     label_map = read_labels(files, settings["palette"])    # uint8 (h, w)
     return to_tensor(resize_image(Image.fromarray(label_map), size, nearest=True))
@@ -310,44 +312,29 @@ def read_picture(settings, files, size):
 
 def read_pair(settings, files, size):
     """Both halves of a pair, resized, x above y: uint8 (6, *size)."""
-    palette = settings["palette"]
-    path = files[-1]
-    numbers = None
-    if palette and path.parent.name == "labels":
-        numbers = read_label_map(path, palette)
-    if len(files) == 1:
-        a, b = halves(path, settings["size"])
-    else:
-        a = open_picture(files[0])
-        b = open_picture(path) if numbers is None else paint(numbers, palette)
-    if a.size != b.size:
-        raise Refusal(f"{files[0]}: is {a.width}x{a.height}, but {path} is {b.width}x{b.height}; "
-                      f"both halves of a pair need one size")
-    x, y = (b, a) if TASKS[settings["task"]].direction == "BtoA" else (a, b)
-    if settings["one_hot"] and numbers is None:
-        check_colours(path, to_tensor(x), palette)
+    halves = stored_pair(files, settings["size"])
+    names = ["x", "y"]
+    if TASKS[settings["task"]].direction == "BtoA":
+        names = ["y", "x"]
     labels = label_side(settings)
-    x = resize_image(x, size, nearest=labels == "x")
-    y = resize_image(y, size, nearest=labels == "y")
     pair = np.empty((6, *size), np.uint8)
-    pair[:3] = to_array(x)
-    pair[3:] = to_array(y)
+    for name, stored, scale in zip(names, halves, scales_of(settings)):
+        if name == labels:
+            every = 1 if settings["one_hot"] else 8
+            picture = label_picture(stored, settings["palette"], every)
+        else:
+            if not settings["palette"]:
+                refuse_numbers(stored)
+            picture = photo_of(stored, scale)
+        place = pair[:3] if name == "x" else pair[3:]
+        place[:] = to_array(resize_image(picture, size, nearest=name == labels))
     return torch.from_numpy(pair)
 
 
-def halves(path, size):
-    """The two pictures of a side-by-side file, A and B, as Pillow's, each of size's shape to 2%."""
-    pair = open_picture(path)
-    w, h = pair.size
-    half = w // 2
-    error = abs(w / 2 * size[0] - h * size[1])             # 0 where half : h = size[1] : size[0]
-    if w % 2 or error > 0.02 * h * size[1]:
-        raise Refusal(f"{path}: is {w}x{h}, width x height, but a pair of size {size[0]}x{size[1]} "
-                      f"is two pictures of that shape side by side; give single ones in A/ and B/")
-    return pair.crop((0, 0, half, h)), pair.crop((half, 0, w, h))
-
-
 # A folder of pictures, its pairs and its splits
+
+VALIDATION = ("val", "valid", "validation")                # names of one split
+
 
 def split_files(folder, split, maps=False):
     """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
@@ -361,10 +348,12 @@ def split_files(folder, split, maps=False):
         raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
     if not (folder / "train").is_dir():
         files = hold_out(find_files(folder, maps), split)
-    elif not (folder / "val").is_dir():
-        files = hold_out(find_files(folder / "train", maps), split)
     else:
-        files = find_files(folder / split, maps)
+        held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
+        if not held:
+            files = hold_out(find_files(folder / "train", maps), split)
+        else:
+            files = find_files(held[0] if split == "val" else folder / "train", maps)
     if not files:
         raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
                       f"out, laid out as `python data.py --help` shows")
@@ -392,6 +381,9 @@ def find_files(folder, maps):
     paths = []
     if maps:
         paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
+        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
+        if others:
+            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
     return [(path,) for path in paths or list_pictures(folder)]
 
 
@@ -534,7 +526,8 @@ def palette_of(name, folder):
     file = Path(folder, "palette.json")
     if file.exists():
         return read_palette(file)
-    if palette is CITYSCAPES and any(Path(folder).glob("**/labels")):
+    maps = [path for labels in Path(folder).glob("**/labels") for path in labels.rglob("*.*")]
+    if palette is CITYSCAPES and maps and not any("_labelIds" in path.name for path in maps):
         return CAMVID
     return palette
 
@@ -542,43 +535,61 @@ def palette_of(name, folder):
 def read_palette(file):
     """A palette.json: [[name, [r, g, b]], ...] of 2 to 255 classes; or Refusal."""
     try:
-        palette = []
-        for name, (r, g, b) in json.loads(file.read_text()):
-            bytes([r, g, b])                               # refuses all but integers of 0-255
-            palette.append([str(name), [r, g, b]])
-        if not 1 < len(palette) < 256:
+        rows = json.loads(file.read_bytes())               # a byte-order mark is fine
+        if not isinstance(rows, list) or not 1 < len(rows) < 256:
             raise ValueError
-    except (ValueError, TypeError):
-        raise Refusal(f"{file}: not a list of [name, [r, g, b]]; mend or remove it") from None
+    except ValueError:
+        raise Refusal(f"{file}: not a list of 2 to 255 classes, [[\"road\", [128, 64, 128]], ...]; "
+                      f"mend or remove it") from None
+    palette = []
+    names = {}                                             # by colour
+    for row in rows:
+        try:
+            name, (r, g, b) = row
+            bytes([r, g, b])                               # refuses all but integers of 0-255
+        except (ValueError, TypeError):
+            raise Refusal(f"{file}: {json.dumps(row)} is not [name, [r, g, b]], of 0 to 255; mend "
+                          f"it") from None
+        first = names.setdefault((r, g, b), name)
+        if first is not name:
+            raise Refusal(f"{file}: {name} has the colour of {first}, {[r, g, b]}; give it another")
+        palette.append([str(name), [r, g, b]])
     return palette
 
 
-def check_colours(path, picture, palette):
+def check_colours(path, picture, palette, every=1):
     """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's. What JPEGs smear
-    is hardly flat: of 400 facades none has such a patch over 19 off, so 40 is far."""
+    is hardly flat: of 400 facades none has such a patch over 19 off, so 40 is far. every: looks at
+    the pixels of every so manieth row and column alone."""
     h, w = picture.shape[1:]
     if min(h, w) < 3:
         return
-    pixels = picture[None].float()                         # (1, 3, H, W)
-    _, colours = class_colours(palette)
-    distances = torch.cdist(pixels[0].flatten(1).T, colours)             # (H * W, M)
-    off = distances.amin(-1).view(h, w)
-    # The range of each channel in the 3x3 around a pixel; 99 at the border, where there is none.
-    ranges = F.max_pool2d(pixels, 3, 1) + F.max_pool2d(-pixels, 3, 1)
-    ranges = F.pad(ranges, (1, 1, 1, 1), value=99)
-    flat = ranges[0].amax(0) <= 2
-    far = (off > 40) & flat
-    if far.any():
-        y, x = far.nonzero()[0].tolist()
-        colour = tuple(picture[:, y, x].tolist())
-        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or put "
-                      f"the classes into a palette.json")
+    pixels = picture.numpy().astype(np.int16)
+
+    def shifted(dy, dx):                                   # (3, h, w), the border left out
+        return pixels[:, 1 + dy:h - 1 + dy:every, 1 + dx:w - 1 + dx:every]
+
+    # The range of each channel in the 3x3 around a pixel.
+    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    around = [shifted(dy, dx) for dy, dx in steps]
+    ranges = functools.reduce(np.maximum, around) - functools.reduce(np.minimum, around)
+    flat = ranges.max(0) <= 2                              # (h, w)
+    colours = np.ascontiguousarray(shifted(0, 0)[:, flat].T)             # (M, 3)
+    _, known = class_colours(palette)
+    distances = torch.cdist(torch.from_numpy(colours).float(), known)
+    far = (distances.amin(1) > 40).nonzero()
+    if len(far):
+        first = far[0, 0].item()
+        y, x = np.argwhere(flat)[first] * every + 1
+        raise Refusal(f"{path}: colour {tuple(colours[first].tolist())} at x={x}, y={y} is no "
+                      f"class's; correct it, or {PALETTE_HELP}")
 
 
 def clean_label_map(image, palette):
     """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
     colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
-    pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby."""
+    pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby, unless
+    it is within 20 levels of its own class's colour, or twice as near to that as to theirs."""
     pixels = torch.from_numpy(image).float()
     classes, colours = class_colours(palette)
     squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, M)
@@ -589,124 +600,801 @@ def clean_label_map(image, palette):
     nearby = F.max_pool2d(solid, 9, 1, 4) > 0              # of each class, within 4 pixels
     choice = nearby[classes].permute(1, 2, 0)              # (H, W, M)
     others = classes[squared.where(choice, torch.inf).argmin(-1)]
-    exact = (squared.amin(-1) == 0).all()                  # no JPEG has been here
-    kept = inside | ~nearby.any(0) | exact
+    own = squared.amin(-1)
+    solid_around = squared.where(choice, torch.inf).amin(-1)
+    sure = (own <= 20 ** 2) | (2 ** 2 * own <= solid_around)             # no seam: poles survive
+    kept = inside | ~nearby.any(0) | sure
     return torch.where(kept, label_map, others).byte().numpy()
 
 
-# Pictures in, safely: what may stand in a file, and how it becomes 8-bit numbers. Skip it on first
-# reading.
+# Pictures in, safely. Skip it on first reading. What a file says is taken, or refused by name:
+#
+#   which files    all still pictures that Pillow decodes itself; a line counts what is not used
+#   which way up   as the orientation tag says; a pair with one half turned alone is refused
+#   which shape    both halves of a pair fit the size to 2%; other pictures are squashed, aloud
+#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255
+#   which range    values of more than 8 bits: one scale a folder, kept in settings["range"]
+#   which class    numbers or class colours, by what the file holds: see label_map_in
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not EPS: that starts Ghostscript
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-INDEX_MODES = ("1", "L", "P", "I;16")  # Pillow's, of pictures that may hold the numbers of classes
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "DIB", "PCX",
+           "QOI", "SGI", "TGA")                            # not EPS: that starts Ghostscript
+ENDINGS = (".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm "
+           ".pnm .pfm .jp2 .j2k .j2c .jpc .jpf .jpx .avif .pcx .qoi .sgi .rgb .tga").split()
+LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
+TAGS = {"bits": 258, "photometric": 262, "samples": 277, "kind": 339, "nodata": 42113}   # TIFF's
+DROP_HELP = "drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`"
+PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
+
+
+@dataclass
+class Stored:
+    """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes."""
+    path: Path
+    image: Image.Image
+    deep: np.ndarray           # values of more than 8 bits, (H, W) or (H, W, 3), else None
+    step: int                  # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
+    lossy: bool
+    turn: int                  # the orientation tag: 1 = none
 
 
 @contextmanager
-def opened(path, formats=FORMATS):
-    """The picture in a file, its header checked; what fails inside the `with` becomes a Refusal."""
-    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
+def refusing(path):
+    """What fails inside the `with` becomes a Refusal that names the file."""
     try:
-        if not Path(path).is_file() or os.path.getsize(path) > MOST_BYTES:  # a pipe would block
-            raise OSError(f"no such file, or over {MOST_BYTES:,} bytes")
-        with Image.open(path, formats=formats) as image:
-            if image.width * image.height > MOST_PIXELS:   # before any pixel is decoded
-                raise OSError(f"{image.width}x{image.height} is over {MOST_PIXELS:,} pixels")
-            # A phone's MPO is a JPEG with a preview behind it: its first frame is the picture.
-            if getattr(image, "is_animated", False) and image.format != "MPO":
-                raise OSError("it has several frames or pages")
-            yield image
-    except MemoryError:
+        yield
+    except (MemoryError, Refusal):
         raise
     except Exception as error:  # Pillow on damage: OSError, SyntaxError, struct.error, KeyError ...
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if why.startswith("cannot identify"):              # b'<!DOCTYPE' is a page named .jpg
-            start = Path(path).read_bytes()[:9]
-            why = f"not {', '.join(formats)}: it begins with {start}"
-        raise Refusal(f"{path}: {why}; mend, replace or remove it") from error
+        if why.startswith("cannot identify"):
+            why = what_it_is(path)
+        if ";" not in why:
+            why += "; mend, replace or remove it"
+        raise Refusal(f"{path}: {why}") from error
 
 
-def open_picture(path):
-    """Any picture as 8-bit RGB: a Pillow image, turned as EXIF says."""
+@contextmanager
+def opened(path):
+    """The picture in a file, its header checked. What fails inside the `with`: see refusing."""
+    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
+    with refusing(path):
+        if not Path(path).is_file():                       # a pipe would block
+            raise OSError("no such file")
+        if os.path.getsize(path) > MOST_BYTES:
+            raise OSError(f"over {MOST_BYTES:,} bytes; shrink it, or cut it into parts")
+        # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            choose_page(image)
+            if image.width * image.height > MOST_PIXELS:   # before any pixel is decoded
+                raise OSError(f"{image.width}x{image.height} is over {MOST_PIXELS:,} pixels; "
+                              f"shrink it to 4,000 pixels a side, or cut it into parts")
+            yield image
+
+
+def choose_page(image):
+    """Goes to a TIFF's one full picture, past overviews and masks; refuses what has several."""
+    if image.format == "TIFF":
+        pages = full_pages(image)
+        if len(pages) == 1:
+            image.seek(pages[0])
+            return
+    # A phone's MPO is a JPEG with a preview behind it: its first frame is the picture.
+    elif image.format == "MPO" or not getattr(image, "is_animated", False):
+        return
+    raise OSError("it has several frames or pages")
+
+
+def full_pages(image):
+    """The numbers of a TIFF's pages that are neither masks nor reduced; it looks at 64."""
+    pages = []
+    for page in range(64):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        except SyntaxError:                                # a mask of a kind that Pillow lacks
+            continue
+        reduced = image.tag_v2.get(254, 0) & 5 or image.tag_v2.get(255) == 2
+        if not reduced:
+            pages.append(page)
+    return pages
+
+
+def what_it_is(path):
+    """Why Pillow cannot open a file, as far as its first bytes tell."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            with suppress(Exception):                      # damaged, too
+                tags = TiffImagePlugin.ImageFileDirectory_v2(start if start[2] == 43 else start[:8])
+                file.seek(tags.next)
+                tags.load(file)
+                bits = tags.get(TAGS["bits"], (1,))
+                kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
+                return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does "
+                        f"not read; write it as 32-bit float or 16-bit unsigned")
+    return f"not {', '.join(FORMATS)}: it begins with {start[:9]}"      # b'<!DOCTYPE' is a page
+
+
+def read_stored(path):
+    """Decodes a file, once, and turns it upright."""
     with opened(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)      # decodes first: half a JPEG opens
-        if image.mode in ("I", "F"):
-            raise OSError("its 32-bit pixels have no known range")
-        if image.mode.startswith("I;16"):
-            image = eight_bits(image)
+        raw = raw_mode(image)
+        tags = getattr(image, "tag_v2", {})
+        lossy = image.format in LOSSY
+        deep_grey = image.mode in ("I", "F") or image.mode.startswith("I;16")
+        deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
+        if ";16" in raw and not deep_grey and not deep_rgb:
+            raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
+        if image.mode == "RGB" and tags.get(TAGS["samples"], 3) > 3:
+            raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
+        low = low_bytes(path, raw) if deep_rgb else None
+        turn = image.getexif().get(274, 1)
+        ImageOps.exif_transpose(image, in_place=True)
+        image.load()                                       # half a JPEG opens
+        deep = None
+        if deep_grey:
+            deep = np.array(image)
+            check_deep(deep, tags)
+            if image.format == "PPM" and image.mode == "I":
+                deep = deep.astype(np.uint16)              # 65535 is its white
+            if raw.startswith("I;32") and tags.get(TAGS["kind"], (1,))[0] == 1:
+                deep = deep.view(np.uint32)
+        elif deep_rgb:
+            deep = np.asarray(image)[..., :3] * np.uint16(256) + low
+        step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
+    return Stored(Path(path), image, deep, step, lossy, turn)
+
+
+def raw_mode(image):
+    """Pillow's name for how a file holds its values, such as "RGB;16B"."""
+    if not image.tile:
+        return image.mode
+    arguments = image.tile[0].args
+    return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
+
+
+def low_bytes(path, raw):
+    """Of 16-bit RGB, Pillow keeps the high bytes: in the other byte order, these are the low."""
+    native = {"little": "L", "big": "B"}[sys.byteorder]
+    order = raw[-1].replace("N", native)
+    raw = raw[:-1] + {"L": "B", "B": "L"}[order]
+    with opened(path) as image:
+        tile = image.tile[0]
+        arguments = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
+        image.tile = [one._replace(args=arguments) for one in image.tile]
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(image)[..., :3]
+
+
+def check_deep(deep, tags):
+    """Refuses values that stand for none, and scales that run the other way."""
+    if tags.get(TAGS["photometric"]) == 0:
+        raise OSError("a MinIsWhite TIFF of more than 8 bits: 0 is white; invert it")
+    bad = ~np.isfinite(deep)
+    nodata = str(tags.get(TAGS["nodata"], "")).strip(" \0")
+    with suppress(ValueError):
+        bad |= deep == float(nodata)
+    if bad.any():
+        y, x = np.argwhere(bad)[0]
+        raise OSError(f"no data ({deep[y, x]}) at x={x}, y={y}; fill such places first")
+
+
+# Photos: ranges, alpha, profiles
+
+def open_picture(path, scale=None):
+    """Any picture as 8-bit RGB: a Pillow image, turned as its tag says. scale: see to_8_bits."""
+    return photo_of(read_stored(path), scale)
+
+
+def photo_of(stored, scale=None):
+    """Stored -> a Pillow RGB picture, as a browser shows it."""
+    with refusing(stored.path):
+        profile = stored.image.info.get("icc_profile")
+        image = stored.image
+        if stored.deep is not None:
+            image = to_8_bits(stored, scale)
         if image.has_transparency_data:                    # RGBA, LA, a palette with a clear colour
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        return image.convert("RGB")
+            image = on_white(image)
+        if profile:
+            image = in_srgb(image, profile)
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def eight_bits(image):
-    """A Pillow picture of 16-bit grey -> of 8-bit grey. Pillow's own way clips it at 255."""
-    grey = np.array(image).astype(np.float32)              # (H, W), 0-65535
-    clear = image.info.get("transparency", -1)             # one value may mean "clear"
-    grey = np.where(grey == clear, 65535, grey)
-    return Image.fromarray((grey / 257).round().astype(np.uint8))        # 65535 = 257 * 255
+def to_8_bits(stored, scale=None):
+    """Deep values -> 8-bit grey or RGB: scale's low is 0, its high 255. None: all of 16 bits."""
+    deep = stored.deep
+    if scale is None and (deep.dtype.kind, deep.itemsize) != ("u", 2):
+        raise OSError(f"its values, {deep.min():g} to {deep.max():g}, have no known range; train "
+                      f"on such pictures, or write it with 8 or 16 bits")
+    low, high = scale or (0, 65535)
+    exact = np.float32 if deep.itemsize == 2 else np.float64
+    levels = (deep.astype(exact) - exact(low)) * exact(255 / max(high - low, 1e-30))
+    levels = levels.round().clip(0, 255).astype(np.uint8)
+    clear = stored.image.info.get("transparency")          # one value may mean "clear"
+    if clear is not None and not isinstance(clear, bytes):
+        hidden = deep == np.asarray(clear, deep.dtype)
+        levels[hidden if deep.ndim == 2 else hidden.all(-1)] = 255
+    image = Image.fromarray(levels)
+    if stored.image.mode == "RGBA":
+        image.putalpha(stored.image.getchannel("A"))
+    return image
 
 
-def open_label_map(path, classes):
-    """A PNG's values as classes: uint8 (H, W), below `classes` or 255 = ignore; or Refusal."""
-    with opened(path, ("PNG",)) as image:                  # a JPEG would have smeared the classes
-        if image.mode not in INDEX_MODES:
-            raise OSError("it holds colours, not the numbers of classes in grey or in a palette")
-        spread = {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)  # 2, 4 bits: Pillow fills 0-255
-        ImageOps.exif_transpose(image, in_place=True)      # .convert("L") would give brightnesses
-        labels = np.array(image).astype(np.uint16) // spread
-        places = np.argwhere((labels >= classes) & (labels != 255))
-        if len(places):
-            y, x = places[0]
-            raise OSError(f"class {labels[y, x]} at x={x}, y={y} is not in 0-{classes - 1} or 255")
-    return labels.astype(np.uint8)
+def on_white(image):
+    """What a picture with alpha looks like on a white page."""
+    rgba = image.convert("RGBA")
+    counts = rgba.getchannel("A").histogram()
+    if counts[0] + counts[255] < sum(counts) / 2:
+        raise OSError(f"its fourth channel, alpha, is no opacity, as it is not mostly 0 and 255; "
+                      f"{DROP_HELP}")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba)
 
 
-def read_label_map(path, palette):
-    """A picture of class numbers -> label_map uint8 (H, W); None where it holds colours."""
-    if path.name.endswith("_labelIds.png"):                # Cityscapes' numbers become ours
-        ours = np.full(256, 255, np.uint8)
-        ours[:len(CITYSCAPES_IDS)] = CITYSCAPES_IDS
-        return ours[open_label_map(path, len(CITYSCAPES_IDS))]
-    with opened(path) as image:
-        numbered = image.mode in INDEX_MODES
-    return open_label_map(path, len(palette)) if numbered else None
+def in_srgb(image, profile):
+    """A picture of another colour space, as its profile says, in sRGB."""
+    mode = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}.get(profile[16:20])
+    if mode == "RGB" and image.mode not in ("CMYK", "LAB"):
+        image = image.convert("RGB")
+    transform = to_srgb(profile, image.mode) if image.mode == mode else None
+    return image if transform is None else ImageCms.applyTransform(image, transform)
+
+
+@functools.lru_cache(16)
+def to_srgb(profile, mode):
+    """LittleCMS's transform; None where it changes hardly anything, or the profile is broken."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        target = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(source, target, mode, "RGB")
+        probe = np.indices((6, 6, 6), np.uint8).reshape(3, 12, 18).transpose(1, 2, 0) * 51
+        changed = ImageCms.applyTransform(Image.fromarray(probe).convert(mode), transform)
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        print(f"a colour profile is of no use ({error}): taken as sRGB", file=sys.stderr)
+        return None
+    same = mode == "RGB" and np.abs(np.asarray(changed) - probe.astype(int)).max() <= 2
+    return None if same else transform
+
+
+def find_scale(paths):
+    """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones."""
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(deep_range, paths))
+    deep = [values for values in found if values]
+    if not deep:
+        return None
+    if len(deep) < len(found):
+        plain = paths[found.index(())] if () in found else None
+        if plain:
+            raise Refusal(f"{plain}: has 8 bits a value, others beside it more; give all of one "
+                          f"kind, or a scale for these: --range 0 65535")
+    return [min(low for low, _ in deep), max(high for _, high in deep)]
+
+
+def deep_range(path):
+    """(lowest, highest) of a picture of more than 8 bits a value, else (); None: cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(2) == b"\xff\xd8":                # JPEGs have 8: most folders end here
+                return ()
+        with opened(path) as image:
+            if image.mode[0] not in "IF" and ";16" not in raw_mode(image):
+                return ()
+        stored = read_stored(path)
+    except (OSError, Refusal):                             # it is refused where it is read
+        return None
+    if stored.deep is None:
+        return ()
+    refuse_numbers(stored)
+    return float(stored.deep.min()), float(stored.deep.max())
+
+
+def refuse_numbers(stored):
+    """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
+    values = stored.deep
+    if values is not None and values.dtype.kind == "f":
+        return
+    if values is None:
+        if stored.image.mode not in ("L", "P") or stored.image.getextrema()[1] >= 40:
+            return
+        values = np.asarray(stored.image.convert("L"))
+    if 0 < values.max() < 40 and not stored.lossy:
+        raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
+                      f"{PALETTE_HELP}")
+
+
+# Label maps: numbers or colours
+
+def open_label_map(path, palette):
+    """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
+    to be matched by the nearest; or Refusal."""
+    return label_map_in(read_stored(path), palette)[0]
+
+
+def label_map_in(stored, palette):
+    """The one reading of a label map -> (classes uint8 (H, W) or None, how they were read).
+
+    by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
+        where all the colours used are such greys; in RGB, where R = G = B or G = B = 0.
+    by colour: all colours used are just those of classes.
+    by row: palette files of neither; their row is the number, and a folder's must agree.
+    None, by nearest colour: colours that a JPEG or a resizing has smeared.
+    """
+    with refusing(stored.path):
+        if "_labelTrainIds" in stored.path.name:
+            raise OSError("holds Cityscapes' trainIds; give its _labelIds.png")
+        if stored.path.name.endswith("_labelIds.png"):
+            return cityscapes_ids(stored), "by number"
+        image = opaque(stored)
+        if stored.lossy and stored.deep is None:
+            refuse_smeared_numbers(image, len(palette))
+            return None, "by nearest colour"
+        values, used, colours, numbers = meanings(stored, image)
+        if used is None:                                   # over 256 colours
+            return None, "by nearest colour"
+        classes, how = choose_reading(image.mode, used, colours, numbers, palette)
+        if classes is None and how:                        # numbers that are no class's
+            refuse_place(values, used, colours, how, palette)
+        if classes is None:
+            refuse_other_colours(values, used, colours, palette)
+            return None, "by nearest colour"
+        places = np.searchsorted(used, values) if values.max() > 255 else table_of(used)[values]
+        return np.asarray(classes, np.uint8)[places], how
+
+
+def table_of(used):
+    """The place of each of the used values among them: (256,)."""
+    table = np.zeros(256, np.uint8)
+    table[used] = np.arange(len(used))
+    return table
+
+
+def opaque(stored):
+    """A label map's picture without its alpha, which must be 255 everywhere."""
+    image = stored.image
+    if not image.has_transparency_data:
+        return image
+    if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        raise OSError("a label map with a transparent background; fill it with a class's colour or "
+                      "number")
+    plain = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode)
+    return image.convert(plain)
+
+
+def meanings(stored, image):
+    """-> values (H, W), those used in rising order, the colour and the number of each, or None."""
+    deep = stored.deep
+    if deep is not None and (deep.ndim == 2 or deep.max() < 256):
+        if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
+            raise OSError("holds no numbers of classes, but measured values")
+        if deep.ndim == 2:
+            used = np.unique(deep).tolist()
+            return deep, used, [None] * len(used), used
+        image = Image.fromarray(deep.astype(np.uint8))     # numbers, in 16-bit RGB
+    if image.mode in ("1", "L", "P"):
+        values = np.array(image.convert("L") if image.mode == "1" else image)
+        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+        if image.mode == "P":
+            rows = np.zeros((256, 3), int)
+            known = np.array(image.getpalette("RGB")).reshape(-1, 3)
+            rows[:len(known)] = known
+            colours = [tuple(rows[value].tolist()) for value in used]
+            return values, used, colours, [number_of(colour) for colour in colours]
+        colours = [(value, value, value) for value in used]
+        return values, used, colours, [value // stored.step for value in used]
+    rgb = image.convert("RGB")
+    counted = rgb.getcolors(256)
+    if counted is None:
+        return None, None, None, None
+    pixels = np.array(rgb).astype(np.int32)
+    values = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    colours = sorted(colour for _, colour in counted)
+    used = [r << 16 | g << 8 | b for r, g, b in colours]
+    numbers = [number_of(colour) for colour in colours]
+    if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
+        numbers = [r for r, _, _ in colours]
+    return values, used, colours, numbers
+
+
+def number_of(colour):
+    """k of a grey (k, k, k), else None."""
+    r, g, b = colour
+    return r if r == g == b else None
+
+
+def choose_reading(mode, used, colours, numbers, palette):
+    """-> (the class of each value used, how); (None, how) where that reading has no such class;
+    (None, None) where colours must be matched by the nearest."""
+    count = len(palette)
+    exact = {tuple(colour): k for k, (_, colour) in enumerate(palette)}
+    if palette == CITYSCAPES:
+        exact.update((tuple(colour), k) for k, colour in CITYSCAPES_ALSO)
+
+    def legal(values):
+        fits = all(v is not None and (v < count or v == 255) for v in values)
+        return list(values) if fits else None
+
+    by_colour = [exact.get(colour) for colour in colours]
+    if None in by_colour:
+        by_colour = None
+    by_number = legal(numbers)
+    by_row = legal(used) if mode == "P" else None
+    number_words = "by number, from palette files" if mode == "P" else "by number"
+    if by_number and by_colour and by_number != by_colour:
+        if 255 in numbers:                                 # white is a class's colour
+            return by_colour, "by colour"
+        if mode != "L" and by_row not in (by_number, by_colour):
+            raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by "
+                          f"number; write it as 8-bit grey or as colours of other classes, too")
+        return (by_colour, "by colour") if by_row == by_colour else (by_number, number_words)
+    if by_colour:
+        return by_colour, "by colour"
+    if by_number:
+        if count == 2 and 255 in numbers and 1 not in numbers:
+            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
+                          "write 0 and 1, or give the classes black and white in palette.json")
+        return by_number, number_words
+    if mode == "P":
+        if by_row:
+            return by_row, "by row, from palette files"
+        near = [min(math.dist(colour, known) for known in exact) < 40 for colour in colours]
+        return None, None if all(near) else "row"
+    return None, "number" if mode in ("1", "L") or None in colours else None
+
+
+def refuse_place(values, used, colours, how, palette):
+    """Names the first value that is no class's number, and its place."""
+    count = len(palette)
+    for value, colour in zip(used, colours):
+        known = value < count or value == 255
+        if how == "row":
+            known = known and colour in [tuple(rgb) for _, rgb in palette]
+        if not known:
+            y, x = np.argwhere(values == value)[0]
+            seen = f", shown as {colour}," if how == "row" else ""
+            raise OSError(f"class {value}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
+                          f"nor is it a class's colour; correct it, or {PALETTE_HELP}")
+    raise OSError(f"its rows are neither classes nor class colours; {PALETTE_HELP}")
+
+
+def refuse_other_colours(values, used, colours, palette):
+    """Few colours, none smeared: then most pixels must have those of classes, or near ones."""
+    _, known = class_colours(palette)
+    distances = torch.cdist(torch.tensor(colours).float(), known).amin(1)
+    other = [value for value, distance in zip(used, distances.tolist()) if distance > 0]
+    strange = np.isin(values, other)
+    if strange.mean() > 0.5 and distances.max() > 5:
+        y, x = np.argwhere(strange)[0]
+        colour = colours[used.index(values[y, x])]
+        raise OSError(f"colour {colour} at x={x}, y={y} is no class's, nor is most of it; correct "
+                      f"it, or {PALETTE_HELP}")
+
+
+def refuse_smeared_numbers(image, count):
+    """Numbers of classes in a JPEG: nearly black, and no longer whole."""
+    few = np.asarray(image.convert("RGB"))[::8, ::8].astype(int)
+    if few.max() < count + 10 and np.ptp(few, axis=2).max() < 4:
+        raise OSError(f"nearly black: numbers of classes that a JPEG has smeared? (up to "
+                      f"{few.max()}); write them as PNG")
+
+
+def cityscapes_ids(stored):
+    """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
+    known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
+    plain = replace(stored, path=stored.path.with_name("ids"))
+    with refusing(stored.path):
+        image = opaque(plain)
+        values, used, colours, numbers = meanings(plain, image)
+        if used is not None and 255 in numbers:
+            raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
+        if used is None or any(number is None for number in numbers):
+            raise OSError("holds colours, not Cityscapes' labelIds")
+        classes, how = choose_reading(image.mode, used, colours, numbers, known)
+        if classes is None:
+            refuse_place(values, used, colours, how, known)
+        ids = np.asarray(classes)[np.searchsorted(used, values)]
+        if (ids < 7).mean() > 0.5:                         # 0-6 are the camera's car, borders ...
+            raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are "
+                          "these trainIds, or another set's numbers?")
+        return np.array(CITYSCAPES_IDS, np.uint8)[ids]
+
+
+def label_picture(stored, palette, every=8):
+    """A label map as a Pillow RGB picture of its classes' colours, however the file holds it.
+    Smeared colours stay; every `every`th of them is checked."""
+    label_map, how = label_map_in(stored, palette)
+    if label_map is not None and how != "by colour":
+        return paint(label_map, palette)
+    colours = stored.image.convert("RGB")
+    if label_map is None:
+        check_colours(stored.path, to_tensor(colours), palette, every)
+    return colours
 
 
 def read_labels(files, palette):
     """The label map of a file or two, uint8 (H, W), whether it holds numbers or colours."""
-    path = files[-1]
-    label_map = read_label_map(path, palette)
+    stored = label_part(files, palette)
+    label_map, _ = label_map_in(stored, palette)
     if label_map is not None:
         return label_map
-    colours = label_colours(files)
-    check_colours(path, to_tensor(colours), palette)
+    colours = stored.image.convert("RGB")
+    check_colours(stored.path, to_tensor(colours), palette)
     return clean_label_map(np.array(colours), palette)
 
 
-def label_colours(files):
-    """Labels in colours, a Pillow picture: a file of their own or the right half of a pair."""
-    if len(files) == 2:
-        return open_picture(files[1])
-    return halves(files[0], [1, 1])[1]
+def label_part(files, palette):
+    """The label map among a task's files: the last, or the right half of a side-by-side pair."""
+    stored = read_stored(files[-1])
+    w, h = stored.image.size
+    if len(files) == 2 or w % 2 or abs(w / 2 - h) > 0.02 * h:
+        return stored
+    photo, labels = halves(stored)
+    return stored if is_label_map(photo, palette) else labels
+
+
+def is_label_map(stored, palette):
+    """Whether a picture holds numbers or colours of classes in nine tenths of its pixels."""
+    try:
+        label_map, _ = label_map_in(stored, palette)
+    except Refusal:
+        return False
+    if label_map is not None:
+        return True
+    pixels = np.asarray(stored.image.convert("RGB"))[::4, ::4].reshape(-1, 3)
+    _, colours = class_colours(palette)
+    distances = torch.cdist(torch.from_numpy(pixels).float(), colours).amin(1)
+    return (distances <= 20).float().mean() > 0.9
+
+
+def agree_on_rows(paths, palette):
+    """Refuses palette files of one folder that number the same colours differently, where the rows
+    are the numbers. Files that share one palette, as most folders do, need no further look."""
+    palettes = {}
+    for path in paths:
+        with suppress(Refusal), opened(path) as image:
+            if image.mode == "P":
+                palettes.setdefault(bytes(image.getpalette("RGB")), []).append(path)
+    if len(palettes) < 2:
+        return
+    seen = {}                                              # row -> its colour, and a file with it
+    for path in sum(palettes.values(), []):
+        for row, colour in rows_of(path, palette):
+            first, other = seen.setdefault(row, (colour, path))
+            if first != colour:
+                raise Refusal(f"{path}: number {row} is shown as {colour}, but in {other} as "
+                              f"{first}; an optimiser has renumbered them: give the files from "
+                              f"before it, or put these colours into palette.json")
+
+
+def rows_of(path, palette):
+    """[(number, colour), ...] of a palette file whose rows are the numbers; [] of others."""
+    try:
+        stored = read_stored(path)
+        _, how = label_map_in(stored, palette)
+    except Refusal:                                        # it is refused where it is read
+        return []
+    if how != "by row, from palette files":
+        return []
+    _, used, colours, _ = meanings(stored, opaque(stored))
+    return list(zip(used, colours))
+
+
+# Pairs: which way up, which shape
+
+def stored_pair(files, size):
+    """Both halves of a pair, A and B, each Stored and of size's shape to 2%."""
+    if len(files) == 1:
+        stored = read_stored(files[0])
+        check_shape(stored, size, side_by_side=True)
+        return halves(stored)
+    a, b = [read_stored(path) for path in files]
+    check_turned(a, b)
+    if a.image.size != b.image.size:
+        raise Refusal(f"{a.path}: is {a.image.width}x{a.image.height}, but {b.path} is "
+                      f"{b.image.width}x{b.image.height}; both halves of a pair need one size")
+    check_shape(a, size)
+    return [a, b]
+
+
+def halves(stored):
+    """The left and the right half of a side-by-side file."""
+    w, h = stored.image.size
+    parts = []
+    for left in (0, w // 2):
+        image = stored.image.crop((left, 0, left + w // 2, h))
+        deep = None
+        if stored.deep is not None:
+            deep = stored.deep[:, left:left + w // 2]
+        parts.append(replace(stored, image=image, deep=deep))
+    return parts
+
+
+def check_turned(a, b):
+    """Refuses a pair of which a camera's tag turns one half: labels were often drawn on the picture
+    as it lies. Where the sides differ, their order tells."""
+    if a.turn == b.turn:
+        return
+    turned, other = (a, b) if a.turn > 1 else (b, a)
+    same = a.image.size == b.image.size
+    if not (same and a.image.width != a.image.height and turned.turn > 4):
+        raise Refusal(f"{turned.path}: its orientation tag (EXIF) turns it, but {other.path} has "
+                      f"not the same; turn both upright, or take the tag out of both")
+
+
+def check_shape(stored, size, side_by_side=False):
+    """Refuses half of a pair, or both side by side, of another shape than size, [height, width]."""
+    w, h = stored.image.size
+    half = w / 2 if side_by_side else w
+    if half % 1 == 0 and abs(half * size[0] - h * size[1]) <= 0.02 * h * size[1]:
+        return
+    fit = fitting_size(h, half, min(size)) if half % 1 == 0 else None
+    advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
+    what = "a pair side by side" if side_by_side else "a picture"
+    if side_by_side:
+        advice += ", or put single pictures into A/ and B/"
+    raise Refusal(f"{stored.path}: is {w}x{h}, width x height, but {what} of height x width "
+                  f"{size[0]}x{size[1]} has another shape; {advice}")
+
+
+def fitting_size(height, width, side):
+    """The [height, width] in multiples of 64, as the U-Net wants them, that has a picture's shape
+    to 2% and its smaller side next to `side`; None of very long ones."""
+    sizes = []
+    for h in range(64, 1025, 64):
+        for w in range(64, 1025, 64):
+            if abs(width * h - height * w) <= 0.02 * height * w:
+                sizes.append([h, w])
+    return min(sizes, key=lambda size: abs(math.log(min(size) / side)), default=None)
+
+
+# A folder as a whole: what is found out before training, and said
+
+def survey(name, settings, scale=None):
+    """The scales of a folder's deep pictures, one for A and B each, or None of 8-bit ones; scale:
+    one that is given for both. Refuses palette files that disagree."""
+    row = look_up(name)
+    folder = settings["data"]
+    maps = row.kind == "label maps"
+    files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
+    palette = settings["palette"]
+    labels = label_side({"task": name, **settings})
+    names = ["x", "y"]
+    if row.direction == "BtoA":
+        names = ["y", "x"]
+    scales = []
+    for half, paths in zip(names, zip(*files)):            # the files of A, then those of B
+        if maps and paths[0].name.endswith("_labelIds.png"):
+            check_ids(paths[:8])
+        if maps or (half == labels and len(files[0]) == 2):
+            agree_on_rows([paths[-1] for paths in files], palette)
+            scales.append(None)
+        else:
+            scales.append(scale or find_scale(paths))
+    if len(files[0]) == 1:                                 # side by side
+        scales = scales * 2
+    return scales if any(scales) else None
+
+
+def check_ids(paths):
+    """Refuses _labelIds.png of which none has a number over 18: Cityscapes' trainIds end there, and
+    its own have vegetation, sky and cars above."""
+    highest = max(read_stored(path).image.convert("L").getextrema()[1] for path in paths)
+    if highest < 19:
+        raise Refusal(f"{paths[0]}: no number over {highest} here or in the next files: these are "
+                      f"no labelIds of Cityscapes, but trainIds or another set's; give its own")
+
+
+def scales_of(settings):
+    """The scales of A and B; an older run's settings have none."""
+    return settings.get("range") or [None, None]
+
+
+def what_was_read(settings, pictures, held):
+    """Lines to print: how the files of a run's Pictures are read, and what else lies there."""
+    if pictures.files is None:
+        return []
+    row = TASKS[settings["task"]]
+    files = pictures.files[0]
+    words = "read as " + row.kind
+    if row.kind == "pairs" and len(files) == 1:
+        words += ", side by side"
+    elif row.kind == "pairs":
+        words += f", {files[0].parent.name}/ and {files[1].parent.name}/"
+    how = how_labels_are_read(settings, files)
+    lines = [words + (f", labels {how}" if how else "")]
+    for name, scale in zip("AB", scales_of(settings)):
+        if scale:
+            low, high = scale
+            lines.append(f"one scale for all of {name}: {low:g} to {high:g} become 0 to 255 "
+                         f"(another: --range LOW HIGH)")
+    lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
+    return lines
+
+
+def how_labels_are_read(settings, files):
+    """How the label map among a task's files is read, such as "by number"; None: there is none."""
+    row = TASKS[settings["task"]]
+    if row.kind == "label maps":
+        return label_map_in(label_part(files, settings["palette"]), settings["palette"])[1]
+    side = label_side(settings)
+    if row.kind == "photos" or not settings["palette"] or not side:
+        return None
+    pair = stored_pair(files, settings["size"])
+    sides = "yx" if row.direction == "BtoA" else "xy"
+    labels = pair[sides.index(side)]
+    return label_map_in(labels, settings["palette"])[1]
+
+
+def squashed_words(settings, files):
+    """A line where photos or label maps change their shape; pairs that would are refused."""
+    kind = TASKS[settings["task"]].kind
+    if kind == "pairs":
+        return []
+    if kind == "photos":
+        stored = read_stored(files[0])
+    else:
+        stored = label_part(files, settings["palette"])
+    w, h = stored.image.size
+    size = settings["size"]
+    if abs(w * size[0] - h * size[1]) <= 0.02 * h * size[1]:
+        return []
+    fit = fitting_size(h, w, min(size))
+    advice = ""
+    if kind == "photos" and fit:
+        advice = f"; --size {fit[0]}x{fit[1]} keeps their shape"
+    return [f"pictures of other shapes are squashed to height x width {size[0]}x{size[1]}, such as "
+            f"one of {h}x{w}{advice}"]
+
+
+def unused_words(folder, *splits):
+    """A line such as "5 files not used: 3 .heic, 2 broken links, folders more/", or none."""
+    folder = Path(folder)
+    used = {path for pictures in splits for paths in pictures.files for path in paths}
+    homes = {path.parent for path in used}
+    homes |= {parent for home in homes for parent in home.parents}
+    counts = Counter()
+    folders = []
+    for home in sorted(homes):
+        if home != folder and folder not in home.parents:
+            continue
+        for path in sorted(home.iterdir()):
+            expected = path.name in ("test", "palette.json", "sheet.png")
+            if path in used or path in homes or expected or path.name.startswith("."):
+                continue
+            if path.is_dir():
+                folders.append(f"{path.relative_to(folder)}/")
+            elif path.is_symlink() and not path.exists():
+                counts["broken links"] += 1
+            else:
+                counts[path.suffix.lower() or "without an ending"] += 1
+    parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
+    if folders:
+        parts.append("folders " + ", ".join(folders[:9]))
+    return [f"{counts.total()} files not used: {', '.join(parts)}"] if parts else []
+
+
+def input_words(settings, path):
+    """How a picture to translate is read, in a word or two."""
+    if settings["palette"] and label_side(settings) == "x":
+        return f"label map, {label_map_in(read_stored(path), settings['palette'])[1]}"
+    scale = scales_of(settings)[0] or scales_of(settings)[-1]
+    return f"picture, {scale[0]:g} to {scale[1]:g} as 0 to 255" if scale else "picture"
 
 
 def read_input(settings, path, pair=False):
-    """A picture to translate, uint8 (3, H, W); of a side-by-side pair, the half that is x."""
-    row = TASKS[settings["task"]]
-    path = Path(path)
-    palette = settings["palette"]
+    """A picture to translate, uint8 (3, H, W), read just as in training; of a side-by-side pair,
+    the half that is x."""
+    half = int(TASKS[settings["task"]].direction == "BtoA")
+    stored = read_stored(path)
     if pair:
-        a, b = halves(path, settings["size"])
-        return to_tensor(b if row.direction == "BtoA" else a)
-    if row.labels == "x" and path.absolute().parent.name == "labels":    # as read_pair
-        label_map = read_label_map(path, palette)
-        if label_map is not None:
-            return colorize(label_map, palette)
-    return to_tensor(open_picture(path))
+        check_shape(stored, settings["size"], side_by_side=True)
+        stored = halves(stored)[half]
+    if settings["palette"] and label_side(settings) == "x":
+        return to_tensor(label_picture(stored, settings["palette"]))
+    scales = scales_of(settings)
+    return to_tensor(photo_of(stored, scales[half] or scales[1 - half]))
 
 
 def pair_names(folder_a, folder_b):
@@ -944,13 +1632,14 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     if len(files) < 2 or (out / "train").exists():
         raise Refusal(f"{photos}: {len(files)} pictures; give at least two, and OUT a new folder")
     rng = torch.Generator().manual_seed(seed)
-    sample = sample_pixels(files, 200_000, rng)
+    scale = find_scale(files)
+    sample = sample_pixels(files, 200_000, rng, scale)
     colours = kmeans_palette(sample, classes, seed).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=rng)[:max(1, len(files) // 5)].tolist()
     tiles = []                                             # of the sheet
     for number, path in enumerate(files):
-        pair = label_photo(open_picture(path), palette, size)
+        pair = label_photo(open_picture(path, scale), palette, size)
         split = "val" if number in held else "train"
         save_picture(out / split / f"{path.stem}.png", pair)
         if number < 12:
@@ -962,11 +1651,11 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     save_picture(out / "sheet.png", contact_sheet(rows))
 
 
-def sample_pixels(files, count, rng):
+def sample_pixels(files, count, rng, scale=None):
     """Some `count` pixels of all files together: uint8 (M, 3)."""
     sample = []
     for path in files:
-        pixels = to_tensor(open_picture(path)).flatten(1).T              # (H * W, 3)
+        pixels = to_tensor(open_picture(path, scale)).flatten(1).T             # (H * W, 3)
         places = torch.randint(len(pixels), (count // len(files) + 1,), generator=rng)
         sample.append(pixels[places])
     return torch.cat(sample)
@@ -1121,10 +1810,15 @@ SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
-def pictures_of(name, folder=None):
-    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette."""
+def pictures_of(name, folder=None, range=None):
+    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
+    (given: [low, high], one scale for deep values; else found over the folder)."""
     folder, drawn = locate(name, folder)
-    return {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder)}
+    found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
+             "range": None}
+    if folder is not None:
+        found["range"] = survey(name, found, range)
+    return found
 
 
 def locate(name, folder=None):
@@ -1160,7 +1854,8 @@ def fetch_once(url, home, counts):
     home.parent.mkdir(exist_ok=True)
     with open(home.parent / ".lock", "w") as handle:
         if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with where_supported(home.parent, "locks"):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         if not home.is_dir():
             fetch(url, home, counts)
 
@@ -1407,6 +2102,9 @@ def run_command(main):
     """Calls main() and says faults in one line. Exit 2: refused, 130: Ctrl-C, 1: out of memory."""
     if sys.stdout is None:                                 # after `>&-`
         sys.stdout = open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):                # names that are not UTF-8 end no work
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
         sys.stdout.flush()                                 # a closed pipe shows here, not at exit
@@ -1431,6 +2129,8 @@ def run_command(main):
 
 def as_refusal(error):
     """What an error says of the user's input, as a Refusal; None where it is something else."""
+    if isinstance(error, FileNotFoundError):
+        return Refusal(f"{error.filename}: no such file or folder; give one that is there")
     if isinstance(error, OSError):                         # a place that cannot be read or written
         return Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another "
                        f"place, or mend this one")
@@ -1554,11 +2254,13 @@ def write_whole(path, content):
                 torch.save(content, file)
             if needed:
                 file.flush()
-                os.fsync(file.fileno())
+                with where_supported(path.parent, "fsync"):
+                    os.fsync(file.fileno())
         os.replace(temporary, path)
         if needed and fcntl:                               # Windows opens no folders
             folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)                 # makes the renaming itself last
+            with where_supported(path.parent, "fsync"):
+                os.fsync(folder)             # makes the renaming itself last
             os.close(folder)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):                            # its folder may be none
@@ -1568,6 +2270,22 @@ def write_whole(path, content):
         why = getattr(error, "strerror", error)
         raise Refusal(f"{path}: could not be written ({why}; it takes {megabytes(content):.1f} MiB)"
                       f"; free some space or give another place, what was there is whole") from None
+
+
+@contextmanager
+def where_supported(folder, what):
+    """Lets pass that a file system lacks locks or fsync, as some of networks do, with a warning."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK):
+            raise
+        warn_once(f"warning: {folder}: its file system has no {what}; going on without")
+
+
+@functools.lru_cache(None)
+def warn_once(words):
+    print(words, file=sys.stderr)
 
 
 def megabytes(content):
@@ -1600,7 +2318,7 @@ def main():
 def command_parser():
     """A parser whose errors name all that data.py does."""
     parser = new_parser(__doc__)
-    parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--out PNG], "
+    parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG], "
                     "data.py kmeans PHOTOS OUT [--classes 8] [--size SIZE], "
                     "or data.py edges PHOTOS OUT [--size SIZE]")
     return parser
@@ -1626,9 +2344,11 @@ def edges_command():
     options = parse_options(parser)
     if min(options.size) < 2:
         raise Refusal("--size 1: has no edges; give 2 or more")
-    for path, out in sources(options.photos, options.out):
+    pictures = sources(options.photos, options.out)
+    scale = find_scale([path for path, _ in pictures])
+    for path, out in pictures:
         # edges | photo, of the size of training, so that no resizing blurs the lines
-        photo = to_tensor(resize_image(open_picture(path), options.size))
+        photo = to_tensor(resize_image(open_picture(path, scale), options.size))
         lines = edges(photo[None])[0].expand(3, -1, -1)
         save_picture(out, torch.cat([lines, photo], dim=2))
 
@@ -1637,14 +2357,18 @@ def sheet_command():
     parser = command_parser()
     parser.add_argument("task", metavar="TASK", help=", ".join(TASKS))
     parser.add_argument("--data", metavar="DIR", help="a folder of one's own")
-    parser.add_argument("--size", type=sides, help="pixels (default: training's, 256 with a GPU, "
-                        "else 128; for SemGAN half of that, shapes 64)")
+    parser.add_argument("--size", type=sides, help="pixels (default: the pictures' shape, with a "
+                        "smaller side of 256 with a GPU, else 128; for SemGAN half of that, shapes "
+                        "64)")
+    parser.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"),
+                        help="what is black and white of values of more than 8 bits (default: the "
+                        "folder's extremes)")
     parser.add_argument("--out", type=picture_name, metavar="PNG",
                         help="default datasets/TASK-sheet.png")
     options = parse_options(parser)
     name = options.task
-    size = options.size or default_size(look_up(name))
-    task_sheet(name, options.data, size, options.out or f"datasets/{name}-sheet.png")
+    task_sheet(name, options.data, options.size, options.out or f"datasets/{name}-sheet.png",
+               options.range)
 
 
 def default_size(row=Task()):
@@ -1657,10 +2381,24 @@ def default_size(row=Task()):
     return [side, side]
 
 
-def task_sheet(name, folder, size, out):
+def own_size(name, pictures, size):
+    """A size with the shape of a folder's first picture, and as large as `size` or so."""
+    row = look_up(name)
+    if pictures["data"] is None or row.kind == "label maps":     # SemGAN's are squares
+        return size
+    files = split_files(pictures["data"], "train")[0]
+    w, h = read_stored(files[0]).image.size
+    if row.kind == "pairs" and len(files) == 1:
+        w = w / 2
+    return fitting_size(h, w, size[0]) or size
+
+
+def task_sheet(name, folder, size, out, scale=None):
     """Fetches and checks a task's pictures; writes a sheet of what training sees."""
     row = look_up(name)
-    settings = settings_of(name, folder, size)
+    settings = {"task": name, "one_hot": False, **pictures_of(name, folder, scale)}
+    settings["size"] = size or own_size(name, settings, default_size(row))
+    size = settings["size"]
     train = training(settings)
     held = held_out(settings)
     for pictures in (train, held):
@@ -1669,11 +2407,14 @@ def task_sheet(name, folder, size, out):
                 pass
     print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
           f"from {settings['data'] or 'drawings'}")
+    for line in what_was_read(settings, train, held):
+        print(line)
     shown = torch.stack([train[i] for i in range(min(4, len(train)))])
     titles = ()
     if row.kind == "label maps":
         rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
-        if train.files and read_label_map(train.files[0][-1], settings["palette"]) is None:
+        palette = settings["palette"]
+        if train.files and label_map_in(label_part(train.files[0], palette), palette)[0] is None:
             titles = ("nearest colour", "cleaned")         # JPEG's seams, and what is left of them
             for files, line in zip(train.files, rows):
                 line.insert(0, uncleaned(files, settings["palette"], size))
@@ -1689,7 +2430,8 @@ def task_sheet(name, folder, size, out):
 
 def uncleaned(files, palette, size):
     """The colours of a label map by nearest colour alone: uint8 (3, *size)."""
-    colours = to_tensor(resize_image(label_colours(files), size, nearest=True))
+    picture = label_part(files, palette).image.convert("RGB")
+    colours = to_tensor(resize_image(picture, size, nearest=True))
     return colorize(nearest_class(colours[None], palette)[0], palette)
 
 

@@ -370,7 +370,7 @@ def random_view(photos, label_maps, size, rng):
     x = photos[chosen, :, row:row + h, column:column + w] / 127.5 - 1
     labels = label_maps[chosen, row:row + h, column:column + w]
     x = F.interpolate(x, size, mode="bilinear")
-    labels = F.interpolate(labels[:, None].float(), size)[:, 0].long()   # the nearest class
+    labels = F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     if mirror < 0.5:
         x = x.flip(-1)
         labels = labels.flip(-1)

@@ -455,7 +455,7 @@ def load_discriminator(path):
                                  settings["norm"])
         discriminator.load_state_dict(content["discriminator"])
     except (KeyError, TypeError, RuntimeError):
-        raise Refusal(f"{path}: its D does not fit its settings; train again") from None
+        raise Refusal(f"{path}: holds no D that fits its settings; train again") from None
     return faster(discriminator).eval()
 
 
@@ -771,7 +771,10 @@ def translate_files(options):
     import data
     generator, settings = load_generator(options.run)
     generator.to(data.device_of(options.device))
-    for source, out in data.sources(options.source, options.out):
+    pictures = data.sources(options.source, options.out)
+    if not options.pair:
+        print(f"{len(pictures)} to read, each as a {data.input_words(settings, pictures[0][0])}")
+    for source, out in pictures:
         picture = data.read_input(settings, source, pair=options.pair)   # uint8 (3, H, W)
         x = data.input_to_network(settings, picture[None]).to(options.device)
         fake = generate(generator, x, options.seed)

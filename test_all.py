@@ -63,7 +63,7 @@ HERE = Path(__file__).parent
 LOG2 = pytest.approx(np.log(2))
 SHAPES, FACADES = data.TASKS["shapes"].palette, data.TASKS["facades"].palette
 
-signal.signal(signal.SIGINT, signal.default_int_handler)     # a script's `&` leaves it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `&` leaves it ignored
 
 @pytest.fixture(autouse=True)
 def alike():
@@ -328,7 +328,7 @@ def gradients_of(optimizer):
     weights = optimizer.param_groups[0]["params"]
     return torch.cat([weight.grad.flatten() for weight in weights])
 
-def test_each_network_learns_nothing_in_the_others_step(pairs, tmp_path):
+def test_each_network_learns_nothing_in_the_others_turn(pairs, tmp_path):
     kept = {}  # each optimizer's gradients as at its last step
 
     def compare(optimizer, *_):
@@ -519,7 +519,7 @@ def test_the_rgb_gan_differs_in_its_head_alone():
 @pytest.mark.parametrize("head, channels, share", [
     ("softmax", 4, 0),
     ("tanh", 3, 1)])
-def test_semgans_colours_are_classes_the_rgb_gans_are_not(head, channels, share):
+def test_semgans_colours_are_all_classes(head, channels, share):
     generator = semgan.Generator(channels, 16, 64, 5, 4, head=head)
     output = generator(torch.randn(2, 16))
     picture = semgan.to_pixels(output, data.SHAPES, head)
@@ -578,13 +578,13 @@ def test_a_file_copied_out_alone_imports_there(name, tmp_path):
 CLAIMS = [test for name, test in list(globals().items()) if name.startswith("test_")]
 
 # Which tests run: `-m claims` those above; `-m slow` the long ones, which are skipped without it.
-pytest_plugins = [__name__]            # this file is a plugin, too: pytest calls what follows
+pytest_plugins = [__name__]  # this file is a plugin, too: pytest calls what follows
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "claims: what to believe, in less than a minute")
     config.addinivalue_line("markers", "slow: long, run by -m slow alone")
 
-@pytest.hookimpl(tryfirst=True)                              # before pytest looks at the marks
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.function in CLAIMS:
@@ -598,34 +598,47 @@ def slow(*values):
     """A parameter of a test that takes long."""
     return pytest.param(*values, id=f"slow-{values[0]}")
 
+def environment():
+    """Of a process with one thread, whose output comes at once."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
 def python(*args, **more):
-    """A command in a process of its own, with one thread. -> CompletedProcess"""
-    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, **more)
+    """A command in a process of its own. -> CompletedProcess"""
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120,
+                          env=environment(), **more)
 
 def started(*args):
     """The same, as a running process, its output to be read."""
-    return subprocess.Popen([sys.executable, *map(str, args)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+    command = [sys.executable, *map(str, args)]
+    return subprocess.Popen(command, text=True, env=environment(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 def run_here(module, *args):
     """A file's command in this process. -> what it printed"""
+    command = [f"{module.__name__}.py", *map(str, args)]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
-        patch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, args)])
+        patch.setattr(sys, "argv", command)
         module.main()
     return said.getvalue()
 
 def refuses(words, function, *args):
-    """It refuses in one line: words, a regular expression, and after a semicolon what to do."""
+    """It refuses in one line, in which are words (a regular expression) and what to do."""
     with pytest.raises(ValueError, match=words) as caught:
         function(*args)
     assert type(caught.value).__name__ == "Refusal"
-    assert "; " in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert "; " in said
+    assert "\n" not in said
 
 def settings_for(folder=None, task="facades", size=64, **more):
-    return {"task": task, "data": folder and str(folder), "drawn": folder is None, "one_hot": False,
-            "size": [size, size], "palette": data.TASKS[task].palette, **more}
+    """Of a folder's pictures; without one, of drawn ones."""
+    settings = {"task": task, "size": [size, size], "one_hot": False}
+    settings["palette"] = data.TASKS[task].palette
+    settings["data"] = folder and str(folder)
+    settings["drawn"] = folder is None
+    settings.update(more)
+    return settings
 
 def make_pairs(folder, n=12, size=64, splits=("",)):
     """Side-by-side pictures of drawn facades, photo left."""
@@ -638,18 +651,21 @@ def make_pairs(folder, n=12, size=64, splits=("",)):
 
 def tiny_run(folder, task="facades", head="softmax", **changes):
     """A run's folder with random weights, as train.py would write it."""
-    settings = {**settings_for(task=task), "width": 8, "depth": 6, "generator": "unet", "batch": 4,
-                "norm": "instance", "upsample": "deconv", "in_channels": 3, "out_channels": 3,
-                "latent": 16, "kernel": 5, "head": head, "seed": 0,
-                "pictures": "9 of names 0f3a21c4", **changes}
+    settings = settings_for(task=task)
+    settings.update(
+        width=8, depth=6, batch=4, seed=0, in_channels=3, out_channels=3,
+        generator="unet", norm="instance", upsample="deconv",
+        latent=16, kernel=5, head=head, pictures="9 of names 0f3a21c4")
+    settings.update(changes)
     module = semgan if data.TASKS[task].kind == "label maps" else pix2pix
     settings["model"] = module.__name__
     if module is semgan and head == "softmax":
         settings["out_channels"] = len(settings["palette"])
     torch.manual_seed(0)
+    weights = module.build_generator(settings).state_dict()
+    content = {"format": 1, "settings": settings, "generator": weights}
     folder.mkdir(parents=True)
-    torch.save({"format": 1, "settings": settings, "generator":
-                module.build_generator(settings).state_dict()}, folder / "generator.pt")
+    torch.save(content, folder / "generator.pt")
     return folder
 
 # pix2pix.py
@@ -679,7 +695,7 @@ PLAIN_NETWORKS = {
 
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("name", PLAIN_NETWORKS)
-def test_the_faster_networks_and_their_gradients_equal_the_plain_ones(name, gpu, monkeypatch):
+def test_faster_networks_and_gradients_equal_the_plain_ones(name, gpu, monkeypatch):
     if gpu:
         take_the_way_of_a_gpu(monkeypatch)
     plain = PLAIN_NETWORKS[name]()
@@ -691,14 +707,14 @@ def test_the_faster_networks_and_their_gradients_equal_the_plain_ones(name, gpu,
         assert torch.allclose(gradient, wanted[weight], atol=1e-6), weight
 
 @pytest.mark.parametrize("name", PLAIN_NETWORKS)
-def test_the_faster_networks_translate_like_the_plain_ones(name):
+def test_faster_networks_translate_like_the_plain_ones(name):
     plain = PLAIN_NETWORKS[name]()
     fast = faster_copy(plain)
     x = random_pictures(2, 128)
-    with torch.no_grad():                                    # large: in another layout
+    with torch.no_grad():  # large: in another layout
         assert torch.allclose(fast(x), plain(x), atol=1e-5)
 
-def test_what_becomes_of_a_picture_by_faster_layers_does_not_depend_on_its_batch():
+def test_a_faster_output_does_not_depend_on_its_batch():
     generator = faster_copy(pix2pix.UNet(width=8, depth=6, dropout=0))
     x = random_pictures(3)
     alone = torch.cat([generator(picture[None]) for picture in x])
@@ -732,9 +748,9 @@ FAST_LAYERS = {
 
 @pytest.mark.parametrize("h, w", [(2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("name", FAST_LAYERS)
-def test_faster_layers_and_their_gradients_equal_the_librarys(name, h, w):
+def test_faster_layers_and_gradients_equal_the_librarys(name, h, w):
     layer = double(FAST_LAYERS[name]())
-    library = type(layer).__base__                           # nn.Conv2d, or the transposed one
+    library = type(layer).__base__  # nn.Conv2d, or the transposed one
     x = torch.randn(3, 6, h, w).double().requires_grad_()
     out = layer(x)
     wanted = library.forward(layer, x)
@@ -747,7 +763,7 @@ def test_faster_layers_and_their_gradients_equal_the_librarys(name, h, w):
         assert torch.allclose(a, b, atol=1e-9)
 
 @pytest.mark.parametrize("name", ["Up", "Up to a picture"])
-def test_the_first_step_up_from_a_single_pixel_equals_the_librarys(name):
+def test_a_step_up_from_one_pixel_equals_the_librarys(name):
     layer = double(FAST_LAYERS[name]())
     x = torch.randn(3, 6, 1, 1).double()
     assert torch.allclose(layer(x), nn.ConvTranspose2d.forward(layer, x), atol=1e-9)
@@ -759,7 +775,7 @@ def norm_and_input(kind, make):
     nn.init.normal_(norm.weight, 1, 0.1)
     nn.init.normal_(norm.bias)
     x = torch.randn(2, 8, 256, 256) * 3 + 10
-    x[:, 0] = 0.25                                           # no spread to divide by
+    x[:, 0] = 0.25  # no spread to divide by
     weight = norm.weight.double()
     bias = norm.bias.double()
     if kind == "instance":
@@ -791,7 +807,7 @@ class NestedLevel(nn.Module):
     def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
         super().__init__()
         self.outermost = in_channels is not None
-        biased = norm is nn.InstanceNorm2d                   # its own norm then has no bias
+        biased = norm is nn.InstanceNorm2d  # its own norm then has no bias
         down = nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)
         joined = 2 * inner if deeper else inner
         up = nn.ConvTranspose2d(joined, outer, 4, 2, 1, bias=biased or self.outermost)
@@ -799,7 +815,7 @@ class NestedLevel(nn.Module):
             layers = [down, deeper, nn.ReLU(), up, nn.Tanh()]
         elif deeper:
             layers = [nn.LeakyReLU(0.2), down, norm(inner), deeper, nn.ReLU(), up, norm(outer)]
-        else:                                                # the bottleneck
+        else:  # the bottleneck
             layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, norm(outer)]
         if deeper and outer == inner:
             layers.append(nn.Dropout(dropout))
@@ -814,7 +830,7 @@ def nested_generator(levels, width, norm, dropout=0, in_channels=3, out_channels
     """In eval mode; its vectors, of norms or biases, are not as at first."""
     widths = [width * min(2 ** i, 8) for i in range(levels)]
     net = None
-    for i in reversed(range(1, levels)):                     # from the bottleneck out
+    for i in reversed(range(1, levels)):  # from the bottleneck out
         net = NestedLevel(widths[i - 1], widths[i], net, norm, dropout)
     whole = nn.Module()
     whole.model = NestedLevel(out_channels, width, net, norm, in_channels=in_channels)
@@ -833,7 +849,7 @@ def saved(generator, path, prefix=""):
 
 @pytest.mark.parametrize("levels, dropout_at", [(7, [1, 2]), (8, [1, 2, 3])])
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
-def test_generators_of_the_popular_code_convert_to_the_same_pictures(
+def test_converted_generators_give_the_same_pictures(
         norm, levels, dropout_at, tmp_path):
     theirs = nested_generator(levels, 8, norm)
     convert(saved(theirs, tmp_path / "latest_net_G.pth"), tmp_path / "run")
@@ -844,7 +860,7 @@ def test_generators_of_the_popular_code_convert_to_the_same_pictures(
     with torch.no_grad():
         assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
 
-def test_a_generator_of_several_gpus_converts_with_each_pictures_own_statistics(tmp_path):
+def test_a_generator_of_several_gpus_converts(tmp_path):
     theirs = nested_generator(7, 8, nn.BatchNorm2d).train()
     source = saved(theirs, tmp_path / "latest_net_G.pth", "module.")
     convert(source, tmp_path / "run", "--own-statistics")
@@ -854,7 +870,7 @@ def test_a_generator_of_several_gpus_converts_with_each_pictures_own_statistics(
     with torch.no_grad():
         assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
 
-def test_a_generator_trained_without_dropout_converts_to_one_without(tmp_path):
+def test_a_generator_without_dropout_converts(tmp_path):
     source = saved(nested_generator(7, 8, nn.BatchNorm2d), tmp_path / "latest_net_G.pth")
     convert(source, tmp_path / "run", "--no-dropout")
     ours, _ = pix2pix.load_generator(tmp_path / "run")
@@ -863,7 +879,7 @@ def test_a_generator_trained_without_dropout_converts_to_one_without(tmp_path):
         assert torch.equal(ours(x), ours(x))
 
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1)])
-def test_a_generator_of_grey_pictures_converts_to_one_of_rgb_pictures(channels, tmp_path):
+def test_a_generator_of_grey_pictures_converts_to_rgb(channels, tmp_path):
     theirs = nested_generator(7, 8, nn.BatchNorm2d, 0, *channels)
     convert(saved(theirs, tmp_path / "latest_net_G.pth"), tmp_path / "run")
     ours, _ = pix2pix.load_generator(tmp_path / "run")
@@ -873,10 +889,10 @@ def test_a_generator_of_grey_pictures_converts_to_one_of_rgb_pictures(channels, 
         wanted = theirs.model(x).expand(-1, 3, -1, -1)
         assert torch.allclose(ours(x.expand(-1, 3, -1, -1)), wanted, atol=1e-5)
 
-def test_what_cannot_be_converted_is_refused_and_leaves_no_run(tmp_path):
+def test_what_cannot_be_converted_leaves_no_run(tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"model.model.0.weight": torch.zeros(3)}, other)
-    plain = nested_generator(7, 8, lambda channels: nn.Identity())       # --norm none
+    plain = nested_generator(7, 8, lambda channels: nn.Identity())  # --norm none
     without_norms = saved(plain, tmp_path / "plain.pth")
     for source in (other, without_norms, tmp_path / "missing.pth"):
         refuses(f"^{source}", convert, source, tmp_path / "run")
@@ -1198,7 +1214,7 @@ def test_a_runs_generator_loads_as_it_was_trained(straight_run):
     for name, weight in generator.state_dict().items():
         assert torch.equal(weight, trained[name])
 
-def test_the_tests_own_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
+def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     _, real = pix2pix.load_generator(straight_run)
     _, ours = pix2pix.load_generator(tiny_run(tmp_path / "run"))
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
@@ -1230,7 +1246,7 @@ def test_checkpoints_come_within_an_epoch(pairs, tmp_path, monkeypatch):
             steps.append(content["step"])
     assert steps == [2, 4, 5, 6, 8, 10]
 
-def test_a_picture_that_goes_in_mid_epoch_costs_no_step(pairs, tmp_path, monkeypatch):
+def test_a_picture_lost_in_mid_epoch_costs_no_step(pairs, tmp_path, monkeypatch):
     folder = shutil.copytree(pairs, tmp_path / "pairs")
     files = data.split_files(folder, "train")
 
@@ -1292,7 +1308,7 @@ def killed_at_file(count, *args):
         train_here(*args)
 
 @pytest.mark.parametrize("files", [1, 2, 3, 11])  # of 12: checkpoint and generator, 6 times
-def test_a_run_killed_between_a_checkpoints_files_goes_on(files, straight_run, pairs, tmp_path):
+def test_a_run_killed_between_two_files_goes_on(files, straight_run, pairs, tmp_path):
     killed_at_file(files, *arguments(tmp_path, pairs))
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
@@ -1300,7 +1316,7 @@ def test_a_run_killed_between_a_checkpoints_files_goes_on(files, straight_run, p
     for name, weight in pix2pix.load_file(tmp_path / "generator.pt")["generator"].items():
         assert torch.equal(weight, trained[name])
 
-def test_a_finished_run_that_lacks_its_generator_writes_it_again(straight_run, pairs, tmp_path):
+def test_a_finished_run_writes_a_lost_generator_again(straight_run, pairs, tmp_path):
     run = shutil.copytree(straight_run, tmp_path / "run")
     before = pix2pix.load_file(run / "generator.pt")
     (run / "generator.pt").unlink()
@@ -1355,7 +1371,7 @@ MOMENTS = {  # function, which of its calls, signals, steps that are then done
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_ends_a_run_in_one_step_and_a_second_at_once(
+def test_a_signal_ends_a_run_within_a_step(
         moment, number, straight_run, pairs, tmp_path, stop_at_signals):
     """With a sheet each step and a checkpoint each epoch. Nothing is lost."""
     owner, name, call, times, step = MOMENTS[moment]
@@ -1373,7 +1389,7 @@ def test_a_signal_ends_a_run_in_one_step_and_a_second_at_once(
     assert log_steps(tmp_path)[-1] == 10
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_from_outside_ends_a_process_with_its_code(number, pairs, tmp_path):
+def test_a_signal_from_outside_gives_its_code(number, pairs, tmp_path):
     long_run = arguments(tmp_path, pairs, "--epochs", 5000)
     with started(HERE / "train.py", *long_run) as process:
         for line in process.stdout:
@@ -1385,7 +1401,7 @@ def test_a_signal_from_outside_ends_a_process_with_its_code(number, pairs, tmp_p
     assert (tmp_path / "checkpoint.pt").exists()
     assert "Traceback" not in error
 
-def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
+def test_a_nan_loss_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
     cut_after(4, *arguments(tmp_path, pairs))
     before = (tmp_path / "checkpoint.pt").read_bytes()
     generator_loss = pix2pix.generator_loss
@@ -1397,7 +1413,7 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, m
         train_here(*arguments(tmp_path, pairs))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
-def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
+def test_a_nan_weight_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
     cut_after(4, *arguments(tmp_path, pairs))
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
@@ -1443,7 +1459,7 @@ def test_a_closed_stdout_is_no_error(line, code):
     assert done.returncode == code
     assert not done.stderr
 
-def test_a_folder_in_which_another_process_trains_is_refused(pairs, tmp_path):
+def test_a_folder_in_use_is_refused(pairs, tmp_path):
     with train.lock(tmp_path):
         refuses("another process", train_here, *arguments(tmp_path, pairs))
 
@@ -1451,8 +1467,7 @@ def test_a_folder_in_which_another_process_trains_is_refused(pairs, tmp_path):
 
 @pytest.mark.parametrize("task, noise", [
     ("shapes", 0.3), ("shapes --head tanh", 0.6), ("semantic-facades --data PAIRS", 0.0)])
-def test_d_sees_shapes_alone_through_new_noise_each_time(
-        task, noise, pairs, tmp_path, monkeypatch):
+def test_d_sees_only_shapes_through_noise(task, noise, pairs, tmp_path, monkeypatch):
     calls = watch(monkeypatch, semgan.Discriminator, "forward")
     command = task.replace("PAIRS", str(pairs)).split()
     cut_after(1, "--task", *command, *SMALL_SEMGAN, "--batch", 4, "--out", tmp_path)
@@ -1476,12 +1491,11 @@ def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
     sigmas = [call.args[1] for call in calls]
     assert sigmas == [3] * 4 + [2.25] * 4 + [1.5] * 4 + [0.75] * 4
 
-def test_the_papers_presets_have_no_blur_noise_or_falling_rate():
+def test_paper_presets_have_no_blur_noise_or_decay():
     for presets in (*train.PRESETS.values(), train.SHAPES):
         assert not presets["paper"].keys() & {"blur", "noise", "decay"}
 
-def test_the_rate_is_held_then_falls_in_a_straight_line_though_the_run_is_cut(
-        pairs, tmp_path, monkeypatch):
+def test_the_rate_is_held_then_falls_in_a_straight_line(pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "decay", 0.6)
     rates = []
 
@@ -1507,7 +1521,7 @@ def test_each_objective_trains_what_it_names(objective, pictures, pairs, tmp_pat
     assert l1_weights == ({100.0} if "l1" in objective else {0.0})
 
 @pytest.mark.parametrize("norm, alike", [("instance", True), ("batch", False)])
-def test_a_picture_depends_on_its_neighbours_by_batch_norm_alone(norm, alike, pairs, tmp_path):
+def test_only_by_batch_norm_do_neighbours_matter(norm, alike, pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--norm", norm, "--epochs", 1))
     generator, _ = pix2pix.load_generator(tmp_path)
     generator.dropout = 0  # no noise
@@ -1517,7 +1531,7 @@ def test_a_picture_depends_on_its_neighbours_by_batch_norm_alone(norm, alike, pa
         alone = generator(x[:1])
     assert torch.allclose(together, alone, atol=1e-4) == alike
 
-def test_upsampling_to_the_nearest_needs_no_transposed_convolution(pairs, tmp_path):
+def test_nearest_needs_no_transposed_convolution(pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--upsample", "nearest", "--epochs", 1))
     generator, _ = pix2pix.load_generator(tmp_path)
     for layer in generator.modules():
@@ -1570,7 +1584,7 @@ def test_half_precision_goes_on_as_if_uncut_too(precision, pairs, tmp_path):
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
 
 @pytest.mark.parametrize("precision, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16)])
-def test_in_half_precision_networks_run_but_weights_stay_in_single(
+def test_half_precision_keeps_weights_in_single(
         precision, dtype, pairs, tmp_path, monkeypatch):
     forward = pix2pix.UNet.forward
     used = set()
@@ -1629,7 +1643,7 @@ def test_an_averaged_run_goes_on_to_the_same_average(step, averaged_run, pairs, 
         for weight, value in pix2pix.load_file(tmp_path / name)[key].items():
             assert torch.equal(value, wanted[weight])
 
-def test_the_average_is_the_recursive_mean_of_gs_weights(pairs, tmp_path, monkeypatch):
+def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
     weights = []
 
     def keep(run):
@@ -1648,7 +1662,7 @@ def test_the_average_is_the_recursive_mean_of_gs_weights(pairs, tmp_path, monkey
     assert torch.allclose(generator.to_image.weight, average, atol=1e-6)
     assert not torch.allclose(generator.to_image.weight, weights[-1], atol=1e-6)
 
-def test_an_older_run_that_had_no_average_goes_on_without_one(pairs, tmp_path):
+def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
     cut_after(5, *arguments(tmp_path, pairs))
     settings = json.loads((tmp_path / "settings.json").read_text())
     for key in train.OLDER:
@@ -1658,7 +1672,7 @@ def test_an_older_run_that_had_no_average_goes_on_without_one(pairs, tmp_path):
     command = arguments(tmp_path, pairs, "--ema", 0.9)
     refuses("ema 0.0 there, 0.9 now", train_here, *command)
 
-def test_the_features_of_a_patchgan_are_its_layers_outputs():
+def test_a_patchgans_features_are_its_layers_outputs():
     discriminator = pix2pix.PatchGAN(width=4)
     x = random_pictures(2)
     features = discriminator.features(x, x)
@@ -1667,7 +1681,7 @@ def test_the_features_of_a_patchgan_are_its_layers_outputs():
     logits = discriminator.layers[-1](features[-1])
     assert torch.equal(logits, discriminator(x, x))
 
-def test_pix2pixs_feature_matching_is_the_hand_worked_number():
+def test_pix2pixs_feature_matching_is_hand_worked():
     real = [torch.tensor([1.0, 3.0]), torch.tensor([[2.0]])]
     fake = [torch.tensor([2.0, 5.0]), torch.tensor([[6.0]])]
     assert pix2pix.feature_matching_loss(real, fake).item() == 1.5 + 4
@@ -1700,7 +1714,7 @@ def test_feature_matching_without_a_d_is_refused(pairs, tmp_path):
     ("--task shapes", 2_625, 110),
     ("--preset paper", 400, 200),
     ("--task edges2shoes --preset paper", 49_825, 15)])
-def test_laptop_means_as_many_steps_and_paper_the_tasks_epochs(
+def test_epochs_are_the_tasks_or_give_as_many_steps(
         command, count, epochs, monkeypatch):
     pictures = mock.MagicMock(names=["a.jpg"] * count)
     pictures.__len__.return_value = count
@@ -1769,7 +1783,7 @@ def test_bad_options_get_one_line_and_code_2(command, tmp_path, monkeypatch, cap
     assert BAD_OPTIONS[command] in said
     assert said.count("\n") == 1
 
-def test_of_torchruns_processes_the_first_alone_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+def test_only_the_first_process_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "1")
     stopped_with_2("train --batch 0", tmp_path)
@@ -1780,7 +1794,7 @@ def test_of_torchruns_processes_the_first_alone_says_what_is_wrong(tmp_path, mon
 def translate(run, source, out):
     run_here(pix2pix, run / "generator.pt", source, out)
 
-def test_the_generator_alone_translates_a_picture_at_its_own_size(straight_run, tmp_path):
+def test_the_generator_alone_translates_a_picture(straight_run, tmp_path):
     data.save_picture(tmp_path / "a.png", noise_picture(3, 333, 517))
     shutil.copy(straight_run / "generator.pt", tmp_path)
     translate(tmp_path, tmp_path / "a.png", tmp_path / "a.jpg")
@@ -1822,7 +1836,7 @@ def two_gpus(monkeypatch):
     (("cuda:1",), "cuda:1", 1),
     ((None, 1, 2), "cuda:1", 1),
     (("cpu", 7, 8), "cpu", None)])
-def test_one_process_may_choose_a_gpu_and_several_take_one_each(asked, device, index, two_gpus):
+def test_one_process_chooses_a_gpu_several_take_one_each(asked, device, index, two_gpus):
     assert str(data.device_of(*asked)) == device
     assert two_gpus == ([] if index is None else [index])
 
@@ -1844,13 +1858,13 @@ def test_pictures_go_to_a_gpu_without_a_wait(monkeypatch):
     train.sent(noise_picture(2, 3), torch.device("cuda"))
     pinned.to.assert_called_once_with(torch.device("cuda"), non_blocking=True)
 
-def test_what_is_on_a_gpu_is_not_pinned_which_would_fail():
+def test_what_is_on_a_gpu_is_not_pinned():
     there = mock.Mock(is_cuda=True)
     train.sent(there, torch.device("cuda"))
     there.pin_memory.assert_not_called()
 
 @pytest.mark.parametrize("free, place", [(4000, "cuda"), (3999, "memory")])
-def test_decoded_pictures_move_to_a_gpu_with_room_for_them(free, place, monkeypatch):
+def test_pictures_move_to_a_gpu_with_room_for_them(free, place, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 8000))
     cache = mock.Mock()
     cache.numel.return_value = 1000
@@ -1959,7 +1973,7 @@ import os, signal, sys, torch
 sys.path.insert(0, {here!r})
 import pix2pix, train
 build = pix2pix.build_generator
-def without_noise(settings):                                 # which differs from rank to rank
+def without_noise(settings):  # which differs from rank to rank
     generator = build(settings)
     generator.dropout = 0
     return generator
@@ -2028,7 +2042,7 @@ def test_two_processes_hold_the_very_same_weights(run_of_two):
         assert a.dtype == torch.float32
         assert torch.equal(a, b)
 
-def test_two_processes_stop_together_and_go_on_exactly(run_of_two, pairs, tmp_path):
+def test_two_processes_stop_together_and_go_on(run_of_two, pairs, tmp_path):
     out = tmp_path / "run"
     (tmp_path / "stop").touch()
     assert train_in(2, out, pairs).returncode != 0
@@ -2037,7 +2051,7 @@ def test_two_processes_stop_together_and_go_on_exactly(run_of_two, pairs, tmp_pa
     assert done.returncode == 0, done.stderr
     assert fingerprint(out) == fingerprint(run_of_two)
 
-def test_two_processes_go_on_exactly_after_a_kill_9_of_one(run_of_two, pairs, tmp_path):
+def test_two_processes_go_on_after_a_kill_9_of_one(run_of_two, pairs, tmp_path):
     out = tmp_path / "run"
     (tmp_path / "kill").touch()
     done = train_in(2, out, pairs, restarts=1)
@@ -2046,7 +2060,7 @@ def test_two_processes_go_on_exactly_after_a_kill_9_of_one(run_of_two, pairs, tm
     assert not (tmp_path / "kill").exists()
 
 @pytest.mark.parametrize("differ", ["pictures", "run folders"])
-def test_processes_that_see_other_pictures_or_another_run_refuse(
+def test_processes_that_see_different_things_refuse(
         differ, pairs, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -2121,7 +2135,7 @@ def files_in(folder):
     ("settings.json", b"{", "settings.json: missing or damaged"),
     ("settings.json", None, "settings.json: missing or damaged"),
     ("settings.json", b'{"noise": 0.3}', "noise 0.3 there, None now")])
-def test_a_run_with_a_damaged_file_is_refused_and_left_as_it_was(
+def test_a_damaged_run_is_refused_and_left_as_it_was(
         file, content, words, straight_run, pairs, tmp_path):
     run = shutil.copytree(straight_run, tmp_path / "run")
     if content is None:
@@ -2132,7 +2146,7 @@ def test_a_run_with_a_damaged_file_is_refused_and_left_as_it_was(
     refuses(words, train_here, *arguments(run, pairs, "--epochs", 3))
     assert before == files_in(run)
 
-def test_another_runs_folder_is_refused_and_left_as_it_was(straight_run, pairs):
+def test_another_runs_folder_is_refused(straight_run, pairs):
     before = files_in(straight_run)
     other = arguments(straight_run, pairs, "--width", 6, "--seed", 3)
     refuses("seed 0 there, 3 now.*width 4 there", train_here, *other)
@@ -2199,7 +2213,7 @@ def test_a_checkpoint_is_whole_or_absent(kills, tmp_path):
     ("c.pt", {"a": 1}, ["file", "rename", "folder"]),
     ("settings.json", b"{}", ["file", "rename", "folder"]),
     ("000025.png", b"picture", ["rename"])])
-def test_what_a_run_needs_is_on_the_disk_before_it_takes_its_place(
+def test_files_are_on_the_disk_before_they_take_their_place(
         name, content, wanted, tmp_path, monkeypatch):
     """A power cut would lose the rest."""
     done = []
@@ -2473,13 +2487,13 @@ def small_discriminator():
     return semgan.Discriminator(4, **SMALL_NETWORK)
 
 @pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
-def test_g_makes_maps_of_each_size_with_each_odd_kernel(size, kernel):
+def test_g_makes_maps_of_each_size(size, kernel):
     generator = semgan.Generator(5, 8, size, kernel, width=4)
     probs = generator(torch.randn(2, 8))
     assert probs.shape == (2, 5, size, size)
 
 @pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
-def test_ds_features_are_its_layers_from_fine_to_4x4_and_its_logit(size, kernel):
+def test_ds_features_are_its_layers_and_its_logit(size, kernel):
     discriminator = semgan.Discriminator(5, size, kernel, width=4)
     logit, features = discriminator(torch.rand(2, 5, size, size))
     assert logit.shape == (2, 1)
@@ -2488,7 +2502,7 @@ def test_ds_features_are_its_layers_from_fine_to_4x4_and_its_logit(size, kernel)
     assert sides[0] == size // 2
     assert sides[-1] == 4
 
-def test_colours_of_the_rgb_gan_lie_between_minus_1_and_1():
+def test_the_rgb_gans_values_lie_in_minus_1_to_1():
     generator = semgan.Generator(3, 16, **SMALL_NETWORK, head="tanh")
     colours = generator(torch.randn(2, 16))
     assert colours.min() < 0
@@ -2506,7 +2520,7 @@ def test_train_and_eval_mode_give_the_same_map():
     assert torch.equal(generator.train()(z), generator.eval()(z))
     assert not list(generator.buffers())  # no running statistics
 
-def test_feature_matching_teaches_all_of_g_and_leaves_the_target_alone():
+def test_feature_matching_teaches_all_of_g():
     generator = small_generator()
     discriminator = small_discriminator()
     real = torch.rand(6, 4, 64, 64, requires_grad=True)
@@ -2529,13 +2543,13 @@ def test_both_files_colour_a_map_alike(palette):
     assert torch.equal(image[0], data.colorize(label_map[0], palette))
 
 @pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
-def test_cleaning_a_map_in_its_own_colours_changes_nothing(palette):
+def test_cleaning_a_clean_map_changes_nothing(palette):
     label_map = torch.randint(0, len(palette), (64, 64))
     image = data.colorize(label_map, palette)
     cleaned = data.clean_label_map(image.permute(1, 2, 0).numpy(), palette)
     assert np.array_equal(cleaned, label_map)
 
-def test_a_quarter_in_no_classs_colour_is_a_quarter_out_of_palette():
+def test_a_quarter_off_the_palette_is_a_quarter():
     label_map = torch.randint(0, len(SHAPES), (2, 64, 64))
     image = semgan.colorize(label_map, SHAPES)
     assert semgan.out_of_palette(image, SHAPES) == 0
@@ -2551,7 +2565,7 @@ def all_shapes():
     """The 2,916 label maps of --task shapes, uint8 (2916, 64, 64)."""
     return data.draw_shapes()
 
-def test_the_2916_shapes_differ_and_are_the_same_on_every_machine():
+def test_the_2916_shapes_differ_but_not_by_machine():
     maps = all_shapes()
     assert maps.shape == (2916, 64, 64)
     assert maps.dtype == np.uint8
@@ -2560,7 +2574,7 @@ def test_the_2916_shapes_differ_and_are_the_same_on_every_machine():
     assert len(different) == 2916
     assert maps[::97].sum(dtype=int) == 33_593
 
-def test_each_shape_is_whole_and_the_square_where_its_number_says():
+def test_the_square_is_where_its_number_says():
     for i, label_map in enumerate(all_shapes()):
         row, column = divmod(i, 54)
         square = label_map[row:row + 10, column:column + 10]
@@ -2597,7 +2611,7 @@ def shrunk(maps, shape):
     lost = F.max_pool2d(outside, 3, stride=1, padding=1)[:, 0] > 0
     return torch.where(lost & (maps == shape), 0, maps)
 
-def test_maps_are_right_by_the_rules_where_their_square_can_be_seen():
+def test_drawn_shapes_are_right_by_the_rules():
     maps = torch.from_numpy(all_shapes())[::27].long()
     seen = (maps == 3).flatten(1).any(1).float().mean()
     assert metrics.shapes_right(maps, 0) == seen > 0.97
@@ -2618,7 +2632,7 @@ def test_a_rectangle_that_stands_is_not_right():
     assert metrics.shapes_right(clear_shapes().transpose(1, 2)) == 0
 
 @pytest.mark.parametrize("change", [grown, shrunk])
-def test_a_square_off_by_a_pixel_is_right_within_a_pixel_alone(change):
+def test_a_square_off_by_a_pixel_is_right_within_one(change):
     maps = change(clear_shapes(), 3)
     assert metrics.shapes_right(maps, 0) == 0
     assert metrics.shapes_right(maps, 1) == 1
@@ -2630,7 +2644,7 @@ def test_a_walk_meets_each_latent_and_keeps_its_length():
     assert torch.allclose(path[::8], z, atol=1e-4)
     assert torch.allclose(path.norm(dim=1), torch.full((24,), 10.0), atol=1e-3)
 
-def test_the_encoder_learns_the_latents_of_generated_maps():
+def test_the_encoder_learns_latents():
     generator = small_generator().requires_grad_(False)
     nn.init.normal_(generator.to_classes.weight, 0, 0.2)  # maps with some content
     encoder = semgan.Encoder(4, 16, **SMALL_NETWORK)
@@ -2667,7 +2681,7 @@ def shapes_file(path, number):
     data.save_picture(path, data.colorize(label_map, SHAPES))
     return path
 
-def test_semgans_file_gives_its_settings_and_weights_back(shapes_run):
+def test_semgans_file_gives_its_network_back(shapes_run):
     content = torch.load(shapes_run / "generator.pt")
     generator, settings = semgan.load_generator(shapes_run)
     assert settings == content["settings"]
@@ -2704,7 +2718,7 @@ def test_a_walk_leads_from_map_to_map(encoder_run, tmp_path):
     with Image.open(tmp_path / "between.gif") as walk:
         assert walk.n_frames > 9
 
-def test_an_encoder_is_refused_once_its_run_has_been_trained_on(encoder_run, tmp_path):
+def test_an_outdated_encoder_is_refused(encoder_run, tmp_path):
     content = torch.load(encoder_run / "generator.pt")
     content["settings"]["steps"] = 9
     torch.save(content, encoder_run / "generator.pt")
@@ -2722,7 +2736,7 @@ def test_a_semgan_file_of_another_format_is_refused(shapes_run):
     torch.save(content, shapes_run / "generator.pt")
     refuses("format", semgan.load_generator, shapes_run)
 
-def test_semgans_command_refuses_in_one_line_with_code_2(shapes_run):
+def test_semgans_command_refuses_in_one_line(shapes_run):
     (shapes_run / "generator.pt").write_bytes(b"not a checkpoint")
     done = python(HERE / "semgan.py", shapes_run)
     assert done.returncode == 2
@@ -2767,7 +2781,7 @@ def test_patches_reach_each_border_but_not_beyond():
     assert rows.tolist() == [3, 4, 5, 6, 7, 8]
     assert columns.tolist() == [3, 4, 5, 6]
 
-def test_descriptors_have_mean_0_and_spread_1_in_each_colour():
+def test_descriptors_have_mean_0_and_spread_1():
     uneven = torch.tensor([1.0, 5.0, 0.0]).view(3, 1, 1)  # the third colour is flat
     flat = metrics.normalize_descriptors(ramp_patches() * uneven + 7)
     assert flat.shape == (2000, 147)
@@ -2786,7 +2800,7 @@ def test_swd_is_the_same_from_either_side():
     back = metrics.sliced_wasserstein(b, a, lines)
     assert there == pytest.approx(back)
 
-def test_swd_of_a_shifted_set_is_the_shift_along_the_lines():
+def test_swd_of_a_shifted_set_is_the_shift():
     a = torch.randn(500, 147)
     shift = torch.randn(147)
     lines = random_lines()
@@ -2794,7 +2808,7 @@ def test_swd_of_a_shifted_set_is_the_shift_along_the_lines():
     found = metrics.sliced_wasserstein(a, a + shift, lines)
     assert found == pytest.approx(wanted, rel=1e-5)
 
-def test_swd_has_a_value_for_each_level_down_to_16_pixels_and_their_mean():
+def test_swd_has_a_value_for_each_level_and_their_mean():
     real = blurred_noise(32, 64)
     fake = blurred_noise(32, 64, seed=1)
     scores = metrics.swd(real, fake)
@@ -2853,7 +2867,7 @@ def with_shuffled_quarters(pictures):
     return torch.stack(shuffled)
 
 @pytest.mark.parametrize("change, level", [(slightly_blurred, 0), (with_shuffled_quarters, 2)])
-def test_of_swds_levels_blur_moves_the_finest_and_shuffled_quarters_the_coarsest(change, level):
+def test_blur_and_shuffling_move_other_levels_of_swd(change, level):
     found = rises(change)
     assert max(found) == found[level]
 
@@ -2916,7 +2930,7 @@ def test_psnr_is_skimages():
         a[0].numpy(), b[0].numpy(), data_range=255)
     assert metrics.psnr(a, b)[0].item() == pytest.approx(wanted)
 
-def test_diversity_is_the_mean_ms_ssim_of_neighbouring_pairs():
+def test_diversity_is_the_mean_ms_ssim_of_pairs():
     a = blurred_noise(2, 64)
     assert metrics.ms_ssim_diversity(a[[0, 0, 1, 1, 0]]) == pytest.approx(1)
     assert metrics.ms_ssim_diversity(a[[0, 1, 1, 0]]) < 0.9
@@ -2928,14 +2942,14 @@ def features_of(which):
     sets = np.random.default_rng(0).normal(size=(2, 50, 8))
     return sets[which] * (1 + which) + which
 
-def test_feature_statistics_are_the_mean_and_the_sample_covariance():
+def test_feature_statistics_are_mean_and_covariance():
     features = features_of(0)
     centred = features - features.mean(0)
     mean, covariance = metrics.feature_statistics(features)
     assert np.allclose(mean, features.mean(0))
     assert np.allclose(covariance, centred.T @ centred / 49)
 
-def test_the_frechet_distance_is_scipys_from_either_side():
+def test_frechets_distance_is_scipys():
     mean1, cov1 = metrics.feature_statistics(features_of(0))
     mean2, cov2 = metrics.feature_statistics(features_of(1))
     root = scipy.linalg.sqrtm(cov1 @ cov2).real
@@ -2945,7 +2959,7 @@ def test_the_frechet_distance_is_scipys_from_either_side():
     assert there == pytest.approx(wanted)
     assert back == pytest.approx(wanted)
 
-def test_the_frechet_distance_takes_singular_covariances():
+def test_frechets_distance_takes_singular_covariances():
     few = metrics.feature_statistics(features_of(0)[:4])  # rank 3 of 8
     assert metrics.frechet_distance(*few, *few) == pytest.approx(0, abs=1e-6)
     mean, covariance = metrics.feature_statistics(features_of(1))
@@ -2987,7 +3001,7 @@ def test_inception_weights_that_lack_one_are_refused(inception, tmp_path):
     refuses("weights.pth", metrics.load_inception, tmp_path / "weights.pth")
 
 @pytest.mark.parametrize("absent, counted", [("skip", 2), ("zero", 3)])
-def test_a_class_that_is_nowhere_true_counts_as_0_or_not_at_all(absent, counted):
+def test_an_absent_class_counts_as_0_or_not_at_all(absent, counted):
     matrix = torch.tensor([[3, 1, 0], [0, 1, 1], [0, 0, 0]])  # class 2 is found, but never true
     scores = metrics.segmentation_scores(matrix, absent)
     assert scores["pixel_accuracy"] == pytest.approx(4 / 6)
@@ -3026,21 +3040,21 @@ def test_the_judge_scores_by_pool3_pool4_and_its_top():
     for score in judge.scores:
         assert score.weight.grad.abs().sum() > 0
 
-def test_training_a_judge_leaves_torchs_random_state_alone():
+def test_a_judge_leaves_torchs_random_state_alone():
     photos = noise_picture(4, 3, 64, 64)
     labels = torch.zeros(4, 64, 64).byte()
     before = torch.get_rng_state()
     metrics.train_fcn(photos, labels, 2, (64, 64), width=2, views=4)
     assert torch.equal(before, torch.get_rng_state())
 
-def test_lab_histograms_have_a_bin_a_unit_and_grey_sits_on_0():
+def test_grey_sits_on_0_in_lab_histograms():
     grey = torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     lightness, a, b = metrics.lab_histograms(data.rgb_to_lab(grey.byte()))
     assert len(lightness) == 101
     assert len(a) == len(b) == 256
     assert lightness.sum() == a[128] == b[128] == 256  # all pixels
 
-def test_intersections_of_colours_are_the_hand_worked_numbers():
+def test_intersections_of_colours_are_hand_worked():
     one = torch.zeros(1, 3, 1, 4)
     other = torch.zeros(1, 3, 1, 4)
     other[0, 0] = torch.tensor([0.49, 0.51, 0, 100])  # L: half of them still round to 0
@@ -3055,7 +3069,7 @@ def test_the_fooling_rate_is_the_hand_worked_number():
 @pytest.mark.parametrize("a, b, p", [
     ([4] * 9, [4] * 7, 1), ([9], [1], 0),
     ([0, 40], [20] * 5, 0.75)])  # A's resampled means are 0, 1/2, 1 as 1 : 2 : 1
-def test_the_bootstrap_gives_the_hand_worked_probability(a, b, p):
+def test_the_bootstraps_p_is_hand_worked(a, b, p):
     assert metrics.bootstrap_test(a, b, 40) == pytest.approx(p, abs=0.02)
 
 # The command of metrics.py
@@ -3080,14 +3094,14 @@ def run_metrics(folder, *args):
         patch.chdir(folder)
         return run_here(metrics, *args)
 
-def test_a_table_holds_real_pictures_then_runs_the_best_marked(scored):
+def test_a_table_marks_the_best_run(scored):
     lines = (scored / "table.txt").read_text().splitlines()
     head = next(i for i, line in enumerate(lines) if "L1" in line)
     real, a, b = lines[head + 1:head + 4]
     assert [row.split()[0] for row in (real, a, b)] == ["real", "a", "b"]
     assert a.count("*") + b.count("*") >= 8  # of 9 columns
 
-def test_a_table_says_where_the_fids_weights_are_missing(scored):
+def test_missing_weights_of_the_fid_are_said(scored):
     assert "\nFID: no weights at datasets/" in (scored / "table.txt").read_text()
 
 def test_figure_7_is_drawn(scored):
@@ -3108,7 +3122,7 @@ def test_figure_4_shows_x_then_each_runs_output_then_y(scored):
     assert torch.equal(sheet[:, 20:84, 4:68], x)
     assert torch.equal(sheet[:, 20:84, 208:272], y)  # the fourth column
 
-def test_a_judge_is_trained_for_the_runs_own_task_alone(scored):
+def test_a_judge_is_of_the_runs_own_task(scored):
     refuses("is of facades", run_metrics, scored, "a", "--train-fcn", "cityscapes")
 
 def test_runs_of_unlike_tasks_are_not_compared(tmp_path):
@@ -3126,7 +3140,7 @@ def test_runs_of_unlike_pictures_are_not_compared():
     assert "*" in metrics.table([a, like_a])
 
 @pytest.mark.parametrize("size, judged", [(64, True), (128, False)])
-def test_shapes_are_judged_by_their_rules_at_64_pixels_alone(size, judged, tmp_path):
+def test_shapes_have_rules_at_64_pixels_alone(size, judged, tmp_path):
     tiny_run(tmp_path / "s", "shapes", width=4, size=[size, size])
     table = run_metrics(tmp_path, "s", "--count", 6)
     assert ("right within" in table) == judged
@@ -3139,16 +3153,16 @@ SESSION = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False
 A_SESSION = json.dumps(SESSION)
 NO_ANSWERS = json.dumps({**SESSION, "answers": []})
 
-def test_a_study_gives_the_rate_and_spread_of_its_sessions(tmp_path):
+def test_a_study_gives_rate_and_spread(tmp_path):
     (tmp_path / "study.jsonl").write_text(f"{A_SESSION}\n{A_SESSION}\n")
     assert "25.0% +- 0.0%" in run_metrics(tmp_path, ".", ".", "--study")
 
 @pytest.mark.parametrize("content", ["{", NO_ANSWERS, f"{A_SESSION}\n{NO_ANSWERS}"])
-def test_a_study_without_sessions_or_of_two_kinds_is_refused(content, tmp_path):
+def test_a_study_of_no_or_unlike_sessions_is_refused(content, tmp_path):
     (tmp_path / "study.jsonl").write_text(content)
     refuses("study.jsonl", run_metrics, tmp_path, ".", "--study")
 
-def test_curves_of_runs_are_drawn_and_a_missing_column_is_refused(tmp_path):
+def test_curves_of_runs_are_drawn(tmp_path):
     (tmp_path / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
     run_metrics(tmp_path, ".", ".", "--curve", "SWD", "curve.png")
     assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
@@ -4549,7 +4563,7 @@ def translate_table(quick):
         print(f"{size}/64             {len(times[0]):4}  {faster(*times)}")
 
 def step_on_stream(step, folder, memory):
-    """-> a function: a 256x256 step on the next of a folder's pictures, kept if memory holds them"""
+    """-> a function: a 256x256 step on the next of a folder's pictures, kept if memory allows"""
     settings = settings_for(folder, size=256)
     order = [[i % 10] for i in range(99)]
     pictures = data.training(settings, memory).batches(order)

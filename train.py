@@ -707,6 +707,8 @@ SETTINGS = """Every key of settings.json, which the .pt files hold, too, and who
     drawn            True if data.py draws them                        data.py
     pictures         how many, and a check sum of their names          train.py: the same run?
     palette          [[name, [r, g, b]], ...] or None                  all commands
+    range            of A, of B: the values of more than 8 bits that   data.py
+                     become 0 and 255, [low, high], or None; None: 8 bits
     one_hot          True if x is a channel for each class             data.py, semgan.py
     size             [height, width] in pixels                         all commands
     in_channels      of x                                              networks
@@ -785,6 +787,8 @@ def parse():
     add("--device", help="cpu or cuda (default: cuda where there is one)")
     add("--size", type=data.sides, help=f"pixels: 128, or height x width 256x512 "
         f"({preset_words('size')})")
+    add("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what is black and white of "
+        "values of more than 8 bits (default: the lowest and highest of the folder)")
     add("--width", type=count, help=f"channels of the first layer ({preset_words('width')})")
     add("--batch", type=count, help=f"pictures a step, over all processes "
         f"({preset_words('batch')}; else the task's, 1 or 4)")
@@ -912,7 +916,8 @@ def resolve(options, device, world=1):
 
 def find_pictures(settings, memory):
     """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
-    settings.update(data.pictures_of(settings["task"], settings["data"]))
+    scale = settings.pop("range", None)                    # --range
+    settings.update(data.pictures_of(settings["task"], settings["data"], scale))
     if settings["one_hot"]:
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
@@ -944,6 +949,10 @@ def check_same(folder, settings):
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
     for key in OLDER.keys() & settings.keys():
         before.setdefault(key, OLDER[key])
+    counts = [f"{run.get('pictures')}".split(" of ")[0] for run in (before, settings)]
+    if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
+        raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
+                      f"these; give those, or another --out")
     different = [f"{key} {before.get(key)} there, {settings.get(key)} now"
                  for key in sorted((settings | before).keys() - may_change)
                  if before.get(key) != settings.get(key)]
@@ -958,7 +967,8 @@ def lock(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / ".lock", "w")
         if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with data.where_supported(folder, "locks"):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return handle
     except BlockingIOError:
         raise Refusal(f"--out {folder}: another process trains there; give another --out") from None
@@ -1025,6 +1035,8 @@ def introduce(context, pictures, held_out, seconds):
           f" steps, seed {settings['seed']}\n"
           f"{len(pictures):,} pictures to train on, {len(held_out):,} held out, from "
           f"{settings['data'] or 'drawings'}, ready after {seconds:.1f} s, {kept}")
+    for line in data.what_was_read(settings, pictures, held_out):
+        print(line)
 
 
 def run_folder(options, settings):
