@@ -3429,9 +3429,9 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
             logits = d(x, y) if "cgan" in objective else d(y)
         expected = logits.flatten().tolist()
         assert judged["logits"] == pytest.approx(expected, abs=1e-3)
-        assert (judged["rows"], judged["columns"]) == tuple(logits.shape[2:])
-        assert pix2pix.patch_grid(d, [64, 64]) == {
-            "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
+        rows, columns = logits.shape[2:]
+        grid = {"rows": rows, "columns": columns, "start": -5, "step": 2, "side": 16}
+        assert pix2pix.patch_grid(d, [64, 64]) == grid and grid.items() <= judged.items()
         assert (judge == "real") == ("real" in judged)
 
 def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
