@@ -1,54 +1,278 @@
-"""What is it for? Paint a label map in the browser, and see the photo a moment later.
+"""What is it for? Paint a label map in the browser, and see its photo while the pen still moves.
 
     python paint.py runs/facades [runs/other ...] [--dream runs/semantic-facades]
 
-    page (paint.html)                     this file, on 127.0.0.1
-    strokes, 300 ms of rest  --PNG-->     check, data.input_to_network, generator, under a lock
-    photo                    <--PNG--     data.to_pixels  <-------- (1, 3, h, w) in [-1, 1]
+    page (paint.html)                            this file, on 127.0.0.1
+    class numbers, a byte a pixel  --base64-->   painted(): checked, coloured
+    and a seed for the dropout                   data.input_to_network   (1, 3, h, w) in [-1, 1]
+                                                 pix2pix's generator, under a lock
+    photo                          <--PNG-----   data.to_pixels          (3, h, w), 0-255
 
 The application of "Imagine your World" (Sec. 4.3), for label maps, pencil edges or plain pictures.
---dream: label maps from a SemGAN run (its Sec. 6.1). /study: pix2pix Sec. 4.1's real-or-fake test,
-a line of RUN/study.jsonl a session, for metrics.py. Copy it with its imports and paint.html.
+The page asks again as soon as an answer has come, so photos follow the pen as fast as the machine
+makes them. It never reads a canvas back: browsers may add noise to what they give (against
+fingerprinting) or shift its colours (for wide screens). Only numbers travel, and files as they are.
+
+--dream draws label maps from a SemGAN run (its Sec. 6.1). "Look inside" shows what a run's networks
+do: what D thinks of each patch, what each skip carries, where the noise enters. /study is pix2pix
+Sec. 4.1's real-or-fake test; each session leaves a line in RUN/study.jsonl, for metrics.py.
+To copy it out, take it with the files that it imports and with paint.html.
 """
 import base64
 import io
 import json
+import os
+import re
 import secrets
 import select
 import socket
+import tempfile
 import threading
 import time
 import webbrowser
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py: the browser is busy, too
+
 import torch
-from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 import data
 import pix2pix
 import semgan
 
-DEADLINE = 10              # seconds for a request to arrive, and again for its reply to leave
-BODY = 8 << 20             # bytes: a 1024x1024 picture with no compression, in base64
-PRACTICE, TRIALS = 10, 40  # pix2pix Sec. 4.1
-FIELDS = {"run": "", "seed": 0, "png": "", "walk": 0, "session": "", "fake": ""}  # of a request
-HEADERS = """Content-Type: {kind}; charset=utf-8 | X-Content-Type-Options: nosniff | \
-Cache-Control: no-store | Content-Security-Policy: default-src 'none'; connect-src 'self'; \
-img-src data:; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; \
-form-action 'none'; frame-ancestors 'none'"""
+PRACTICE = 10   # trials of a study with answers, pix2pix Sec. 4.1
+TRIALS = 40     # and those that count
+SESSIONS = 16   # studies at most that are under way at once; the oldest gives way
+# Of a request, with what a missing one means. A value is turned into the kind of this one.
+FIELDS = {
+    "run": "", "seed": 0,                       # which run; the dropout noise's number
+    "cells": "",                                # the picture, as painted() reads it
+    "muted": [], "quiet": [],                   # numbers of skips and of dropouts to leave out
+    "judge": "", "example": 0,                  # D judges the "fake", or an example's "real" photo
+    "beside": False,                            # the map joins its photo in one picture
+    "file": "", "name": "",                     # an opened file in base64, and what it is called
+    "walk": 0,                                  # steps from a dream to others
+    "session": "", "fake": "",                  # of a study: which one, and the answer
+}
 
 
-def read_png(text, size):
-    """A PNG in base64, from the page -> uint8 (3, h, w) of exactly this size, or Refusal."""
-    with suppress(Exception):                  # on damage Pillow raises some seven kinds
-        image = Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"])
-        # Only the header is read so far: no bomb goes off. Alpha would vanish without a word.
-        if image.size == (size[1], size[0]) and image.mode in ("RGB", "RGBA") and (
-                image.convert("RGBA").getextrema()[3][0] == 255):
-            return data.to_tensor(image.convert("RGB"))
-    raise data.Refusal(f"This must be a whole, opaque RGB PNG of {size[1]}x{size[0]} pixels.")
+class Studio:
+    """The runs, and a method for each thing that the page can ask of them: it takes a run and a
+    request, a dict with FIELDS, and returns a dict. One at a time, under self.lock."""
+
+    def __init__(self, paths, dream=None, device="cpu"):
+        self.lock = threading.Lock()
+        self.device = device
+        self.runs = {}                          # name -> settings, and what open_run adds
+        self.sessions = {}                      # token -> a study under way
+        self.dreamer = None
+        if dream:
+            self.dreamer, self.dream_settings = semgan.load_generator(dream)
+        for path in map(Path, paths):
+            self.open_run(path)
+
+    def open_run(self, path):
+        network, settings = pix2pix.load_generator(path)
+        folder = path if path.is_dir() else path.parent
+        folder = folder.resolve()
+        name = folder.name if folder.name not in self.runs else str(path)
+        self.runs[name] = {**settings, "name": name, "mode": mode_of(settings), "folder": folder,
+                           "network": network.to(self.device)}
+
+    def page(self):
+        """paint.html, whose script learns of the runs in place of its {ABOUT}."""
+        about = {"runs": [about_run(run) for run in self.runs.values()],
+                 "dream": self.dreamer is not None, "practice": PRACTICE, "trials": TRIALS}
+        text = json.dumps(about).replace("<", "\\u003c")   # no name ends the script
+        return Path(__file__).with_name("paint.html").read_text("utf-8").replace("{ABOUT}", text)
+
+    def translate(self, run, request):
+        """A painted picture -> its photo; with "judge", what D thinks of it, too."""
+        picture = painted(run, request["cells"])           # uint8 (3, h, w)
+        x = data.input_to_network(run, picture[None])
+        steps = run["network"].depth - 1                   # the decoder's, each with its skip
+        muted = numbers_below(request["muted"], steps, "skip")
+        quiet = numbers_below(request["quiet"], steps, "dropout")
+        fake = pix2pix.generate_without(run["network"], x.to(self.device), request["seed"],
+                                        muted, quiet)
+        photo = data.to_pixels(run, x, fake.cpu())[0]
+        reply = {}
+        if request["judge"]:
+            reply["judged"] = self.judge(run, request, x.to(self.device), fake)
+        if request["beside"]:
+            photo = torch.cat([picture, photo], dim=2)     # (3, h, 2 w)
+        return {"png": png(photo), **reply}
+
+    @torch.no_grad()
+    def judge(self, run, request, x, fake):
+        """D's logits for x and its photo, or for x and the real photo of an example."""
+        if "discriminator" not in run:                     # read when first asked for
+            run["discriminator"] = pix2pix.load_discriminator(run["folder"] / "checkpoint.pt")
+        discriminator = run["discriminator"].to(self.device)
+        y = fake
+        reply = {}
+        if request["judge"] == "real":
+            pair = self.pair(run, request["example"])
+            y = data.to_network(run, pair[None])[1].to(self.device)
+            reply["real"] = png(pair[-3:])
+        logits = pix2pix.logits_of(discriminator, x, y)[0, 0]      # (30, 30)
+        reply["logits"] = [round(logit, 3) for logit in logits.flatten().tolist()]
+        return {**reply, **pix2pix.patch_grid(discriminator, run["size"])}
+
+    def pictures(self, run):
+        """Those held out of training, each decoded when it is asked for."""
+        if "held out" not in run:
+            run["held out"] = data.held_out(run, memory=0)
+        return run["held out"]
+
+    def pair(self, run, number):
+        """A held-out picture, uint8 (C, h, w), x above y; where they have gone, a drawn facade."""
+        try:
+            pictures = self.pictures(run)
+            return pictures[number % len(pictures)]
+        except data.Refusal:
+            if data.TASKS[run["task"]].drawn != "facades":
+                raise
+            return data.draw_pair(number, run["size"], "pairs")
+
+    def example(self, run, request):
+        """A picture to start from, and the real photo that belongs to it."""
+        pair = self.pair(run, request["seed"])
+        return {"cells": cells_of(run, pair[:3]), "photo": png(pair[-3:])}
+
+    def read(self, run, request):
+        """An opened file, read as training reads its pictures; and what was done, in words."""
+        return read_file(run, request["file"], request["name"])
+
+    def dream(self, run, request):
+        """A SemGAN run's label map: step walk of 100 on a round of four latents."""
+        if not self.dreamer or run["mode"] != "labels":
+            raise data.Refusal("Dreams need --dream RUN, and a run that paints label maps.")
+        settings = self.dream_settings
+        rng = torch.Generator().manual_seed(request["seed"])
+        latents = torch.randn(4, settings["latent"], generator=rng)
+        z = semgan.walk(latents, frames=25)[request["walk"] % 100]
+        with torch.no_grad():
+            output = self.dreamer(z[None])
+        picture = semgan.to_pixels(output, settings["palette"], settings["head"])[0]
+        return {"cells": cells_of(run, fitted(run, picture, []))}
+
+    def study(self, run, request):
+        """A step of a session: starts it, or notes which side was called fake; the next pair."""
+        token = request["session"] or self.begin_session(run)
+        if token not in self.sessions:
+            raise data.Refusal("This session is over; start a new one.")
+        session = self.sessions[token]
+        run = session["run"]
+        answers = session["answers"]                       # for each trial: was the person fooled?
+        if request["session"]:
+            if request["fake"] not in ("left", "right"):
+                raise data.Refusal("An answer is left or right.")
+            answers.append(request["fake"] != session["fake"])
+        reply = {"session": token, "answered": len(answers), "pictures": len(self.pictures(run))}
+        reply["fooled"] = answers[-1] if 0 < len(answers) <= PRACTICE else None  # told in practice
+        if len(answers) >= PRACTICE + TRIALS:
+            reply["total"] = self.keep_session(run, answers[PRACTICE:PRACTICE + TRIALS])
+            del self.sessions[token]            # kept by now; else the next answer tries again
+            return reply
+        session["fake"] = secrets.choice(("left", "right"))
+        picture = self.trial(run, session["order"], len(answers), session["fake"])
+        return {**reply, "png": png(picture)}
+
+    def begin_session(self, run):
+        """-> the token of a new session, whose pictures come in an order of their own."""
+        count = len(self.pictures(run))
+        order = []
+        while len(order) < PRACTICE + TRIALS:              # few pictures come back
+            order += secrets.SystemRandom().sample(range(count), count)
+        token = secrets.token_urlsafe(16)
+        self.sessions[token] = {"run": run, "order": order, "answers": []}
+        for oldest in list(self.sessions)[:-SESSIONS]:
+            del self.sessions[oldest]
+        return token
+
+    def trial(self, run, order, k, fake_side):
+        """Trial k: a real photo and a fake one, joined: (3, h, 2 w). One picture: no address and no
+        file size tells which half is fake."""
+        # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
+        other = order[k - 1] if data.TASKS[run["task"]].unpaired_study else order[k]
+        pictures = self.pictures(run)
+        x, y = data.to_network(run, torch.stack([pictures[order[k]], pictures[other]]))
+        real = data.to_pixels(run, x[:1], y[:1])[0]
+        fake = pix2pix.generate(run["network"], x[1:].to(self.device), seed=k).cpu()
+        fake = data.to_pixels(run, x[1:], fake)[0]
+        return torch.cat([fake, real] if fake_side == "left" else [real, fake], dim=2)
+
+    def keep_session(self, run, scored):
+        """Adds a session to the run's study.jsonl -> how many fakes were taken for real."""
+        row = {"format": 1, "algorithm": run["name"], "trials": TRIALS, "fooled": sum(scored),
+               "answers": scored, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        data.append_line(run["folder"] / "study.jsonl", json.dumps(row))
+        return row["fooled"]
+
+
+ROUTES = {                                                 # and no others
+    "GET /": None, "GET /study": None,                     # the page, which shows one or the other
+    "POST /translate": Studio.translate, "POST /example": Studio.example,
+    "POST /read": Studio.read, "POST /dream": Studio.dream, "POST /study": Studio.study,
+}
+
+
+# What the page keeps of a picture, and how it is made: numbers in, pictures out.
+
+def mode_of(settings):
+    """How a run is painted: by the classes of its "labels", in "pencil", or in "plain" colours."""
+    if settings["palette"] and data.label_side(settings) == "x":
+        return "labels"
+    return "pencil" if data.TASKS[settings["task"]].sketch else "plain"
+
+
+def about_run(run):
+    """What the page must know of a run."""
+    network = run["network"]
+    skips = range(network.depth - 1) if network.skips else []
+    trained_d = "gan" in run.get("objective", "l1+cgan")
+    grids = [pix2pix.patch_grid(pix2pix.PatchGAN(2, 1, field), run["size"])
+             for field in pix2pix.PatchGAN.LAYERS]
+    return {"grids": [grid for grid in grids if min(grid["rows"], grid["columns"]) > 0],
+            "name": run["name"], "mode": run["mode"], "size": run["size"],
+            "palette": run["palette"], "depth": network.depth, "skips": list(skips),
+            "dropouts": list(network.dropout_at),
+            "judge": trained_d and (run["folder"] / "checkpoint.pt").is_file()}
+
+
+def painted(run, cells):
+    """The page's picture in base64 -> uint8 (3, h, w). Of label maps it keeps class numbers, a byte
+    a pixel; of others red, green and blue."""
+    h, w = run["size"]
+    channels = 1 if run["mode"] == "labels" else 3
+    content = b""
+    with suppress(ValueError):                             # what is no base64 is 0 bytes long
+        content = base64.b64decode(cells, validate=True)
+    if len(content) != h * w * channels:
+        raise data.Refusal(f"A picture for this run is {w}x{h} pixels of {channels} bytes, in "
+                           f"base64; {len(content)} bytes came.")
+    pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(h, w, channels)
+    if channels == 3:
+        return pixels.permute(2, 0, 1).contiguous()
+    classes = len(run["palette"])
+    if pixels.max() >= classes:
+        raise data.Refusal(f"The picture has class {pixels.max()}; this run's are 0 to "
+                           f"{classes - 1}.")
+    return data.colorize(pixels[:, :, 0], run["palette"])
+
+
+def cells_of(run, picture):
+    """uint8 (3, h, w) of the run's size -> the same as the page keeps it, in base64. A pixel whose
+    colour is no class's takes a class near it."""
+    pixels = picture.permute(1, 2, 0).contiguous()         # (h, w, 3)
+    if run["mode"] == "labels":
+        pixels = torch.from_numpy(data.clean_label_map(pixels.numpy(), run["palette"]))
+    return base64.b64encode(pixels.numpy().tobytes()).decode()
 
 
 def png(picture):  # uint8 (3, h, w) -> a PNG in base64, packed lightly because someone is waiting
@@ -57,172 +281,261 @@ def png(picture):  # uint8 (3, h, w) -> a PNG in base64, packed lightly because 
     return base64.b64encode(file.getvalue()).decode()
 
 
-class Studio:
-    """The runs, and a method for each thing that the page can ask of them: it takes a run and a
-    request, a dict with FIELDS, and returns a dict. One at a time, under self.lock."""
-
-    def __init__(self, paths, dream=None, device="cpu"):
-        self.lock, self.device, self.runs, self.sessions = threading.Lock(), device, {}, {}
-        self.dreamer, self.dream_settings = semgan.load_generator(dream) if dream else (None, {})
-        for path in map(Path, paths):
-            network, settings = pix2pix.load_generator(path)
-            labels = settings["palette"] and data.label_side(settings) == "x"
-            mode = "labels" if labels else "pencil" if data.TASKS[settings["task"]].sketch else "plain"
-            folder = (path if path.is_dir() else path.parent).resolve()
-            name = str(path) if folder.name in self.runs else folder.name
-            self.runs[name] = {**settings, "name": name, "mode": mode, "folder": folder,
-                               "network": network.to(device)}
-
-    def page(self):
-        """paint.html, whose script learns of the runs in place of its {ABOUT}."""
-        about = json.dumps({"runs": [{key: run[key] for key in ("name", "mode", "size", "palette")}
-                                     for run in self.runs.values()], "dream": bool(self.dreamer),
-                            "practice": PRACTICE, "trials": TRIALS}).replace("<", "\\u003c")
-        return Path(__file__).with_name("paint.html").read_text("utf-8").replace("{ABOUT}", about)
-
-    def photo(self, run, x, seed):             # x float (1, C, h, w) -> uint8 (3, h, w)
-        fake = pix2pix.generate(run["network"], x.to(self.device), seed)
-        return data.to_pixels(run, x, fake.cpu())[0]
-
-    def translate(self, run, request):
-        """A painted picture -> its photo; seed is that of the dropout noise, pix2pix Sec. 3.1."""
-        picture = read_png(request["png"], run["size"])[None]                    # (1, 3, h, w)
-        if run["mode"] == "labels":
-            legal = semgan.colorize(semgan.nearest_class(picture, run["palette"]), run["palette"])
-            if not torch.equal(picture, legal):
-                raise data.Refusal("The picture has colours that are not in the run's palette.")
-        return {"png": png(self.photo(run, data.input_to_network(run, picture), request["seed"]))}
-
-    def pictures(self, run):                   # those held out, opened when first asked for
-        run["held out"] = run.get("held out") or data.held_out(run)
-        return run["held out"]
-
-    def example(self, run, request):
-        """A picture to start from, drawn or held out. The page moves its colours to a class's."""
-        if data.TASKS[run["task"]].drawn == "facades":
-            return {"png": png(data.draw_pair(request["seed"], run["size"], "pairs")[:3])}
-        return {"png": png(self.pictures(run)[request["seed"] % len(self.pictures(run))][:3])}
-
-    def dream(self, run, request):
-        """A SemGAN run's label map: step walk of 100 on a round of latents. The page fits it."""
-        if not self.dreamer or run["mode"] != "labels":
-            raise data.Refusal("Dreams need --dream RUN, and a run that paints label maps.")
-        settings, noise = self.dream_settings, torch.Generator().manual_seed(request["seed"])
-        z = semgan.walk(torch.randn(4, settings["latent"], generator=noise), frames=25)
-        with torch.no_grad():
-            output = self.dreamer(z[request["walk"] % 100][None])
-        return {"png": png(semgan.to_pixels(output, settings["palette"], settings["head"])[0])}
-
-    def study(self, run, request):
-        """A step of a session: starts it, or notes which side was called fake; the next pair."""
-        n, token = len(self.pictures(run)), request["session"] or secrets.token_urlsafe(16)
-        if not request["session"]:             # 16 sessions at most are kept in memory
-            order = [i for _ in range(0, PRACTICE + TRIALS, n)
-                     for i in secrets.SystemRandom().sample(range(n), n)]
-            new = {"run": run, "order": order, "answers": []}
-            self.sessions = dict([*self.sessions.items(), (token, new)][-16:])
-        elif token not in self.sessions or request["fake"] not in ("left", "right"):
-            raise data.Refusal("This session is over; start a new one.")
-        else:
-            self.sessions[token]["answers"].append(request["fake"] != self.sessions[token]["fake"])
-        run, order, answers = (self.sessions[token][key] for key in ("run", "order", "answers"))
-        k, scored = len(answers), answers[PRACTICE:PRACTICE + TRIALS]
-        reply = {"session": token, "answered": k, "pictures": n,
-                 "fooled": answers[-1] if 0 < k <= PRACTICE else None}  # told in practice, Sec. 4.1
-        if len(scored) == TRIALS:
-            row = {"format": 1, "algorithm": run["name"], "trials": TRIALS, "fooled": sum(scored),
-                   "answers": scored, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-            data.append_line(run["folder"] / "study.jsonl", json.dumps(row))
-            del self.sessions[token]           # kept by now; else the next answer tries again
-            return {**reply, "total": row["fooled"]}
-        # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
-        other = order[k - 1] if data.TASKS[run["task"]].unpaired_study else order[k]
-        x, y = data.to_network(run, torch.stack([self.pictures(run)[i] for i in (order[k], other)]))
-        pair = [self.photo(run, x[1:], seed=k), data.to_pixels(run, x[:1], y[:1])[0]]
-        fake = self.sessions[token]["fake"] = secrets.choice(("left", "right"))
-        # ONE picture, (3, h, 2 w): no address and no file size tells which half is fake.
-        return {**reply, "png": png(torch.cat(pair if fake == "left" else pair[::-1], dim=2))}
+def fitted(run, picture, words):
+    """uint8 (3, H, W) of any size -> the run's, from the middle. What was done joins the words."""
+    h, w = run["size"]
+    rows, columns = picture.shape[1:]
+    scale = min(rows / h, columns / w)
+    tall = max(round(h * scale), 1)
+    wide = max(round(w * scale), 1)
+    if (tall, wide) != (rows, columns):
+        top = (rows - tall) // 2
+        left = (columns - wide) // 2
+        picture = picture[:, top:top + tall, left:left + wide]
+        words.append(f"cropped from {columns}x{rows} to {wide}x{tall}, its middle")
+    if (tall, wide) != (h, w):
+        words.append(f"resized to {w}x{h}")
+    if run["mode"] == "pencil":                            # as input_to_network cleans a user's own
+        lines = data.clean_sketch(picture[None], [h, w])[0]
+        return lines.expand(3, -1, -1).contiguous()
+    return data.resize(picture, [h, w], nearest=run["mode"] == "labels")
 
 
-ROUTES = {"GET /": None, "GET /study": None, "POST /translate": Studio.translate,  # and no others
-          "POST /example": Studio.example, "POST /dream": Studio.dream, "POST /study": Studio.study}
+@contextmanager
+def saved(file, name):
+    """An opened file in base64, written for as long as the `with` lasts, as data.py reads files."""
+    ids = name.endswith("_labelIds.png")                   # Cityscapes' numbers, not the run's
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "labels" if ids else "opened", "x_labelIds.png" if ids else "x.png")
+        path.parent.mkdir()
+        with suppress(ValueError):
+            path.write_bytes(base64.b64decode(file, validate=True))
+        try:
+            yield path
+        except data.Refusal as refusal:                    # says where it lay; the page's user
+            raise data.Refusal(str(refusal).replace(str(path), "This file")) from None  # can't look
+
+
+def read_file(run, file, name):
+    """A file that was opened in the page -> its cells, and what was done with it, in words."""
+    words = []
+    h, w = run["size"]
+    with saved(file, name) as path:
+        width, height = data.open_picture(path).size
+        shaped = abs(width * h - 2 * height * w) <= 0.04 * height * w    # as data.halves has it
+        pair = shaped and width % 2 == 0 and data.TASKS[run["task"]].kind == "pairs"
+        picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W)
+        numbers = None
+        if run["mode"] == "labels" and not pair and illegal(run, picture).any():
+            with suppress(data.Refusal):                   # colours, or numbers of other classes
+                numbers = data.open_label_map(path, len(run["palette"]))
+    if pair:
+        half = "right" if data.TASKS[run["task"]].direction == "BtoA" else "left"
+        kind = "label half" if run["mode"] == "labels" else "half"
+        words.append(f"the {kind} of a pair taken, its {half}")
+    if name.endswith("_labelIds.png"):
+        words.append("its numbers read as Cityscapes' ids")
+    if numbers is not None:
+        words.append("its numbers read as classes")
+        classes = torch.from_numpy(numbers)
+        classes = classes.masked_fill(classes == 255, 0)   # "ignore" has no paint: the first class
+        picture = data.colorize(classes, run["palette"])
+    picture = fitted(run, picture, words)
+    if run["mode"] == "labels":
+        moved = illegal(run, picture).float().mean().item()
+        share = "under 0.1%" if moved < 0.001 else f"{moved:.1%}"
+        if moved:
+            words.append(f"{share} of its pixels moved to a class, as their colours were none's")
+    return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is"}
+
+
+def illegal(run, picture):
+    """Where uint8 (3, H, W) has colours of no class: bool (H, W)."""
+    legal = torch.zeros(picture.shape[1:], dtype=torch.bool)
+    for _, colour in run["palette"]:
+        legal |= (picture == torch.tensor(colour).view(3, 1, 1)).all(0)
+    return ~legal
+
+
+def numbers_below(values, end, what):
+    """A request's list -> whole numbers from 0 to end - 1, or Refusal."""
+    for value in values:
+        if type(value) is not int or not 0 <= value < end:
+            raise data.Refusal(f"There is no {what} of that number in this run.")
+    return tuple(values)
+
+
+# The server: who may ask, for what, how much. Skip it on first reading.
+
+DEADLINE = 10         # seconds for a request to arrive, and again for its reply to leave
+BODY = 8 << 20        # bytes of a request: a 1024x1024 picture in base64
+FILE_BODY = 32 << 20  # of one that brings an opened file: a photo of 24 MB
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+HOST = r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?"        # a name, and maybe a port
+POLICY = ("default-src 'none'; connect-src 'self'; img-src data: blob:; "
+          "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; "
+          "form-action 'none'; frame-ancestors {frames}")
+
+
+class Gone(Exception):
+    """Whoever asked has hung up."""
+
+
+class WhileWanted(TorchFunctionMode):
+    """Within this, torch looks before each step whether the asker is still there. A page that has
+    something newer to ask hangs up, and need not wait for the rest of an old photo."""
+
+    def __init__(self, connection):
+        super().__init__()
+        self.connection = connection
+
+    def check(self):
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        if readable and not self.connection.recv(1, socket.MSG_PEEK):
+            raise Gone
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.check()
+        return function(*args, **(kwargs or {}))
 
 
 class Handler(BaseHTTPRequestHandler):
     """One request: who asks, for what, how much; then the studio's reply, or a sentence."""
     default_request_version = "HTTP/1.0"       # so that noise, too, is answered with headers
     timeout = DEADLINE                         # of sending the reply
-    log_message = lambda self, *words: None    # the terminal shows faults, not visits
 
     def handle(self):
         # A timeout starts anew with each byte, so a dripping client outlives it; a timer does not.
         self.timer = threading.Timer(DEADLINE, self.connection.shutdown, [socket.SHUT_RD])
         self.timer.daemon = True               # Ctrl-C need not wait for it
         self.timer.start()
-        with suppress(ConnectionError, TimeoutError):  # who leaves early needs no reply
+        with suppress(ConnectionError, TimeoutError, Gone):   # who leaves early needs no reply
             super().handle()
         self.timer.cancel()
 
-    def fault(self):  # the status that refuses, or 0: all that can be wrong before the body
-        names, post, get = self.server.names, self.command == "POST", self.headers.get_all
-        names = {*names, "{}:{}".format(*self.connection.getsockname())}   # of --host 0.0.0.0
-        hosts, origins, sizes = (get(h, []) for h in ("Host", "Origin", "Content-Length"))
-        size = sizes[0] if len(sizes) == 1 and sizes[0].isascii() else ""
-        return next((status for status, wrong in (
-            (403, len(hosts) != 1 or hosts[0] not in names),
-            (403, {*origins} - {f"http://{name}" for name in names}),
-            (404, self.route not in ROUTES),
-            (415, post and self.headers.get_content_type() != "application/json"),
-            (411, post and (not sizes or "Transfer-Encoding" in self.headers)),
-            (400, post and not size.isdigit()),
-            (413, size.isdigit() and int(size.lstrip("0")[:20] or 0) > BODY)) if wrong), 0)
+    def stranger(self):
+        """Why the asker is refused, or None. A page of another name could otherwise reach this
+        server through its visitor's browser, by making its name mean 127.0.0.1. Ports may differ:
+        a tunnel, a container or a notebook's proxy asks from another one."""
+        names = {*self.server.names, self.connection.getsockname()[0]}   # of --host 0.0.0.0
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1:
+            return "A request names one Host."
+        origins = self.headers.get_all("Origin", [])
+        askers = [("Host", HOST, text) for text in hosts]
+        askers += [("Origin", "https?://" + HOST, text) for text in origins]
+        for header, pattern, text in askers:
+            match = re.fullmatch(pattern, text.lower())
+            if not match:
+                return f"This {header} is not served."
+            name = match[1]
+            if name not in names:
+                return (f"{header} {name[:60]} is unknown here: open http://127.0.0.1:"
+                        f"{self.server.server_port}/, or add --allow-host {name[:60]}.")
+        return None
+
+    def fault(self):
+        """(status, sentence or "") of all that can be wrong before the body, or None."""
+        if sentence := self.stranger():
+            return 403, sentence
+        if self.route not in ROUTES:
+            return 404, ""
+        if self.command == "POST" and self.headers.get_content_type() != "application/json":
+            return 415, ""
+        sizes = self.headers.get_all("Content-Length", [])
+        if self.command == "POST" and (not sizes or "Transfer-Encoding" in self.headers):
+            return 411, ""
+        size = sizes[0] if sizes else "0"
+        if len(sizes) > 1 or not size.isascii() or not size.isdigit():
+            return 400, ""
+        most = FILE_BODY if self.route == "POST /read" else BODY
+        if int(size.lstrip("0")[:20] or 0) > most:         # digits enough to be over it
+            return 413, f"That is too much: at most {most >> 20} MiB."
+        self.size = int(size)
+        return None
+
+    def asked(self):
+        """(run, request) as the body says; None where it was cut short or of the wrong kind."""
+        try:
+            body = json.loads(self.rfile.read(self.size))
+            request = {}
+            for name, default in FIELDS.items():
+                request[name] = type(default)(body.get(name, default))
+            request["seed"] %= 2 ** 32         # torch takes no more than 64 bits
+            # A name is looked up, and never becomes a path.
+            return self.server.studio.runs[request["run"]], request
+        except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
+            return None
 
     def do_GET(self):
-        studio, self.route = self.server.studio, " ".join(self.requestline.split()[:2])
-        if status := self.fault():
-            return self.send_error(status)
-        if self.command == "GET":
-            return self.reply(200, studio.page(), "text/html")
-        try:
-            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            request = {key: type(v)(given.get(key, v)) for key, v in FIELDS.items()}
-            request["seed"] %= 2 ** 32         # torch takes no more than 64 bits
-            run = studio.runs[request["run"]]  # a name is looked up, and never becomes a path
-        except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
-            return self.send_error(400)        # cut short, too late, or of the wrong kind
-        self.timer.cancel()                    # all has arrived; what follows takes its time
-        with studio.lock:
-            # The page may have hung up, having sent something newer: then a read finds the end.
-            if select.select([self.connection], [], [], 0)[0] and not self.rfile.peek(1):
-                return
-            try:
-                content = ROUTES[self.route](studio, run, request)
-            except data.Refusal as refusal:
-                return self.reply(400, str(refusal))
-        self.reply(200, json.dumps(content), "application/json")
-    do_POST = do_GET
+        self.route = " ".join(self.requestline.split()[:2])
+        if fault := self.fault():
+            return self.refuse(*fault)
+        return self.reply(200, self.server.studio.page(), "text/html")
 
-    def send_error(self, code, *words):        # the library's own refusals come this way, too
-        self.reply(code, f"{self.responses[code][0]}.")
+    def do_POST(self):
+        self.route = " ".join(self.requestline.split()[:2])
+        if fault := self.fault():
+            return self.refuse(*fault)
+        asked = self.asked()
+        if asked is None:
+            return self.refuse(400)
+        self.timer.cancel()                    # all has arrived; what follows takes its time
+        run, request = asked
+        studio = self.server.studio
+        with studio.lock:
+            wanted = WhileWanted(self.connection)
+            wanted.check()                     # it may have gone while it waited for the lock
+            try:
+                with wanted:
+                    content = ROUTES[self.route](studio, run, request)
+            except (data.Refusal, pix2pix.Refusal) as refusal:
+                return self.refuse(400, str(refusal))
+        return self.reply(200, json.dumps(content), "application/json")
+
+    def refuse(self, status, sentence=""):
+        self.reply(status, sentence or f"{self.responses[status][0]}.")
+
+    def send_error(self, code, message=None, explain=None):
+        self.refuse(code)                      # the library's own refusals come this way, too
+
+    def log_message(self, format, *arguments):
+        """The terminal shows faults, not visits."""
 
     def reply(self, status, content, kind="text/plain"):
         nonce = secrets.token_urlsafe(16)      # the page's own script and style run, and no others
+        policy = POLICY.format(nonce=nonce, frames=self.server.frames)
         self.send_response(status)
-        for header in HEADERS.format(kind=kind, nonce=nonce).split(" | "):
-            self.send_header(*header.split(": ", 1))
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", policy)
         self.end_headers()
         self.wfile.write(content.replace("{NONCE}", nonce).encode())
 
 
-def open_server(studio, host, port):
+def open_server(studio, host, port, allowed=()):
+    """A server of the studio that is bound, and so can be reached, but does not answer yet.
+    allowed: names beside the local ones that it may be asked by, and whose frames may hold it."""
     try:
         server = ThreadingHTTPServer((host, port), Handler)
     except (OSError, OverflowError) as why:
         raise data.Refusal(f"--host {host}:{port}: {why}; try --port 0, or no --host") from None
     server.socket.listen(128)      # the library's 5 would let idle visitors keep others waiting
-    server.studio, names = studio, ("localhost", "127.0.0.1", "[::1]", host)
-    server.names = {f"{name}:{server.server_port}".removesuffix(":80") for name in names}
+    server.studio = studio
+    allowed = [name.lower() for name in allowed]
+    server.names = {*LOCAL, host.lower(), *allowed}
+    frames = [f"http://{name}:* https://{name}:*" for name in allowed]
+    server.frames = " ".join(frames) or "'none'"
     return server
+
+
+def host_name(text):
+    """An argparse type: a host's name, without a port."""
+    match = re.fullmatch(HOST, text.lower())
+    if not match or match[2]:
+        raise ValueError
+    return text
 
 
 def main():
@@ -231,13 +544,16 @@ def main():
     parser.add_argument("--dream", metavar="RUN", help="a SemGAN run, for label maps from noise")
     parser.add_argument("--port", type=int, default=8256, help="default 8256")
     parser.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1: this machine only")
+    parser.add_argument("--allow-host", metavar="NAME", type=host_name, action="append", default=[],
+                        help="a name, beside the local ones, that browsers may know this server "
+                             "by (behind a proxy), and whose pages may show it in a frame")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     options = data.parse_options(parser)
     studio = Studio(options.runs, options.dream, data.device_of(options.device))
-    server = open_server(studio, options.host, options.port)
+    server = open_server(studio, options.host, options.port, options.allow_host)
     address = f"http://{options.host}:{server.server_port}/"
-    if options.host not in ("localhost", "127.0.0.1"):
+    if options.host not in LOCAL:
         print(f"WARNING: --host {options.host} lets every machine that reaches it use this server.")
     print(f"paint: {address}   real or fake: {address}study   Ctrl-C ends it", flush=True)
     with server:

@@ -25,8 +25,12 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper: norms use each picture's own statistics (see Norm), and the bottleneck
 has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
 """
+import os
 import zipfile
 from pathlib import Path
+
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
 
 import torch
 import torch.nn as nn
@@ -382,6 +386,77 @@ def load_generator(path):
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
     return faster(generator).eval(), settings
+
+
+# Look inside a run (skip on first reading): paint.py's panel
+
+def generate_without(generator, x, seed=None, muted_skips=(), quiet_dropouts=()):
+    """generate(), with some skips replaced by zeros and some dropouts left out.
+
+    Skip i joins what decoder step i puts out, dropout i follows that step: 0 is the first of them,
+    with the smallest maps, depth - 2 the last, before to_image.
+    """
+    muted_before = generator.muted_skips
+    dropout_before = generator.dropout_at
+    generator.muted_skips = tuple(muted_skips)
+    generator.dropout_at = tuple(i for i in dropout_before if i not in quiet_dropouts)
+    try:
+        return generate(generator, x, seed)
+    finally:
+        generator.muted_skips = muted_before
+        generator.dropout_at = dropout_before
+
+
+def logits_of(discriminator, x, y):
+    """D(x, y), (N, 1, 30, 30); of an unconditional D, which has no channels for x, D(y)."""
+    first = next(discriminator.parameters())               # (64, 6, 4, 4)
+    conditional = first.shape[1] > y.shape[1]
+    return discriminator(x, y) if conditional else discriminator(y)
+
+
+def patch_of(discriminator, row, column):
+    """(top, left, side) of the square of pixels that logit (row, column) sees. It may begin outside
+    the picture, where D's layers pad with zeros."""
+    side = 1
+    step = 1                                               # pixels from a logit to its neighbour
+    start = 0                                              # where the first one's square begins
+    for layer in discriminator.modules():
+        if isinstance(layer, nn.Conv2d):
+            start -= layer.padding[0] * step
+            side += (layer.kernel_size[0] - 1) * step
+            step *= layer.stride[0]
+    return start + row * step, start + column * step, side
+
+
+def patch_grid(discriminator, size):
+    """How D's logits lie over a picture of size (h, w): their rows and columns, and the side of the
+    square that each sees; that of logit (i, j) begins at start + step * i, start + step * j."""
+    start, _, side = patch_of(discriminator, 0, 0)
+    step = patch_of(discriminator, 1, 1)[0] - start
+    counts = []
+    for pixels in size:
+        for layer in discriminator.modules():
+            if isinstance(layer, nn.Conv2d):
+                padded = pixels + 2 * layer.padding[0]
+                pixels = (padded - layer.kernel_size[0]) // layer.stride[0] + 1
+        counts.append(pixels)
+    return {"rows": counts[0], "columns": counts[1], "start": start, "step": step, "side": side}
+
+
+def load_discriminator(path):
+    """The D that a run's checkpoint.pt keeps, fast and in eval mode."""
+    content = load_file(path)
+    settings = content["settings"]
+    try:
+        in_channels = settings["out_channels"]             # D(y)
+        if "cgan" in settings["objective"]:
+            in_channels += settings["in_channels"]         # D(x, y)
+        discriminator = PatchGAN(in_channels, settings["width"], settings["receptive_field"],
+                                 settings["norm"])
+        discriminator.load_state_dict(content["discriminator"])
+    except (KeyError, TypeError, RuntimeError):
+        raise Refusal(f"{path}: holds no D that fits its settings; train again") from None
+    return faster(discriminator).eval()
 
 
 # The same layers, faster (skip on first reading). Each gives what the plain layer above gives, by a

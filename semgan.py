@@ -34,8 +34,12 @@ direction of z counts.
 """
 import io
 import math
+import os
 import zipfile
 from pathlib import Path
+
+if __name__ == "__main__":
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
 
 import torch
 import torch.nn as nn

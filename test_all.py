@@ -44,6 +44,7 @@ import scipy.linalg
 import scipy.ndimage
 import scipy.signal
 import scipy.stats
+import skimage.measure
 import skimage.metrics
 import torch
 import torch.nn as nn
@@ -63,7 +64,7 @@ HERE = Path(__file__).parent
 LOG2 = pytest.approx(np.log(2))
 SHAPES, FACADES = data.TASKS["shapes"].palette, data.TASKS["facades"].palette
 
-signal.signal(signal.SIGINT, signal.default_int_handler)     # a script's `&` leaves it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `&` leaves it ignored
 
 @pytest.fixture(autouse=True)
 def alike():
@@ -84,9 +85,12 @@ def random_pictures(count, size=64, channels=3):
 # How does one picture become another? pix2pix.py
 
 @pytest.mark.parametrize("options, published", [
-    ({}, 54_413_955), ({"depth": 7}, 41_828_995), ({"skips": False}, 39_075_459)])
-def test_the_unet_has_the_published_number_of_parameters(options, published):
-    with torch.device("meta"):  # shapes without values
+    ({}, 54_413_955),
+    ({"depth": 7}, 41_828_995),
+    ({"skips": False}, 39_075_459)])
+def test_the_unet_has_the_published_size(options, published):
+    # The device "meta" keeps shapes without values.
+    with torch.device("meta"):
         generator = pix2pix.UNet(**options)
     # The usual count lacks the biases of the first convolution and of the bottleneck: see UNet.
     biases = 64 + 512
@@ -95,84 +99,97 @@ def test_the_unet_has_the_published_number_of_parameters(options, published):
 @pytest.mark.parametrize("field, published", [
     (1, 9_024), (16, 139_585), (34, 666_433),
     (70, 2_768_705), (142, 6_964_033), (286, 11_159_361)])
-def test_a_discriminator_has_the_published_number_of_parameters(field, published):
+def test_each_discriminator_has_the_published_size(field, published):
     with torch.device("meta"):
         discriminator = pix2pix.PatchGAN(receptive_field=field)
     assert pix2pix.parameters(discriminator) == published
 
 @pytest.mark.parametrize("field, side", [
     (1, 256), (16, 126), (34, 62), (70, 30), (142, 14), (286, 6)])
-def test_patchgans_give_a_map_of_logits_for_256_pixels(field, side):
+def test_patchgans_give_a_map_of_logits(field, side):
     with torch.device("meta"):
         discriminator = pix2pix.PatchGAN(receptive_field=field)
         x = torch.zeros(1, 3, 256, 256)
         assert discriminator(x, x).shape == (1, 1, side, side)
 
 @pytest.mark.parametrize("field", [1, 16, 34, 70, 142, 286])
-def test_a_logit_sees_just_its_patch_by_formula_and_by_gradient(field):
+def test_a_logit_sees_just_its_patch(field):
     discriminator = pix2pix.PatchGAN(3, width=4, receptive_field=field)
     assert pix2pix.receptive_field(discriminator) == field
     # Norms are taken out: they couple all pixels of a picture.
-    kept = [layer for layer in discriminator.layers if not isinstance(layer, pix2pix.Norm)]
     y = random_pictures(1, 512).requires_grad_()
-    logits = nn.Sequential(*kept)(y)
+    logits = y
+    for layer in discriminator.layers:
+        if not isinstance(layer, pix2pix.Norm):
+            logits = layer(logits)
     middle = logits.shape[2] // 2
     logits[0, 0, middle, middle].backward()
     rows = y.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     assert rows.max() - rows.min() + 1 == field
 
 def test_the_unet_halves_256_pixels_eight_times():
-    shapes = []  # channels, side
+    shapes = []
+
+    def note(layer, x, out):
+        channels, side = out.shape[1:3]
+        shapes.append((channels, side))
     with torch.device("meta"):
         generator = pix2pix.UNet()
         for layer in generator.encoder:
-            layer.register_forward_hook(lambda _, x, out: shapes.append(out.shape[1:3]))
+            layer.register_forward_hook(note)
         generator(torch.zeros(1, 3, 256, 256))
     assert shapes[:4] == [(64, 128), (128, 64), (256, 32), (512, 16)]
     assert shapes[4:] == [(512, 8), (512, 4), (512, 2), (512, 1)]
 
-def test_a_generated_picture_stays_between_minus_1_and_1():
+def test_generated_values_lie_in_minus_1_to_1():
     generator = pix2pix.UNet(in_channels=1, out_channels=2, width=4, depth=6)
-    nn.init.normal_(generator.to_image.weight)  # so large that it would leave the range
+    # So large that it would leave the range.
+    nn.init.normal_(generator.to_image.weight)
     fake = generator(random_pictures(2, 128, channels=1))
     assert fake.shape == (2, 2, 128, 128)
     assert 0.9 < fake.abs().max() <= 1
 
 @pytest.mark.parametrize("skips", [True, False])
-def test_skips_carry_what_the_bottleneck_does_not_let_through(skips):
+def test_skips_carry_what_the_bottleneck_loses(skips):
     generator = pix2pix.UNet(width=8, depth=6, skips=skips, dropout=0)
-    nn.init.zeros_(generator.encoder[-1].weight)  # nothing passes the bottleneck
+    # Nothing passes the bottleneck.
+    nn.init.zeros_(generator.encoder[-1].weight)
     one, other = generator(random_pictures(2))
     assert torch.equal(one, other) != skips
 
-def test_the_bottleneck_keeps_what_tells_two_pictures_apart():
+def test_the_bottleneck_tells_pictures_apart():
     """Over a single pixel a norm would give its bias for each picture, so there is none."""
     generator = pix2pix.UNet(width=8, depth=6)
-    found = []
-    decode = generator.decoder[0]
-    decode.register_forward_pre_hook(lambda _, args: found.append(args[0].clone()))
+    features = []
+
+    def note(layer, args):
+        features.extend(args[0].clone())
+    generator.decoder[0].register_forward_pre_hook(note)
     generator(random_pictures(2))
-    one, other = found[0]
+    one, other = features
     assert one.shape == (64, 1, 1)
     assert (one - other).abs().max() > 1e-3
 
-def test_the_noise_is_dropout_on_at_test_time_too():
+def test_the_noise_is_dropout_on_at_test_time():
     generator = pix2pix.UNet(width=8, depth=6).eval()
     x = random_pictures(1)
-    assert not torch.equal(generator(x), generator(x))  # Sec. 3.1
-    generator.dropout = 0
+    assert not torch.equal(generator(x), generator(x))
+    generator.dropout = 0  # Sec. 3.1
     assert torch.equal(generator(x), generator(x))
 
-def test_a_seed_fixes_the_noise_and_leaves_torchs_alone():
+def test_a_seed_fixes_the_noise():
     generator = pix2pix.UNet(width=8, depth=6)
     picture = noise_picture(3, 64, 64)
     before = torch.get_rng_state()
     one = pix2pix.translate(generator, picture, seed=1)
-    assert torch.equal(one, pix2pix.translate(generator, picture, seed=1))
-    assert not torch.equal(one, pix2pix.translate(generator, picture, seed=2))
+    same = pix2pix.translate(generator, picture, seed=1)
+    other = pix2pix.translate(generator, picture, seed=2)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    # Torch's own random numbers go on as if nothing had been.
     assert torch.equal(before, torch.get_rng_state())
 
-def test_what_becomes_of_a_picture_does_not_depend_on_its_batch():
+def test_an_output_does_not_depend_on_its_batch():
     generator = pix2pix.UNet(width=8, depth=6, dropout=0)
     x = random_pictures(3)
     alone = torch.cat([generator(picture[None]) for picture in x])
@@ -184,44 +201,51 @@ def test_train_and_eval_mode_give_the_same_picture():
     assert torch.equal(generator.train()(x), generator.eval()(x))
     assert not list(generator.buffers())  # no running statistics
 
-def test_a_norm_gives_each_channel_of_each_picture_mean_0_and_spread_1():
-    x = random_pictures(4) * torch.tensor([1.0, 7.0, 30.0]).view(3, 1, 1) + 10
-    y = pix2pix.Norm(3)(x)
-    assert torch.allclose(y.mean(dim=(2, 3)), torch.zeros(4, 3), atol=1e-4)
-    assert torch.allclose(y.std(dim=(2, 3)), torch.ones(4, 3), atol=1e-2)
+def test_a_norm_gives_each_channel_mean_0_and_spread_1():
+    spreads = torch.tensor([1.0, 7.0, 30.0]).view(3, 1, 1)
+    y = pix2pix.Norm(3)(random_pictures(4) * spreads + 10)
+    means = y.mean(dim=(2, 3))  # (4, 3)
+    spreads = y.std(dim=(2, 3))
+    assert torch.allclose(means, torch.zeros(4, 3), atol=1e-4)
+    assert torch.allclose(spreads, torch.ones(4, 3), atol=1e-2)
 
 @pytest.mark.parametrize("plain, count", [
     (pix2pix.UNet(width=8, depth=6, dropout=0), 6 + 4 + 5 + 6),
     (pix2pix.PatchGAN(3, width=8), 1 + 3 + 1)])
-def test_the_faster_layers_give_what_the_plain_ones_give(plain, count):
+def test_faster_layers_equal_the_plain_ones(plain, count):
     fast = pix2pix.faster(copy.deepcopy(plain))
-    pairs = zip(plain.modules(), fast.modules())
-    changed = [type(new) for old, new in pairs if type(old) is not type(new)]
-    assert len(changed) == count
+    changed = 0
+    for old, new in zip(plain.modules(), fast.modules()):
+        if type(old) is not type(new):
+            changed += 1
+    assert changed == count
     x = random_pictures(2)
     assert torch.allclose(fast(x), plain(x), atol=1e-5)
 
 @pytest.mark.parametrize("network", [
     pix2pix.UNet, pix2pix.PatchGAN, semgan.Generator, semgan.Discriminator])
-def test_weights_start_from_the_papers_distribution(network):
-    named = dict(network(3, width=32).named_parameters())
-    weights = torch.cat([p.detach().flatten() for p in named.values() if p.dim() > 1])
-    assert weights.mean().abs() < 2e-4
-    assert weights.std() == pytest.approx(0.02, rel=0.01)
-    for name, parameter in named.items():
-        if parameter.dim() == 1:  # a bias, or a norm's weight
-            start = 0 if name.endswith("bias") else 1
-            assert (parameter - start).abs().max() <= 0.1 * start, name
+def test_weights_start_as_in_the_papers(network):
+    kernels = []
+    for name, weight in network(3, width=32).named_parameters():
+        if weight.dim() > 1:
+            kernels.append(weight.detach().flatten())
+        elif name.endswith("bias"):
+            assert (weight == 0).all()
+        else:  # a norm's
+            assert (weight - 1).abs().max() < 0.1
+    kernels = torch.cat(kernels)
+    assert kernels.mean().abs() < 2e-4
+    assert kernels.std() == pytest.approx(0.02, rel=0.01)
 
 @pytest.mark.parametrize("h, w", [(1, 1), (333, 517), (64, 64), (65, 200)])
-def test_any_picture_is_translated_to_its_own_size(h, w):
+def test_any_picture_keeps_its_size(h, w):
     generator = pix2pix.UNet(width=2, depth=6)
     out = pix2pix.translate(generator, noise_picture(3, h, w))
     assert out.shape == (3, h, w)
     assert out.dtype == torch.uint8
 
 def test_tiles_join_without_seams():
-    """A stand-in network without statistics or borders: tiled and whole must then be the same."""
+    """Without statistics or borders tiled and whole must be the same."""
     class Pointwise(nn.Tanh):
         depth = 3
     x = torch.randn(1, 3, 200, 333)
@@ -230,60 +254,67 @@ def test_tiles_join_without_seams():
 
 # What do the losses ask for?
 
-def test_ds_loss_is_the_hand_worked_log_2_while_it_knows_nothing():
+def test_ds_first_loss_is_the_hand_worked_log_2():
     zeros = torch.zeros(2, 1, 30, 30)
-    assert pix2pix.discriminator_loss(zeros, zeros).item() == LOG2  # (log 2 + log 2) / 2
-    assert semgan.discriminator_loss(zeros, zeros).item() / 2 == LOG2  # a sum
+    # (log 2 + log 2) / 2; SemGAN's is the sum.
+    assert pix2pix.discriminator_loss(zeros, zeros).item() == LOG2
+    assert semgan.discriminator_loss(zeros, zeros).item() / 2 == LOG2
 
-def test_ds_loss_is_the_hand_worked_number_where_it_is_sure_and_right():
+def test_a_sure_ds_loss_is_the_hand_worked_number():
     sure = torch.full((1, 1, 2, 2), 3.0)
-    loss = np.log(1 + np.exp(-3))  # -log sigmoid(3)
-    assert pix2pix.discriminator_loss(sure, -sure).item() == pytest.approx(loss)
-    assert pix2pix.discriminator_loss(-sure, sure).item() == pytest.approx(loss + 3)
+    right = pix2pix.discriminator_loss(sure, -sure).item()
+    wrong = pix2pix.discriminator_loss(-sure, sure).item()
+    hand_worked = np.log(1 + np.exp(-3))  # -log sigmoid(3)
+    assert right == pytest.approx(hand_worked)
+    assert wrong == pytest.approx(hand_worked + 3)
 
-def test_logits_of_spread_s_give_the_hand_worked_log_2_and_s_squared_over_8():
+def test_small_logits_give_the_hand_worked_loss():
+    """log 2 + s^2 / 8 for logits of mean 0 and standard deviation s."""
     s = 0.3
     real = s * torch.randn(1_000_000)
     fake = s * torch.randn(1_000_000)
     loss = pix2pix.discriminator_loss(real, fake).item()
     assert loss - np.log(2) == pytest.approx(s ** 2 / 8, rel=0.05)
 
-def test_gs_loss_is_the_hand_worked_log_2_and_100_times_l1():
+def test_gs_loss_is_the_hand_worked_number():
     fake = torch.full((2, 3, 8, 8), 0.5)
     logits = torch.zeros(2, 1, 30, 30)
     loss, adversarial, l1 = pix2pix.generator_loss(logits, fake, -fake)
     assert l1.item() == 1
     assert adversarial.item() == LOG2
-    assert loss.item() == pytest.approx(100 + np.log(2))  # Eq. 4, lambda = 100
+    # Eq. 4, lambda = 100.
+    assert loss.item() == pytest.approx(100 + np.log(2))
 
 def test_either_part_of_gs_loss_can_be_left_out():
     fake = torch.full((2, 3, 8, 8), 0.5)
     logits = torch.zeros(2, 1, 30, 30)
-    l1_alone = pix2pix.generator_loss(None, fake, -fake, l1_weight=2.0)[0]
-    gan_alone = pix2pix.generator_loss(logits, fake, -fake, l1_weight=0.0)[0]
-    assert l1_alone.item() == 2
-    assert gan_alone.item() == LOG2
+    loss, _, _ = pix2pix.generator_loss(None, fake, -fake, l1_weight=2)
+    assert loss.item() == 2
+    loss, _, _ = pix2pix.generator_loss(logits, fake, -fake, l1_weight=0)
+    assert loss.item() == LOG2
 
-def test_g_still_learns_where_d_is_sure_that_it_fakes():
+def test_g_still_learns_where_d_is_sure():
     logits = torch.full((1,), -10.0, requires_grad=True)
     same = torch.zeros(1, 3, 8, 8)
-    pix2pix.generator_loss(logits, same, same)[0].backward()
-    # Minimising log(1 - D), as Eq. 1 has it, would leave a gradient of -0.00005.
+    loss, _, _ = pix2pix.generator_loss(logits, same, same)
+    loss.backward()
+    # Minimising log(1 - D), as Eq. 1 has it, would leave -0.00005.
     assert logits.grad.item() == pytest.approx(-1, abs=1e-3)
 
 def test_feature_matching_is_the_hand_worked_number():
-    real = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # batch mean (2, 3)
-    fake = torch.tensor([[3.0, 0.0], [-3.0, 2.0]])  # batch mean (0, 1)
-    one_layer = semgan.feature_matching_loss([real], [fake])
-    three_layers = semgan.feature_matching_loss([real] * 3, [fake] * 3)
-    assert one_layer.item() == 2  # (2 + 2) / 2
-    assert three_layers.item() == 6  # their sum
+    real = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # mean (2, 3)
+    fake = torch.tensor([[3.0, 0.0], [-3.0, 2.0]])  # mean (0, 1)
+    loss = semgan.feature_matching_loss([real], [fake])
+    assert loss.item() == 2  # (2 + 2) / 2
+    loss = semgan.feature_matching_loss([real] * 3, [fake] * 3)
+    assert loss.item() == 6  # three layers' sum
 
 # How are the networks trained? train.py
 
 def test_one_pair_can_be_learned_by_heart():
     generator = pix2pix.UNet(width=8, depth=6)
-    optimizer = torch.optim.Adam(generator.parameters(), 2e-3, betas=(0.5, 0.999))
+    weights = generator.parameters()
+    optimizer = torch.optim.Adam(weights, 2e-3, betas=(0.5, 0.999))
     pair = data.draw_pair(0, [64, 64], "pairs")
     x, y = data.to_network(settings_for(), pair[None])
     losses = []
@@ -298,7 +329,7 @@ def gradients_of(optimizer):
     weights = optimizer.param_groups[0]["params"]
     return torch.cat([weight.grad.flatten() for weight in weights])
 
-def test_g_learns_nothing_in_ds_step_and_d_learns_nothing_in_gs(pairs, tmp_path):
+def test_each_network_learns_nothing_in_the_others_turn(pairs, tmp_path):
     kept = {}  # each optimizer's gradients as at its last step
 
     def compare(optimizer, *_):
@@ -309,7 +340,7 @@ def test_g_learns_nothing_in_ds_step_and_d_learns_nothing_in_gs(pairs, tmp_path)
         cut_after(3, *arguments(tmp_path, pairs))
     assert len(kept) == 2
 
-def test_a_stopped_run_goes_on_to_the_very_same_weights(pairs, tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_weights(pairs, tmp_path):
     train_here(*arguments(tmp_path / "straight", pairs, "--epochs", 1))
     cut_after(3, *arguments(tmp_path / "cut", pairs, "--epochs", 1))
     assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
@@ -317,9 +348,12 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(pairs, tmp_path):
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
 
 @pytest.mark.parametrize("command, advice", [
-    ("--task facade", "facades"), ("--batchs 2", "--batch"), ("--batch 0", "above 0"),
-    ("--size 100", "nearest is 128x128"), ("--data /no/such", "another with --data")])
-def test_bad_input_gets_one_line_of_advice_and_code_2(command, advice, capsys):
+    ("--task facade", "facades"),
+    ("--batchs 2", "--batch"),
+    ("--batch 0", "above 0"),
+    ("--size 100", "nearest is 128x128"),
+    ("--data /no/such", "another with --data")])
+def test_bad_input_gets_one_line_of_advice(command, advice, capsys):
     with pytest.raises(SystemExit) as stopped:
         data.run_command(lambda: run_here(train, *command.split()))
     said = capsys.readouterr().err
@@ -329,60 +363,60 @@ def test_bad_input_gets_one_line_of_advice_and_code_2(command, advice, capsys):
     assert said.count("\n") == 1
 
 def plain_step(x, y):
-    """The step in train_pix2pix's docstring, as it stands there. -> the weights that it leaves"""
-    settings = {"in_channels": 3, "out_channels": 3, "width": 4, "depth": 6, "generator": "unet",
-                "norm": "instance", "upsample": "deconv"}
+    """The step in train_pix2pix's docstring. -> G and D after it"""
+    settings = {
+        "in_channels": 3, "out_channels": 3, "width": 4, "depth": 6,
+        "generator": "unet", "norm": "instance", "upsample": "deconv"}
+    rate = train.PRESETS["pix2pix"]["laptop"]["lr"]
     torch.manual_seed(0)
-    names = {"pix2pix": pix2pix, "x": x, "y": y}
-    names["G"] = pix2pix.build_generator(settings)
-    names["D"] = pix2pix.PatchGAN(width=4)
-    for network in "GD":
-        weights = names[network].parameters()
-        rate = train.PRESETS["pix2pix"]["laptop"]["lr"]
-        names[f"{network.lower()}_optimizer"] = torch.optim.Adam(weights, rate, betas=(0.5, 0.999))
+    G = pix2pix.build_generator(settings)
+    D = pix2pix.PatchGAN(width=4)
+    g_optimizer = torch.optim.Adam(G.parameters(), rate, betas=(0.5, 0.999))
+    d_optimizer = torch.optim.Adam(D.parameters(), rate, betas=(0.5, 0.999))
     torch.manual_seed(train.step_seed(0, 0))  # of the dropout
     lines = train.train_pix2pix.__doc__.splitlines()
-    exec("\n".join(line[8:] for line in lines if line.startswith(" " * 8)), names)
-    return {"generator": names["G"].state_dict(), "discriminator": names["D"].state_dict()}
+    step = [line[8:] for line in lines if line.startswith(" " * 8)]
+    names = {"pix2pix": pix2pix, "G": G, "D": D, "x": x, "y": y,
+             "g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    exec("\n".join(step), names)
+    return G, D
 
-def test_the_real_step_is_the_plain_one_of_its_docstring(pairs, tmp_path, monkeypatch):
-    batches = []
-    to_network = data.to_network
-    monkeypatch.setattr(data, "to_network",
-                        lambda *args: batches.append(to_network(*args)) or batches[-1])
+def test_the_real_step_is_its_docstrings(pairs, tmp_path, monkeypatch):
+    batches = watch(monkeypatch, data, "to_network")
     cut_after(1, *arguments(tmp_path, pairs))
+    G, D = plain_step(*batches[0].result)
     content = pix2pix.load_file(tmp_path / "checkpoint.pt")
-    for network, weights in plain_step(*batches[0]).items():
-        for name, wanted in weights.items():
-            assert torch.allclose(content[network][name], wanted, atol=2e-5), name
+    for name, network in (("generator", G), ("discriminator", D)):
+        for key, wanted in network.state_dict().items():
+            found = content[name][key]
+            assert torch.allclose(found, wanted, atol=2e-5), key
 
 # What do the networks see? data.py
 
-def test_facades_are_painted_from_labels_though_these_stand_on_the_right(tmp_path):
+def test_facades_are_painted_from_the_right_half(tmp_path):
     make_pairs(tmp_path)  # photo left, labels right
     settings = settings_for(tmp_path)
     x, y = data.held_out(settings)[0].split(3)
     assert semgan.out_of_palette(x[None], settings["palette"]) == 0
     assert semgan.out_of_palette(y[None], settings["palette"]) > 0.5
 
-def test_no_picture_of_the_test_folder_is_trained_on_or_held_out(tmp_path):
+def test_pictures_of_the_test_folder_stay_unused(tmp_path):
     settings = settings_for(make_pairs(tmp_path, splits=("train", "test")))
-    names = [file[0].name for file in data.training(settings).files]
-    names += [file[0].name for file in data.held_out(settings).files]
-    expected = [path.name for path in (tmp_path / "train").iterdir()]
-    assert sorted(names) == sorted(expected)
+    used = data.training(settings).names + data.held_out(settings).names
+    in_train = [path.name for path in (tmp_path / "train").iterdir()]
+    assert sorted(used) == sorted(in_train)
 
-def test_an_epoch_shows_each_picture_once_in_an_order_of_its_own():
+def test_an_epoch_shows_each_picture_once():
     first = data.epoch_order(12, 3, seed=0, epoch=0)
     second = data.epoch_order(12, 3, seed=0, epoch=1)
-    assert sorted(sum(first, [])) == list(range(12))
-    assert sorted(sum(second, [])) == list(range(12))
+    for batches in (first, second):
+        assert sorted(sum(batches, [])) == list(range(12))
     assert first != second
     assert first == data.epoch_order(12, 3, seed=0, epoch=0)
 
-def test_both_halves_of_a_pair_are_cropped_and_mirrored_alike():
+def test_halves_are_cropped_and_mirrored_alike():
     half = noise_picture(3, 72, 72)
-    pairs = torch.cat([half, half])[None].expand(16, -1, -1, -1)
+    pairs = torch.cat([half, half]).expand(16, -1, -1, -1)
     rng = torch.Generator().manual_seed(0)
     out = data.augment(pairs, [64, 64], (-1, -2), rng)
     assert out.shape == (16, 6, 64, 64)
@@ -390,13 +424,15 @@ def test_both_halves_of_a_pair_are_cropped_and_mirrored_alike():
     different = {picture.numpy().tobytes() for picture in out}
     assert len(different) == 16
 
-def test_networks_see_minus_1_to_1_and_pixels_come_back():
+def test_networks_see_values_in_minus_1_to_1():
     settings = settings_for(task="pairs")
-    pixels = torch.arange(256).byte().view(1, 1, 16, 16).expand(1, 6, 16, 16)
-    x, y = data.to_network(settings, pixels)
+    values = torch.arange(256).byte().view(16, 16)
+    x, y = data.to_network(settings, values.expand(1, 6, 16, 16))
     assert x.min().item() == -1
     assert x.max().item() == 1
-    assert torch.equal(data.to_pixels(settings, x, y), pixels[:, 3:])
+    # And pixels come back.
+    back = data.to_pixels(settings, x, y)
+    assert torch.equal(back, values.expand(1, 3, 16, 16))
 
 def test_resizing_a_label_map_invents_no_class():
     labels = torch.full((1, 100, 100), 2).byte()
@@ -413,20 +449,20 @@ def test_a_label_map_survives_its_colours(palette):
         found = module.nearest_class(colours, palette)
         assert torch.equal(found.long(), label_map)
 
-def test_a_one_hot_map_has_a_single_1_at_each_pixel_its_class():
+def test_a_one_hot_map_has_a_single_1_at_each_pixel():
     label_map = torch.randint(0, 12, (2, 64, 64))
     maps = semgan.one_hot(label_map, 12)
     assert maps.shape == (2, 12, 64, 64)
     assert torch.equal(maps.sum(dim=1), torch.ones(2, 64, 64))
     assert torch.equal(semgan.to_label_map(maps), label_map)
 
-def test_colours_come_back_from_lab_and_white_is_100_0_0():
+def test_white_is_100_0_0_in_lab_and_colours_come_back():
     pictures = noise_picture(2, 3, 64, 64)
-    lab = data.rgb_to_lab(pictures)
-    assert (data.lab_to_rgb(lab).int() - pictures.int()).abs().max() <= 1
+    back = data.lab_to_rgb(data.rgb_to_lab(pictures))
+    assert (back.int() - pictures.int()).abs().max() <= 1
     white = torch.full((1, 3, 1, 1), 255).byte()
-    wanted = torch.tensor([100.0, 0.0, 0.0])
-    assert torch.allclose(data.rgb_to_lab(white).flatten(), wanted, atol=0.01)
+    lab = data.rgb_to_lab(white).flatten()
+    assert torch.allclose(lab, torch.tensor([100.0, 0, 0]), atol=0.01)
 
 def test_colourisation_sees_the_lightness_alone():
     settings = settings_for(task="colorization")
@@ -437,14 +473,15 @@ def test_colourisation_sees_the_lightness_alone():
     back = data.to_pixels(settings, x, y)
     assert (back.int() - photos.int()).abs().max() <= 1
 
-def test_inpainting_hides_the_central_half_and_nothing_else():
+def test_inpainting_hides_the_central_half_alone():
     settings = settings_for(task="inpainting")
     x, y = data.to_network(settings, noise_picture(2, 3, 64, 64))
-    assert (x[:, :, 16:48, 16:48] == 1).all()  # white
-    x[:, :, 16:48, 16:48] = y[:, :, 16:48, 16:48]
+    middle = slice(16, 48)
+    assert (x[:, :, middle, middle] == 1).all()  # white
+    x[:, :, middle, middle] = y[:, :, middle, middle]
     assert torch.equal(x, y)
 
-def test_the_edge_of_a_disc_is_one_circle_one_pixel_wide():
+def test_the_edge_of_a_disc_is_one_thin_circle():
     y, x = np.ogrid[:128, :128]
     radius = torch.from_numpy(np.hypot(y - 63.5, x - 60))
     disc = torch.where(radius < 40, 200, 60).byte().expand(1, 3, -1, -1)
@@ -456,7 +493,7 @@ def test_the_edge_of_a_disc_is_one_circle_one_pixel_wide():
 
 # How does noise become a label map? semgan.py
 
-def test_the_probabilities_of_the_classes_sum_to_1_at_each_pixel():
+def test_class_probabilities_sum_to_1_at_each_pixel():
     generator = semgan.Generator(5, latent=8, size=64, kernel=5, width=4)
     nn.init.normal_(generator.to_classes.weight)  # far from uniform
     probs = generator(torch.randn(2, 8))
@@ -466,8 +503,8 @@ def test_the_probabilities_of_the_classes_sum_to_1_at_each_pixel():
 
 def test_g_sees_the_direction_of_its_latent_alone():
     generator = semgan.Generator(4, latent=16, size=64, kernel=5, width=4)
-    for parameter in generator.parameters():
-        nn.init.normal_(parameter, 0, 0.3)  # biases, too: at first they are 0
+    for weight in generator.parameters():
+        nn.init.normal_(weight, 0, 0.3)  # biases, too: at first 0
     z = torch.randn(6, 16)
     assert torch.allclose(generator(z), generator(2 * z), atol=1e-3)
     assert not torch.allclose(generator(z), generator(-z), atol=1e-3)
@@ -476,28 +513,35 @@ def test_the_rgb_gan_differs_in_its_head_alone():
     softmax = semgan.Generator(12, 16, 64, 5, 4).state_dict()
     tanh = semgan.Generator(3, 16, 64, 5, 4, head="tanh").state_dict()
     assert softmax.keys() == tanh.keys()
-    different = {name for name in tanh if softmax[name].shape != tanh[name].shape}
-    assert different == {"to_classes.weight", "to_classes.bias"}
+    for name in tanh:
+        alike = softmax[name].shape == tanh[name].shape
+        assert alike != name.startswith("to_classes."), name
 
-@pytest.mark.parametrize("head, channels, share", [("softmax", 4, 0), ("tanh", 3, 1)])
-def test_all_colours_of_semgan_are_classes_and_hardly_any_of_the_rgb_gan(head, channels, share):
+@pytest.mark.parametrize("head, channels, share", [
+    ("softmax", 4, 0),
+    ("tanh", 3, 1)])
+def test_semgans_colours_are_all_classes(head, channels, share):
     generator = semgan.Generator(channels, 16, 64, 5, 4, head=head)
-    picture = semgan.to_pixels(generator(torch.randn(2, 16)), data.SHAPES, head)
+    output = generator(torch.randn(2, 16))
+    picture = semgan.to_pixels(output, data.SHAPES, head)
     assert picture.shape == (2, 3, 64, 64)
-    assert semgan.out_of_palette(picture, data.SHAPES) == pytest.approx(share, abs=0.01)
+    found = semgan.out_of_palette(picture, data.SHAPES)
+    assert found == pytest.approx(share, abs=0.01)
 
 # How good is it? metrics.py
 
-def test_swd_is_the_mean_of_scipys_distances_on_lines():
+def test_swd_is_the_mean_of_scipys_distances():
     a = torch.randn(500, 147)
     b = torch.randn(500, 147) + 0.3
     lines = F.normalize(torch.randn(147, 40), dim=0)
-    on_a_line = scipy.stats.wasserstein_distance
-    distances = [on_a_line(a @ line, b @ line) for line in lines.T]
+    distances = []
+    for line in lines.T:
+        distance = scipy.stats.wasserstein_distance(a @ line, b @ line)
+        distances.append(distance)
     found = metrics.sliced_wasserstein(a, b, lines)
     assert found == pytest.approx(np.mean(distances), rel=1e-5)
 
-def test_ms_ssim_of_two_flat_pictures_is_the_hand_worked_number():
+def test_ms_ssim_of_flat_pictures_is_hand_worked():
     a = torch.full((1, 3, 64, 64), 100)
     b = torch.full((1, 3, 64, 64), 200)
     c1 = (0.01 * 255) ** 2
@@ -506,12 +550,12 @@ def test_ms_ssim_of_two_flat_pictures_is_the_hand_worked_number():
     last_scale = luminance ** 0.1333
     assert metrics.ms_ssim(a, b).item() == pytest.approx(last_scale)
 
-def test_fid_of_two_gaussians_on_a_line_is_the_hand_worked_number():
-    distance = metrics.frechet_distance([0.0], [[4.0]], [3.0], [[25.0]])
-    # The squared distance of the means, and that of the standard deviations.
+def test_fid_of_two_gaussians_is_hand_worked():
+    distance = metrics.frechet_distance([0], [[4.0]], [3], [[25.0]])
+    # Squared distances of the means and of the standard deviations.
     assert distance == pytest.approx((0 - 3) ** 2 + (2 - 5) ** 2)
 
-def test_fcn_scores_are_the_hand_worked_numbers():
+def test_fcn_scores_are_hand_worked():
     truth = torch.tensor([0, 0, 0, 0, 1, 1, 255])  # 255 is left out
     found = torch.tensor([0, 0, 0, 1, 1, 1, 0])
     matrix = metrics.confusion_matrix(truth, found, 2)
@@ -524,7 +568,7 @@ def test_fcn_scores_are_the_hand_worked_numbers():
 # Can I take it away?
 
 @pytest.mark.parametrize("name", ["pix2pix", "semgan", "data", "metrics"])
-def test_a_file_copied_out_alone_imports_there_and_says_nothing(name, tmp_path):
+def test_a_file_copied_out_alone_imports_there(name, tmp_path):
     shutil.copy(HERE / f"{name}.py", tmp_path)
     done = python("-c", f"import {name}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -535,13 +579,13 @@ def test_a_file_copied_out_alone_imports_there_and_says_nothing(name, tmp_path):
 CLAIMS = [test for name, test in list(globals().items()) if name.startswith("test_")]
 
 # Which tests run: `-m claims` those above; `-m slow` the long ones, which are skipped without it.
-pytest_plugins = [__name__]            # this file is a plugin, too: pytest calls what follows
+pytest_plugins = [__name__]  # this file is a plugin, too: pytest calls what follows
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "claims: what to believe, in less than a minute")
     config.addinivalue_line("markers", "slow: long, run by -m slow alone")
 
-@pytest.hookimpl(tryfirst=True)                              # before pytest looks at the marks
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.function in CLAIMS:
@@ -555,34 +599,47 @@ def slow(*values):
     """A parameter of a test that takes long."""
     return pytest.param(*values, id=f"slow-{values[0]}")
 
+def environment():
+    """Of a process with one thread, whose output comes at once."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
 def python(*args, **more):
-    """A command in a process of its own, with one thread. -> CompletedProcess"""
-    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, **more)
+    """A command in a process of its own. -> CompletedProcess"""
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120,
+                          env=environment(), **more)
 
 def started(*args):
     """The same, as a running process, its output to be read."""
-    return subprocess.Popen([sys.executable, *map(str, args)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+    command = [sys.executable, *map(str, args)]
+    return subprocess.Popen(command, text=True, env=environment(),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 def run_here(module, *args):
     """A file's command in this process. -> what it printed"""
+    command = [f"{module.__name__}.py", *map(str, args)]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
-        patch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, args)])
+        patch.setattr(sys, "argv", command)
         module.main()
     return said.getvalue()
 
 def refuses(words, function, *args):
-    """It refuses in one line: words, a regular expression, and after a semicolon what to do."""
+    """It refuses in one line, in which are words (a regular expression) and what to do."""
     with pytest.raises(ValueError, match=words) as caught:
         function(*args)
     assert type(caught.value).__name__ == "Refusal"
-    assert "; " in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert "; " in said
+    assert "\n" not in said
 
 def settings_for(folder=None, task="facades", size=64, **more):
-    return {"task": task, "data": folder and str(folder), "drawn": folder is None, "one_hot": False,
-            "size": [size, size], "palette": data.TASKS[task].palette, **more}
+    """Of a folder's pictures; without one, of drawn ones."""
+    settings = {"task": task, "size": [size, size], "one_hot": False}
+    settings["palette"] = data.TASKS[task].palette
+    settings["data"] = folder and str(folder)
+    settings["drawn"] = folder is None
+    settings.update(more)
+    return settings
 
 def make_pairs(folder, n=12, size=64, splits=("",)):
     """Side-by-side pictures of drawn facades, photo left."""
@@ -595,18 +652,21 @@ def make_pairs(folder, n=12, size=64, splits=("",)):
 
 def tiny_run(folder, task="facades", head="softmax", **changes):
     """A run's folder with random weights, as train.py would write it."""
-    settings = {**settings_for(task=task), "width": 8, "depth": 6, "generator": "unet", "batch": 4,
-                "norm": "instance", "upsample": "deconv", "in_channels": 3, "out_channels": 3,
-                "latent": 16, "kernel": 5, "head": head, "seed": 0,
-                "pictures": "9 of names 0f3a21c4", **changes}
+    settings = settings_for(task=task)
+    settings.update(
+        width=8, depth=6, batch=4, seed=0, in_channels=3, out_channels=3,
+        generator="unet", norm="instance", upsample="deconv",
+        latent=16, kernel=5, head=head, pictures="9 of names 0f3a21c4")
+    settings.update(changes)
     module = semgan if data.TASKS[task].kind == "label maps" else pix2pix
     settings["model"] = module.__name__
     if module is semgan and head == "softmax":
         settings["out_channels"] = len(settings["palette"])
     torch.manual_seed(0)
+    weights = module.build_generator(settings).state_dict()
+    content = {"format": 1, "settings": settings, "generator": weights}
     folder.mkdir(parents=True)
-    torch.save({"format": 1, "settings": settings, "generator":
-                module.build_generator(settings).state_dict()}, folder / "generator.pt")
+    torch.save(content, folder / "generator.pt")
     return folder
 
 # pix2pix.py
@@ -636,7 +696,7 @@ PLAIN_NETWORKS = {
 
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("name", PLAIN_NETWORKS)
-def test_the_faster_networks_and_their_gradients_equal_the_plain_ones(name, gpu, monkeypatch):
+def test_faster_networks_and_gradients_equal_the_plain_ones(name, gpu, monkeypatch):
     if gpu:
         take_the_way_of_a_gpu(monkeypatch)
     plain = PLAIN_NETWORKS[name]()
@@ -648,14 +708,14 @@ def test_the_faster_networks_and_their_gradients_equal_the_plain_ones(name, gpu,
         assert torch.allclose(gradient, wanted[weight], atol=1e-6), weight
 
 @pytest.mark.parametrize("name", PLAIN_NETWORKS)
-def test_the_faster_networks_translate_like_the_plain_ones(name):
+def test_faster_networks_translate_like_the_plain_ones(name):
     plain = PLAIN_NETWORKS[name]()
     fast = faster_copy(plain)
     x = random_pictures(2, 128)
-    with torch.no_grad():                                    # large: in another layout
+    with torch.no_grad():  # large: in another layout
         assert torch.allclose(fast(x), plain(x), atol=1e-5)
 
-def test_what_becomes_of_a_picture_by_faster_layers_does_not_depend_on_its_batch():
+def test_a_faster_output_does_not_depend_on_its_batch():
     generator = faster_copy(pix2pix.UNet(width=8, depth=6, dropout=0))
     x = random_pictures(3)
     alone = torch.cat([generator(picture[None]) for picture in x])
@@ -689,9 +749,9 @@ FAST_LAYERS = {
 
 @pytest.mark.parametrize("h, w", [(2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("name", FAST_LAYERS)
-def test_faster_layers_and_their_gradients_equal_the_librarys(name, h, w):
+def test_faster_layers_and_gradients_equal_the_librarys(name, h, w):
     layer = double(FAST_LAYERS[name]())
-    library = type(layer).__base__                           # nn.Conv2d, or the transposed one
+    library = type(layer).__base__  # nn.Conv2d, or the transposed one
     x = torch.randn(3, 6, h, w).double().requires_grad_()
     out = layer(x)
     wanted = library.forward(layer, x)
@@ -704,7 +764,7 @@ def test_faster_layers_and_their_gradients_equal_the_librarys(name, h, w):
         assert torch.allclose(a, b, atol=1e-9)
 
 @pytest.mark.parametrize("name", ["Up", "Up to a picture"])
-def test_the_first_step_up_from_a_single_pixel_equals_the_librarys(name):
+def test_a_step_up_from_one_pixel_equals_the_librarys(name):
     layer = double(FAST_LAYERS[name]())
     x = torch.randn(3, 6, 1, 1).double()
     assert torch.allclose(layer(x), nn.ConvTranspose2d.forward(layer, x), atol=1e-9)
@@ -716,7 +776,7 @@ def norm_and_input(kind, make):
     nn.init.normal_(norm.weight, 1, 0.1)
     nn.init.normal_(norm.bias)
     x = torch.randn(2, 8, 256, 256) * 3 + 10
-    x[:, 0] = 0.25                                           # no spread to divide by
+    x[:, 0] = 0.25  # no spread to divide by
     weight = norm.weight.double()
     bias = norm.bias.double()
     if kind == "instance":
@@ -748,7 +808,7 @@ class NestedLevel(nn.Module):
     def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
         super().__init__()
         self.outermost = in_channels is not None
-        biased = norm is nn.InstanceNorm2d                   # its own norm then has no bias
+        biased = norm is nn.InstanceNorm2d  # its own norm then has no bias
         down = nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)
         joined = 2 * inner if deeper else inner
         up = nn.ConvTranspose2d(joined, outer, 4, 2, 1, bias=biased or self.outermost)
@@ -756,7 +816,7 @@ class NestedLevel(nn.Module):
             layers = [down, deeper, nn.ReLU(), up, nn.Tanh()]
         elif deeper:
             layers = [nn.LeakyReLU(0.2), down, norm(inner), deeper, nn.ReLU(), up, norm(outer)]
-        else:                                                # the bottleneck
+        else:  # the bottleneck
             layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, norm(outer)]
         if deeper and outer == inner:
             layers.append(nn.Dropout(dropout))
@@ -771,7 +831,7 @@ def nested_generator(levels, width, norm, dropout=0, in_channels=3, out_channels
     """In eval mode; its vectors, of norms or biases, are not as at first."""
     widths = [width * min(2 ** i, 8) for i in range(levels)]
     net = None
-    for i in reversed(range(1, levels)):                     # from the bottleneck out
+    for i in reversed(range(1, levels)):  # from the bottleneck out
         net = NestedLevel(widths[i - 1], widths[i], net, norm, dropout)
     whole = nn.Module()
     whole.model = NestedLevel(out_channels, width, net, norm, in_channels=in_channels)
@@ -790,7 +850,7 @@ def saved(generator, path, prefix=""):
 
 @pytest.mark.parametrize("levels, dropout_at", [(7, [1, 2]), (8, [1, 2, 3])])
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
-def test_generators_of_the_popular_code_convert_to_the_same_pictures(
+def test_converted_generators_give_the_same_pictures(
         norm, levels, dropout_at, tmp_path):
     theirs = nested_generator(levels, 8, norm)
     convert(saved(theirs, tmp_path / "latest_net_G.pth"), tmp_path / "run")
@@ -801,7 +861,7 @@ def test_generators_of_the_popular_code_convert_to_the_same_pictures(
     with torch.no_grad():
         assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
 
-def test_a_generator_of_several_gpus_converts_with_each_pictures_own_statistics(tmp_path):
+def test_a_generator_of_several_gpus_converts(tmp_path):
     theirs = nested_generator(7, 8, nn.BatchNorm2d).train()
     source = saved(theirs, tmp_path / "latest_net_G.pth", "module.")
     convert(source, tmp_path / "run", "--own-statistics")
@@ -811,7 +871,7 @@ def test_a_generator_of_several_gpus_converts_with_each_pictures_own_statistics(
     with torch.no_grad():
         assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
 
-def test_a_generator_trained_without_dropout_converts_to_one_without(tmp_path):
+def test_a_generator_without_dropout_converts(tmp_path):
     source = saved(nested_generator(7, 8, nn.BatchNorm2d), tmp_path / "latest_net_G.pth")
     convert(source, tmp_path / "run", "--no-dropout")
     ours, _ = pix2pix.load_generator(tmp_path / "run")
@@ -820,7 +880,7 @@ def test_a_generator_trained_without_dropout_converts_to_one_without(tmp_path):
         assert torch.equal(ours(x), ours(x))
 
 @pytest.mark.parametrize("channels", [(1, 1), (1, 3), (3, 1)])
-def test_a_generator_of_grey_pictures_converts_to_one_of_rgb_pictures(channels, tmp_path):
+def test_a_generator_of_grey_pictures_converts_to_rgb(channels, tmp_path):
     theirs = nested_generator(7, 8, nn.BatchNorm2d, 0, *channels)
     convert(saved(theirs, tmp_path / "latest_net_G.pth"), tmp_path / "run")
     ours, _ = pix2pix.load_generator(tmp_path / "run")
@@ -830,10 +890,10 @@ def test_a_generator_of_grey_pictures_converts_to_one_of_rgb_pictures(channels, 
         wanted = theirs.model(x).expand(-1, 3, -1, -1)
         assert torch.allclose(ours(x.expand(-1, 3, -1, -1)), wanted, atol=1e-5)
 
-def test_what_cannot_be_converted_is_refused_and_leaves_no_run(tmp_path):
+def test_what_cannot_be_converted_leaves_no_run(tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"model.model.0.weight": torch.zeros(3)}, other)
-    plain = nested_generator(7, 8, lambda channels: nn.Identity())       # --norm none
+    plain = nested_generator(7, 8, lambda channels: nn.Identity())  # --norm none
     without_norms = saved(plain, tmp_path / "plain.pth")
     for source in (other, without_norms, tmp_path / "missing.pth"):
         refuses(f"^{source}", convert, source, tmp_path / "run")
@@ -1042,25 +1102,78 @@ def test_drawn_facades_come_from_their_numbers_alone_and_use_every_class():
 
 # train.py
 
-SMALL = "--width 2 --kernel 3 --latent 4 --device cpu --preset laptop".split()         # SemGAN's
+SMALL_SEMGAN = "--width 2 --kernel 3 --latent 4 --device cpu --preset laptop".split()
 
 def arguments(out, pairs, *more):
-    return [*("--task facades --size 64 --width 4 --batch 2 --epochs 2 --device cpu --preset laptop"
-              " --out").split(), out, "--data", pairs, *more]
+    """Of a small run: 2 epochs of 5 steps."""
+    fixed = "--task facades --size 64 --width 4 --batch 2 --epochs 2 --device cpu --preset laptop"
+    return [*fixed.split(), "--out", out, "--data", pairs, *more]
 
 def train_here(*args):
     """train.py in this process; its lock is let go as at a process's end."""
-    locks, lock = [], train.lock
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "lock", lambda folder: locks.append(lock(folder)) or locks[-1])
+        locks = watch(patch, train, "lock")
         try:
             return run_here(train, *args)
         finally:
-            [held.close() for held in locks]
+            for call in locks:
+                if call.result:
+                    call.result.close()
+
+def watch(patch, owner, name):
+    """Lets a function work on. -> a list, to which each call adds its args and its result"""
+    calls = []
+    function = getattr(owner, name)
+
+    def watching(*args, **more):
+        call = SimpleNamespace(args=args, result=None)
+        calls.append(call)
+        call.result = function(*args, **more)
+        return call.result
+    patch.setattr(owner, name, watching)
+    return calls
+
+def before_each_step_ends(patch, action):
+    """Calls action(run) before the step is counted, logged and saved."""
+    finish = train.Run.finish_step
+
+    def finish_step(run, losses):
+        action(run)
+        finish(run, losses)
+    patch.setattr(train.Run, "finish_step", finish_step)
+
+def after_each_step(patch, action):
+    finish = train.Run.finish_step
+
+    def finish_step(run, losses):
+        finish(run, losses)
+        action(run)
+    patch.setattr(train.Run, "finish_step", finish_step)
+
+class Cut(Exception):
+    """Stands for kill -9: nothing of the interrupted step is written."""
+
+def cut_after(steps, *args):
+    """Trains up to a step, saves there, and falls dead."""
+    def cut(run):
+        if run.step == steps:
+            run.save()
+            raise Cut
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
+        after_each_step(patch, cut)
+        train_here(*args)
+
+def save_at_each_row(patch):
+    """Rows of log.csv come every second step, and a checkpoint with each of them."""
+    patch.setattr(train, "SAVE_EVERY", 0.0)
+    patch.setattr(train, "LOG_EVERY", 2)
+
+def checkpoint_of(out):
+    return pix2pix.load_file(Path(out) / "checkpoint.pt")
 
 def fingerprint(out):
     """SHA-256 of the step, G, D and both Adams."""
-    content = pix2pix.load_file(Path(out) / "checkpoint.pt")
+    content = checkpoint_of(out)
     digest = hashlib.sha256(str(content["step"]).encode())
     for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
         for tensor in data.tensors_of(content[name]):
@@ -1070,7 +1183,9 @@ def fingerprint(out):
 def log_steps(out):
     with open(Path(out) / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert all(None not in row and None not in row.values() for row in rows)   # whole rows
+    for row in rows:  # is whole
+        assert None not in row
+        assert None not in row.values()
     return [int(row["step"]) for row in rows]
 
 @pytest.fixture(scope="module")
@@ -1085,542 +1200,781 @@ def straight_run(tmp_path_factory, pairs):
     assert done.returncode == 0, done.stderr
     return out
 
-def test_a_run_leaves_what_the_readme_promises_and_once_finished_stays_so(straight_run, pairs):
-    names = {p.name for p in straight_run.iterdir()}
-    assert {"settings.json", "log.csv", "losses.png", "samples", "checkpoint.pt",
-            "generator.pt"} <= names
+# What a run leaves
+
+def test_a_run_leaves_what_the_readme_promises(straight_run):
+    names = {path.name for path in straight_run.iterdir()}
+    assert names >= {"settings.json", "log.csv", "losses.png", "samples"}
+    assert names >= {"checkpoint.pt", "generator.pt"}
+
+def test_a_runs_generator_loads_as_it_was_trained(straight_run):
     generator, settings = pix2pix.load_generator(straight_run)
-    assert settings["size"] == [64, 64] and generator.depth == 6
-    made = pix2pix.load_generator(tiny_run(straight_run.parent / "tiny"))[1]
-    assert {*made} - {*settings} == {"head", "latent", "kernel"}         # the tests' runs are alike
-    assert {*settings} - {*made} == {
-        "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight", "decay", "ema",
-        "feature_matching", "receptive_field"}               # nothing reads these later
-    per_epoch = len(data.training({**settings, "palette": None})) // 2
-    assert log_steps(straight_run)[-1] == settings["epochs"] * per_epoch
+    assert settings["size"] == [64, 64]
+    assert generator.depth == 6
+    trained = checkpoint_of(straight_run)["generator"]
+    for name, weight in generator.state_dict().items():
+        assert torch.equal(weight, trained[name])
+
+def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
+    _, real = pix2pix.load_generator(straight_run)
+    _, ours = pix2pix.load_generator(tiny_run(tmp_path / "run"))
+    assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
+    read_by_train_alone = {
+        "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
+        "decay", "ema", "feature_matching", "receptive_field"}
+    assert real.keys() - ours.keys() == read_by_train_alone
+
+def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
+    _, settings = pix2pix.load_generator(straight_run)
+    pictures = data.training(settings_for(pairs))
+    assert log_steps(straight_run)[-1] == settings["epochs"] * (len(pictures) // 2)
+
+def test_a_finished_run_stays_as_it_is(straight_run, pairs):
     before = fingerprint(straight_run)
     said = train_here(*arguments(straight_run, pairs))
-    assert "going on from step 10" in said and "finished" in said
+    assert "going on from step 10" in said
+    assert "finished" in said
     assert fingerprint(straight_run) == before
 
-def test_checkpoints_come_within_an_epoch_and_before_a_picture_that_has_gone(
-        pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(train, "LOG_EVERY", 2)
-    saved, write = [], data.write_whole
-    monkeypatch.setattr(data, "write_whole", lambda path, content: (
-        write(path, content) if isinstance(content, bytes) else
-        saved.append((path.name, content.get("step")))))
-    train_here(*arguments(tmp_path / "whole", pairs))
-    assert [step for name, step in saved if name == "checkpoint.pt"] == [2, 4, 5, 6, 8, 10]
-    monkeypatch.undo()
+def test_checkpoints_come_within_an_epoch(pairs, tmp_path, monkeypatch):
+    save_at_each_row(monkeypatch)
+    written = watch(monkeypatch, data, "write_whole")
+    train_here(*arguments(tmp_path, pairs))
+    steps = []
+    for call in written:
+        path, content = call.args
+        if path.name == "checkpoint.pt":
+            steps.append(content["step"])
+    assert steps == [2, 4, 5, 6, 8, 10]
+
+def test_a_picture_lost_in_mid_epoch_costs_no_step(pairs, tmp_path, monkeypatch):
     folder = shutil.copytree(pairs, tmp_path / "pairs")
-    files, finish = data.split_files(folder, "train"), train.Run.finish_step
+    files = data.split_files(folder, "train")
 
-    def lose_one(run, values):
-        finish(run, values)
-        for file in files if run.step == 2 else ():
-            file[0].unlink()
-    monkeypatch.setattr(train.Run, "finish_step", lose_one)
-    args = arguments(tmp_path / "run", folder, "--memory", "1e-9")
-    monkeypatch.setattr(data.Pictures, "batches", lambda self, order: (
-        torch.stack([self[i] for i in indices]) for indices in order))   # none is decoded ahead
-    refuses("no such file", train_here, *args)
-    assert pix2pix.load_file(tmp_path / "run" / "checkpoint.pt")["step"] == 2
+    def lose_all(run):
+        if run.step == 2:
+            for paths in files:
+                paths[0].unlink()
 
-class Cut(Exception):
-    """Stands for kill -9: nothing of the interrupted step is written."""
+    def decoded_when_asked_for(pictures, order):
+        for indices in order:
+            yield torch.stack([pictures[i] for i in indices])
+    after_each_step(monkeypatch, lose_all)
+    monkeypatch.setattr(data.Pictures, "batches", decoded_when_asked_for)
+    run = tmp_path / "run"
+    refuses("no such file", train_here, *arguments(run, folder, "--memory", "1e-9"))
+    assert checkpoint_of(run)["step"] == 2
 
-def cut_after(steps, *args):
-    """Trains up to a step, saves there, and falls dead."""
-    finish = train.Run.finish_step
-
-    def finish_step(run, values):
-        finish(run, values)
-        if run.step == steps:
-            run.save()
-            raise Cut
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(train.Run, "finish_step", finish_step)
-        train_here(*args)
+# Interrupted runs
 
 @pytest.mark.parametrize("step", [1, 4, 7, *map(slow, (2, 3, 5, 6, 8, 9))])
-def test_a_run_cut_at_a_step_and_continued_equals_an_uncut_one(step, straight_run, pairs, tmp_path):
+def test_a_run_cut_at_a_step_goes_on_as_if_uncut(step, straight_run, pairs, tmp_path):
     cut_after(step, *arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) != fingerprint(straight_run)
-    log = (tmp_path / "log.csv").read_text() if step > 5 else ""         # its first row is step 5's
-    if log:                                                  # as of steps after the last checkpoint
-        (tmp_path / "log.csv").write_text(log + log.splitlines()[-1].replace("5,", "99,", 1) + "\n")
-    (tmp_path / ".scores.json.partial").write_bytes(b"of a process killed while saving")
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
     steps = log_steps(tmp_path)
-    assert steps == sorted(set(steps)) and steps[-1] == 10
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 10
+
+def test_rows_after_the_checkpoints_step_are_dropped(pairs, tmp_path):
+    cut_after(7, *arguments(tmp_path, pairs))
+    log = tmp_path / "log.csv"
+    rows = log.read_text().splitlines()
+    rows.append(rows[-1].replace("5,", "99,", 1))
+    log.write_text("\n".join(rows) + "\n")
+    train_here(*arguments(tmp_path, pairs))
+    assert log_steps(tmp_path) == [5, 10]
+
+def test_what_a_killed_save_left_is_cleared_away(pairs, tmp_path):
+    cut_after(9, *arguments(tmp_path, pairs))
+    (tmp_path / ".scores.json.partial").write_bytes(b"half")
+    train_here(*arguments(tmp_path, pairs))
     assert not list(tmp_path.glob(".*.partial"))
 
-@pytest.mark.parametrize("files", [1, 2, 3, 11])     # of 12: checkpoint and generator, 6 times
-def test_a_run_killed_between_the_files_of_a_checkpoint_goes_on(
-        files, straight_run, pairs, tmp_path, monkeypatch):
-    left, write = iter(range(files, 0, -1)), data.write_whole
+def killed_at_file(count, *args):
+    """Trains until so many .pt files have been written, and falls dead."""
+    written = []
+    write = data.write_whole
 
-    def die_after(path, content):
+    def write_or_die(path, content):
         write(path, content)
-        if path.suffix == ".pt" and next(left) == 1:
-            raise Cut
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(train, "SAVE_EVERY", 0.0)
-        patch.setattr(train, "LOG_EVERY", 2)
-        patch.setattr(data, "write_whole", die_after)
-        train_here(*arguments(tmp_path, pairs))
+        if path.suffix == ".pt":
+            written.append(path)
+            if len(written) == count:
+                raise Cut
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
+        save_at_each_row(patch)
+        patch.setattr(data, "write_whole", write_or_die)
+        train_here(*args)
+
+@pytest.mark.parametrize("files", [1, 2, 3, 11])  # of 12: checkpoint and generator, 6 times
+def test_a_run_killed_between_two_files_goes_on(files, straight_run, pairs, tmp_path):
+    killed_at_file(files, *arguments(tmp_path, pairs))
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
-    of = [pix2pix.load_file(tmp_path / name) for name in ("generator.pt", "checkpoint.pt")]
-    assert all(torch.equal(of[0]["generator"][k], v) for k, v in of[1]["generator"].items())
-    (tmp_path / "generator.pt").unlink()                     # a finished run never lacks it
-    train_here(*arguments(tmp_path, pairs))
-    assert pix2pix.load_file(tmp_path / "generator.pt")["settings"] == of[0]["settings"]
+    trained = checkpoint_of(tmp_path)["generator"]
+    for name, weight in pix2pix.load_file(tmp_path / "generator.pt")["generator"].items():
+        assert torch.equal(weight, trained[name])
 
-def test_d_sees_shapes_through_new_noise_each_time_and_other_maps_as_they_are(
-        pairs, tmp_path, monkeypatch):
-    seen, forward = [], semgan.Discriminator.forward
-    monkeypatch.setattr(semgan.Discriminator, "forward",
-                        lambda self, x: seen.append(x.detach()) or forward(self, x))
-    for task, noise in (("shapes", 0.3), ("shapes --head tanh", 0.6),
-                        (f"semantic-facades --data {pairs}", 0.0)):
-        seen.clear()
-        cut_after(1, "--task", *task.split(), *SMALL, "--batch", 4,
-                  "--out", tmp_path / f"run{noise}")
-        real, fake, real_again, fake_again = seen            # in D's step, then in G's
-        for a, b in ((real, real_again), (fake, fake_again)):
-            assert (a - b).std() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
-        assert set(real.unique().tolist()) == {0, 1} or noise
+def test_a_finished_run_writes_a_lost_generator_again(straight_run, pairs, tmp_path):
+    run = shutil.copytree(straight_run, tmp_path / "run")
+    before = pix2pix.load_file(run / "generator.pt")
+    (run / "generator.pt").unlink()
+    train_here(*arguments(run, pairs))
+    assert pix2pix.load_file(run / "generator.pt")["settings"] == before["settings"]
 
-def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
-    maps = torch.rand(2, 3, 64, 64)
-    for sigma in (3.0, 0.4, 1e-3):
-        wanted = scipy.ndimage.gaussian_filter(maps.numpy(), sigma, mode="mirror", axes=(2, 3),
-                                               radius=3 * int(np.ceil(sigma)))
-        assert np.allclose(train.blurred(maps, sigma), wanted, atol=1e-6)
-    sigmas, blurred = [], train.blurred
-    monkeypatch.setattr(train, "blurred", lambda maps, sigma: sigmas.append(sigma) or blurred(
-        maps, sigma))
-    train_here("--task", "shapes", *SMALL, "--batch", 1300, "--epochs", 2, "--out", tmp_path)
-    assert sigmas == [start for start in (3, 2.25, 1.5, 0.75) for _ in range(4)]
-    assert not any("blur" in of["paper"] for of in (*train.PRESETS.values(), train.SHAPES))
-
-def test_the_rate_is_held_then_falls_in_a_straight_line_though_the_run_is_cut(
-        pairs, tmp_path, monkeypatch):
-    monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "decay", 0.6)
-    rates, finish = [], train.Run.finish_step
-    monkeypatch.setattr(train.Run, "finish_step", lambda run, values: rates.extend(
-        run.parts[name].param_groups[0]["lr"] for name in ("g_optimizer", "d_optimizer")) or
-        finish(run, values))
-    cut_after(7, *arguments(tmp_path, pairs))
-    train_here(*arguments(tmp_path, pairs))
-    lr = train.PRESETS["pix2pix"]["laptop"]["lr"]            # 10 steps in all
-    expected = [lr] * 4 + [lr * k / 6 for k in range(6, 0, -1)]
-    assert rates[::2] == rates[1::2] == pytest.approx(expected)
-    assert not any("decay" in of["paper"] for of in (*train.PRESETS.values(), train.SHAPES))
-
-@pytest.mark.parametrize("step", [1, 7, 10, 13])
-def test_an_averaged_run_goes_on_to_the_very_same_average(step, pairs, tmp_path):
-    more = ("--ema", 0.9, "--decay", 0.5, "--epochs", 4)     # 20 steps
-    train_here(*arguments(tmp_path / "straight", pairs, *more))
-    cut_after(step, *arguments(tmp_path / "cut", pairs, *more))
-    train_here(*arguments(tmp_path / "cut", pairs, *more))
-    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
-    for name in ("checkpoint.pt", "generator.pt"):
-        one = pix2pix.load_file(tmp_path / "cut" / name)
-        other = pix2pix.load_file(tmp_path / "straight" / name)
-        key = "average" if name == "checkpoint.pt" else "generator"
-        for weight, value in one[key].items():
-            assert torch.equal(value, other[key][weight])
-
-def test_the_average_is_the_recursive_mean_of_gs_weights_and_is_what_is_used(
-        pairs, tmp_path, monkeypatch):
-    seen = []
-    finish = train.Run.finish_step
-
-    def keep(run, losses):
-        finish(run, losses)
-        if run.step % train.AVERAGE_EVERY == 0:
-            seen.append(run.parts["generator"].to_image.weight.detach().clone())
-    monkeypatch.setattr(train.Run, "finish_step", keep)
-    train_here(*arguments(tmp_path / "run", pairs, "--ema", 0.7, "--epochs", 6))   # 30 steps
-    start = train.pix2pix_networks(json.loads((tmp_path / "run/settings.json").read_text()),
-                                   torch.device("cpu"))[0].to_image.weight.detach()
-    wanted = start
-    for step, weights in zip((10, 20, 30), seen):
-        keep_share = min(0.7, (1 + step) / (10 + step)) ** 10
-        wanted = keep_share * wanted + (1 - keep_share) * weights
-    generator, _ = pix2pix.load_generator(tmp_path / "run")
-    assert torch.allclose(generator.to_image.weight, wanted, atol=1e-6)
-    assert not torch.allclose(generator.to_image.weight, seen[-1], atol=1e-6)
-
-def test_ds_features_are_its_layers_outputs_and_their_loss_is_hand_worked():
-    discriminator = pix2pix.PatchGAN(width=4)
-    x, y = torch.rand(2, 2, 3, 64, 64)
-    features = discriminator.features(x, y)
-    assert [tuple(f.shape[1:]) for f in features] == [
-        (4, 32, 32), (8, 16, 16), (16, 8, 8), (32, 7, 7)]
-    assert torch.equal(discriminator.layers[-1](features[-1]), discriminator(x, y))
-    one = [torch.tensor([1.0, 3.0]), torch.tensor([[2.0]])]
-    other = [torch.tensor([2.0, 5.0]), torch.tensor([[6.0]])]
-    assert pix2pix.feature_matching_loss(one, other).item() == 1.5 + 4
-
-def test_feature_matching_teaches_g_alone_and_is_logged(pairs, tmp_path):
-    out = tmp_path / "run"
-    train_here(*arguments(out, pairs, "--feature-matching", 10, "--epochs", 1))
-    assert metrics.logged(out, "feature matching")[1][-1] > 0
-    train_here(*arguments(tmp_path / "without", pairs, "--epochs", 1))
-    one, other = (pix2pix.load_file(folder / "checkpoint.pt") for folder in (
-        out, tmp_path / "without"))
-    first = "layers.0.weight"                                # D's, whose first step is before G's
-    assert not torch.equal(one["generator"]["to_image.weight"],
-                           other["generator"]["to_image.weight"])
-    assert torch.allclose(one["discriminator"][first], other["discriminator"][first], atol=0.02)
-    refuses("has no D", train_here, *arguments(tmp_path / "l1", pairs, "--objective", "l1",
-                                               "--feature-matching", 10))
-
-def test_an_older_run_that_had_no_average_goes_on_without_one(pairs, tmp_path):
-    cut_after(5, *arguments(tmp_path, pairs))
-    settings = json.loads((tmp_path / "settings.json").read_text())
-    for key in train.OLDER:
-        del settings[key]                                    # as a run of before would have it
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    assert "going on from step 5" in train_here(*arguments(tmp_path, pairs))
-    refuses("ema 0.0 there, 0.9 now", train_here, *arguments(tmp_path, pairs, "--ema", 0.9))
+@pytest.fixture(scope="module")
+def two_cut_runs(pairs, tmp_path_factory):
+    """Cut after the steps 1 and 4."""
+    folder = tmp_path_factory.mktemp("cut")
+    for step in (1, 4):
+        cut_after(step, *arguments(folder / str(step), pairs))
+    return folder
 
 @pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
-def test_the_resume_test_has_teeth(forgotten, straight_run, pairs, tmp_path):
-    for step, name in ((4, "cut"), (1, "first")):
-        cut_after(step, *arguments(tmp_path / name, pairs))
-    cut, first = (pix2pix.load_file(tmp_path / name / "checkpoint.pt") for name in ("cut", "first"))
-    data.write_whole(tmp_path / "cut" / "checkpoint.pt", {**cut, forgotten: first[forgotten]})
-    train_here(*arguments(tmp_path / "cut", pairs))
-    assert fingerprint(tmp_path / "cut") != fingerprint(straight_run)
+def test_the_resume_test_has_teeth(forgotten, two_cut_runs, straight_run, pairs, tmp_path):
+    run = shutil.copytree(two_cut_runs / "4", tmp_path / "run")
+    content = checkpoint_of(run)
+    content[forgotten] = checkpoint_of(two_cut_runs / "1")[forgotten]
+    data.write_whole(run / "checkpoint.pt", content)
+    train_here(*arguments(run, pairs))
+    assert fingerprint(run) != fingerprint(straight_run)
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("where, call, times, step", [
-    ((data, "training"), 0, 1, 0), ((data, "augment"), 3, 1, 4),
-    ((data, "contact_sheet"), 3, 1, 5), ((torch, "save"), 1, 1, 6), ((data, "augment"), 5, 2, 5)],
-    ids=["load", "step", "sample", "save", "twice"])
-def test_a_signal_at_any_moment_ends_in_one_step_a_second_at_once_and_nothing_is_lost(
-        where, call, times, step, number, straight_run, pairs, tmp_path):
-    """With a sheet each step and a checkpoint each epoch, in that call of a function."""
-    calls, function = iter(range(1000)), getattr(*where)
+def signal_in_call(patch, owner, name, call, numbers):
+    """Raises these signals as a function is called for the time `call`, counted from 0."""
+    calls = []
+    function = getattr(owner, name)
 
     def interrupted(*args, **more):
-        if next(calls) == call:
-            [signal.raise_signal(number) for _ in range(times)]
+        calls.append(args)
+        if len(calls) == call + 1:
+            for number in numbers:
+                signal.raise_signal(number)
         return function(*args, **more)
-    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    patch.setattr(owner, name, interrupted)
+
+@pytest.fixture
+def stop_at_signals():
+    """Puts the handlers of signals back that a stopped run has changed."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers):
+        signal.signal(number, handler)
+
+MOMENTS = {  # function, which of its calls, signals, steps that are then done
+    "load": (data, "training", 0, 1, 0),
+    "step": (data, "augment", 3, 1, 4),
+    "sample": (data, "contact_sheet", 3, 1, 5),
+    "save": (torch, "save", 1, 1, 6),
+    "twice": (data, "augment", 5, 2, 5)}
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_ends_a_run_within_a_step(
+        moment, number, straight_run, pairs, tmp_path, stop_at_signals):
+    """With a sheet each step and a checkpoint each epoch. Nothing is lost."""
+    owner, name, call, times, step = MOMENTS[moment]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
         for clock in ("FIRST_SHEET", "LATER_SHEETS", "SAVE_EVERY"):
             patch.setattr(train, clock, 0.0)
-        patch.setattr(*where, interrupted)
+        signal_in_call(patch, owner, name, call, [number] * times)
         data.run_command(lambda: train_here(*arguments(tmp_path, pairs)))
-    [signal.signal(s, h) for s, h in zip((signal.SIGINT, signal.SIGTERM), handlers)]
-    assert stop.value.code == (130 if times == 2 else 128 + number)
+    assert stop.value.code == (130 if moment == "twice" else 128 + number)
     if step:
         assert log_steps(tmp_path)[-1] == step
-        assert pix2pix.load_file(tmp_path / "checkpoint.pt")["step"] == step
+        assert checkpoint_of(tmp_path)["step"] == step
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
     assert log_steps(tmp_path)[-1] == 10
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_from_outside_ends_a_running_process_with_its_code(number, pairs, tmp_path):
-    more = arguments(tmp_path, pairs, "--epochs", 5000)
-    with started(HERE / "train.py", *more) as process:
-        while (line := process.stdout.readline()) and "epoch 1  step 1/" not in line:
-            pass
+def test_a_signal_from_outside_gives_its_code(number, pairs, tmp_path):
+    long_run = arguments(tmp_path, pairs, "--epochs", 5000)
+    with started(HERE / "train.py", *long_run) as process:
+        for line in process.stdout:
+            if "epoch 1  step 1/" in line:
+                break
         process.send_signal(number)
-        error = process.communicate(timeout=60)[1]
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number, error
-    assert (tmp_path / "checkpoint.pt").exists() and "Traceback" not in error
+    assert (tmp_path / "checkpoint.pt").exists()
+    assert "Traceback" not in error
 
-def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
+def test_a_nan_loss_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
     cut_after(4, *arguments(tmp_path, pairs))
-    before, loss = (tmp_path / "checkpoint.pt").read_bytes(), pix2pix.generator_loss
-    monkeypatch.setattr(pix2pix, "generator_loss",
-                        lambda *args: tuple(value * float("nan") for value in loss(*args)))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    generator_loss = pix2pix.generator_loss
+
+    def poisoned(*args):
+        return [loss * float("nan") for loss in generator_loss(*args)]
+    monkeypatch.setattr(pix2pix, "generator_loss", poisoned)
     with pytest.raises(SystemExit, match=r"step 5: G adversarial.*\.png"):
         train_here(*arguments(tmp_path, pairs))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    monkeypatch.undo()
-    finish = train.Run.finish_step
 
-    def poison(run, values):                                 # a weight, not a loss
+def test_a_nan_weight_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
+    cut_after(4, *arguments(tmp_path, pairs))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def poison(run):
         run.parts["generator"].to_image.bias.data.fill_(float("nan"))
-        run.signal = signal.SIGINT
-        finish(run, values)
-    monkeypatch.setattr(train.Run, "finish_step", poison)
+        run.signal = signal.SIGINT  # asks for a checkpoint
+    before_each_step_ends(monkeypatch, poison)
     with pytest.raises(SystemExit, match="a weight is not finite"):
         train_here(*arguments(tmp_path, pairs))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
-def test_out_of_memory_and_a_closed_stdout_end_in_one_line_or_none(
-        pairs, tmp_path, monkeypatch, capsys):
-    for error, code, words in (
-            (MemoryError(), 1, "--batch"),
-            (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "--batch"),
-            (RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), 2, "--compile"),
-            (RuntimeError("Failed to find C compiler. Please specify via CC"), 2, "--compile")):
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
-            patch.setattr(pix2pix, "generator_loss", lambda *_: (_ for _ in ()).throw(error))
-            data.run_command(lambda: train_here(*arguments(tmp_path / "run", pairs)))
-        said = capsys.readouterr().err
-        assert stop.value.code == code and said.startswith("error: ") and words in said
-        assert said.count("\n") == 1
-    command = f"{sys.executable} {HERE / 'pix2pix.py'}"
-    for line, code in ((f"{command} >&-", 0), (f"set -o pipefail; {command} | true", 141)):
-        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
-        assert done.returncode == code and not done.stderr, done.stderr
+@pytest.mark.parametrize("error, code, advice", [
+    (MemoryError(), 1, "--batch"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "--batch"),
+    (RuntimeError("InvalidCxxCompiler: No working C++ compiler found"), 2, "--compile"),
+    (RuntimeError("Failed to find C compiler. Please specify via CC"), 2, "--compile")])
+def test_what_the_machine_lacks_is_said_in_one_line(
+        error, code, advice, pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pix2pix, "generator_loss", mock.Mock(side_effect=error))
+    with pytest.raises(SystemExit) as stop:
+        data.run_command(lambda: train_here(*arguments(tmp_path / "run", pairs)))
+    said = capsys.readouterr().err
+    assert stop.value.code == code
+    assert said.startswith("error: ")
+    assert advice in said
+    assert said.count("\n") == 1
 
-def test_one_hot_maps_train_translate_and_are_dreamt_without_colours(pairs, tmp_path, monkeypatch):
-    train_here(*arguments(tmp_path / "run", pairs, "--one-hot", "--epochs", 1))
-    generator, settings = pix2pix.load_generator(tmp_path / "run")
-    assert settings["in_channels"] == 12 == generator.encoder[0].in_channels
-    run_here(pix2pix, tmp_path / "run", pairs / "0.png", tmp_path / "photo.png", "--pair")
-    maps = tiny_run(tmp_path / "maps", "semantic-facades", width=4)
-    seen, generate = [], pix2pix.generate
-    monkeypatch.setattr(pix2pix, "generate",
-                        lambda g, x, seed: seen.append(x) or generate(g, x, seed))
-    run_here(semgan, maps, "--dream", tmp_path / "run", "--count", 33, "--out", tmp_path / "d.png")
-    assert [len(x) for x in seen] == [32, 1]                 # in parts: many dreams fill no memory
-    assert seen[0].shape == (32, 12, 64, 64) and torch.allclose(seen[0].sum(1), torch.tensor(1.0))
-    assert len(seen[0].unique()) > 100                       # probabilities, not their argmax
-    assert data.open_picture(tmp_path / "d.png").size == (4 + 6 * 68, 20 + 11 * 68)
+@pytest.mark.parametrize("name", ["train", "pix2pix", "semgan", "metrics", "paint"])
+def test_idle_threads_soon_sleep_unless_the_user_has_it_otherwise(name, monkeypatch):
+    """Spinning, they would take the processor from each other where it is busy."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    said = python(HERE / f"{name}.py", "--help").stderr
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("this torch's threads are not GNU's")
+    assert "GOMP_SPINCOUNT = '2000'" in said
+    monkeypatch.setenv("GOMP_SPINCOUNT", "77")
+    assert "GOMP_SPINCOUNT = '77'" in python(HERE / f"{name}.py", "--help").stderr
 
-@pytest.mark.parametrize("norm, alike", [("instance", True), ("batch", False)])
-def test_a_picture_depends_on_its_neighbours_by_batch_norm_alone(norm, alike, pairs, tmp_path):
-    train_here(*arguments(tmp_path, pairs, "--norm", norm, "--upsample", "nearest", "--epochs", 1))
-    generator, _ = pix2pix.load_generator(tmp_path)
-    generator.dropout_at, x = (), torch.rand(2, 3, 64, 64) * 2 - 1       # no noise
-    with torch.no_grad():
-        assert torch.allclose(generator(x)[:1], generator(x[:1]), atol=1e-4) == alike
-    assert not any(isinstance(m, nn.ConvTranspose2d) for m in generator.modules())
+@pytest.mark.parametrize("line, code", [("{} >&-", 0), ("set -o pipefail; {} | true", 141)])
+def test_a_closed_stdout_is_no_error(line, code):
+    command = line.format(f"{sys.executable} {HERE / 'pix2pix.py'}")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code
+    assert not done.stderr
 
-@pytest.mark.parametrize("kind", ["semgan", "bf16", "fp16"])
-def test_semgan_and_half_precision_continue_exactly_too(kind, pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "map_scores", lambda *_: {"SWD": 0.0, "out of palette": 0.0})
-    seen, unet = set(), pix2pix.UNet.forward
-    monkeypatch.setattr(pix2pix.UNet, "forward", lambda g, x: seen.add(
-        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")) or unet(g, x))
-    straight, cut = (
-        ["--task", "shapes", *SMALL, "--batch", 400, "--epochs", 1, "--out", out]
-        if kind == "semgan" else arguments(out, pairs, "--precision", kind, "--epochs", 1)
-        for out in (tmp_path / "straight", tmp_path / "cut"))
-    train_here(*straight), cut_after(3, *cut)
-    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
-    train_here(*cut)
-    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
-    content = pix2pix.load_file(tmp_path / "cut" / "checkpoint.pt")
-    assert {tensor.dtype for tensor in content["generator"].values()} == {torch.float32}
-    assert ("scaler" in content) == (kind == "fp16")         # or its small gradients would vanish
-    assert kind == "semgan" or {"bf16": torch.bfloat16, "fp16": torch.float16}[kind] in seen
-
-def test_compile_and_tensorboard_are_used_where_asked_for(pairs, tmp_path, monkeypatch):
-    name, board = "torch.utils.tensorboard", mock.Mock()
-    compiled = mock.Mock(side_effect=lambda network: network)
-    monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setitem(sys.modules, name, board)
-    args = arguments(tmp_path, pairs, "--epochs", 1, "--compile", "--tensorboard")
-    train_here(*args)
-    assert [type(c.args[0]) for c in compiled.mock_calls] == [pix2pix.UNet, pix2pix.PatchGAN]
-    board.SummaryWriter.assert_called_once_with(tmp_path / "tensorboard")
-    *rows, last = board.SummaryWriter().method_calls
-    assert {row.args[::2] for row in rows} >= {("L1", 5), ("held-out L1", 5)}
-    assert last == mock.call.flush()
-    monkeypatch.setitem(sys.modules, name, None)             # as if it were not installed
-    refuses("pip install tensorboard", train_here, *args)
-
-@pytest.mark.parametrize("objective, judged", [("l1", set()), ("gan", {1}), ("cgan", {2}),
-                                               ("l1+gan", {1}), ("l1+cgan", {2})])
-def test_each_objective_trains_what_it_names(objective, judged, pairs, tmp_path, monkeypatch):
-    seen, weights = [], []
-    forward, loss = pix2pix.PatchGAN.forward, pix2pix.generator_loss
-    monkeypatch.setattr(pix2pix.PatchGAN, "forward",
-                        lambda self, *p: seen.append(len(p)) or forward(self, *p))
-    monkeypatch.setattr(pix2pix, "generator_loss",
-                        lambda *args: weights.append(args[3]) or loss(*args))
-    train_here(*arguments(tmp_path, pairs, "--objective", objective, "--epochs", 1))
-    assert set(seen) == judged                               # D(y) or D(x, y)
-    assert set(weights) == {100.0 if "l1" in objective else 0.0}
-
-def test_laptop_means_as_many_steps_whatever_the_pictures_and_paper_the_tasks_epochs(monkeypatch):
-    def epochs(count, *args):
-        pictures = type("Fake", (), {"names": ["a.jpg"] * count, "__len__": lambda _: count})()
-        monkeypatch.setattr(data, "training", lambda *_: pictures)
-        monkeypatch.setattr(data, "held_out", lambda *_: pictures)
-        monkeypatch.setattr(data, "locate", lambda *_: (None, True))
-        monkeypatch.setattr(sys, "argv", ["train.py", *args])
-        settings = train.resolve(train.parse(), torch.device("cpu"))
-        train.find_pictures(settings, 1.0)
-        return settings["epochs"]
-    assert epochs(360) == 80 and epochs(49_825, "--task", "edges2shoes") == 1
-    assert epochs(360, "--epochs", "7") == 7 and epochs(2_625, "--task", "shapes") == 110
-    assert epochs(400, "--preset", "paper") == 200
-    assert epochs(49_825, "--task", "edges2shoes", "--preset", "paper") == 15
-
-@pytest.mark.parametrize("command, words", [
-    ("--batchs 2", "--batch"), ("--batch 0", "above 0"), ("--lr nan", "above 0"),
-    ("--epochs x", "whole number"), ("--size 100", "nearest is"), ("--device tpu", "cpu"),
-    ("--size 3x4x5", "height x width"), ("--task facade", "facades"),
-    ("--data /no/such", "no such folder"), ("--one-hot --task maps", "not a label map"),
-    ("--head tanh", "not an option"), ("--task shapes --l1-weight 3", "not an option"),
-    ("--task shapes --precision fp16", "bf16"), ("--task shapes --data /no", "leave it out"),
-    ("--size 64 --receptive-field 286", "142"),
-    ("--size 100x300", "nearest is 128x320"), ("--task shapes --kernel 999", "up to 31"),
-    ("--objective gan --l1-weight 3", "does not use"),
-    ("--objective l1 --receptive-field 16", "does not use"),
-    ("semgan RUN --train-encoder 2 --encode a.png", "goes alone"),
-    ("semgan RUN --train-encoder 2 --out a.png", "goes alone"),
-    ("semgan RUN --train-encoder 2 --count 3", "goes alone"),
-    ("semgan --count 3", "RUN: missing"), ("semgan --encode map.png RUN", "RUN: missing"),
-    ("semgan RUN --train-encoder 2 --seed 3", "goes alone"),
-    ("semgan RUN --encode a.png --count 3", "without --count"),
-    ("semgan RUN --encode a.png --out a.png", "--out MAP"),
-    ("semgan RUN --encode grid.png", "--out MAP"),           # the default of --out
-    ("semgan RUN --walk w.png", "a GIF"), ("semgan RUN --walk w.gif --out w.png", "no --out"),
-    ("semgan RUN --walk w.gif --dream RUN", "not allowed with"),
-    ("data shapes --classes 3", "kmeans"), ("data edges in.png out.png --size 1", "no edges"),
-    ("pix2pix --convert a.pth b --draw c.png", "one at a time"),
-    ("pix2pix RUN a b --own-statistics", "only with"),
-    ("metrics RUN --figure7 x.bmp", "--figure7: 'x.bmp'"), ("metrics --figure4 x.png", "RUN"),
-    ("metrics RUN --train-fcn facades --figure4 x.png", "not allowed with")])
-def test_bad_options_get_one_line_and_code_2(command, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    name, *args = (command if command[0] != "-" else f"train {command}").split()
-
-    def said():
-        with pytest.raises(SystemExit) as stopped:
-            data.run_command(lambda: run_here(sys.modules[name], *args))
-        assert stopped.value.code == 2 and not list(tmp_path.iterdir())
-        return capsys.readouterr().err
-    error = said()
-    assert error.startswith("error: ") and words in error and error.count("\n") == 1
-    monkeypatch.setenv("LOCAL_RANK", "1")                    # torchrun's first process says it all
-    assert not said()
-
-def test_a_folder_in_which_another_process_trains_is_refused(pairs, tmp_path):
+def test_a_folder_in_use_is_refused(pairs, tmp_path):
     with train.lock(tmp_path):
         refuses("another process", train_here, *arguments(tmp_path, pairs))
 
-def test_the_generator_alone_translates_pictures_and_folders(straight_run, tmp_path):
-    for name, size in (("a", (333, 517)), ("b", (64, 64))):
-        data.save_picture(tmp_path / "in" / f"{name}.png", noise_picture(3, *size))
-    shutil.copy(straight_run / "generator.pt", tmp_path / "g.pt")
+# What the loops do
 
-    def translate(source, out):
-        run_here(pix2pix, tmp_path / "g.pt", tmp_path / source, tmp_path / out)
-    translate("in/a.png", "a.jpg")
+@pytest.mark.parametrize("task, noise", [
+    ("shapes", 0.3), ("shapes --head tanh", 0.6), ("semantic-facades --data PAIRS", 0.0)])
+def test_d_sees_only_shapes_through_noise(task, noise, pairs, tmp_path, monkeypatch):
+    calls = watch(monkeypatch, semgan.Discriminator, "forward")
+    command = task.replace("PAIRS", str(pairs)).split()
+    cut_after(1, "--task", *command, *SMALL_SEMGAN, "--batch", 4, "--out", tmp_path)
+    real, fake, real_again, fake_again = [call.args[1] for call in calls]  # D's step, then G's
+    for first, second in ((real, real_again), (fake, fake_again)):
+        assert (first - second).std().item() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
+    if not noise:
+        assert real.unique().tolist() == [0, 1]
+
+@pytest.mark.parametrize("sigma", [3.0, 0.4, 1e-3])
+def test_the_blur_is_scipys(sigma):
+    maps = torch.rand(2, 3, 64, 64)
+    wanted = scipy.ndimage.gaussian_filter(maps.numpy(), sigma, mode="mirror", axes=(2, 3),
+                                           radius=3 * int(np.ceil(sigma)))
+    assert np.allclose(train.blurred(maps, sigma), wanted, atol=1e-6)
+
+def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
+    calls = watch(monkeypatch, train, "blurred")
+    batch = ("--batch", 1300, "--epochs", 2)  # 4 steps
+    train_here("--task", "shapes", *SMALL_SEMGAN, *batch, "--out", tmp_path)
+    sigmas = [call.args[1] for call in calls]
+    assert sigmas == [3] * 4 + [2.25] * 4 + [1.5] * 4 + [0.75] * 4
+
+def test_paper_presets_have_no_blur_noise_or_decay():
+    for presets in (*train.PRESETS.values(), train.SHAPES):
+        assert not presets["paper"].keys() & {"blur", "noise", "decay"}
+
+def test_the_rate_is_held_then_falls_in_a_straight_line(pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "decay", 0.6)
+    rates = []
+
+    def note(run):
+        g_rate = run.g_optimizer.param_groups[0]["lr"]
+        assert g_rate == run.d_optimizer.param_groups[0]["lr"]
+        rates.append(g_rate)
+    before_each_step_ends(monkeypatch, note)
+    cut_after(7, *arguments(tmp_path, pairs))
+    train_here(*arguments(tmp_path, pairs))
+    lr = train.PRESETS["pix2pix"]["laptop"]["lr"]
+    falling = [lr * k / 6 for k in range(6, 0, -1)]  # the last 6 of 10 steps
+    assert rates == pytest.approx([lr] * 4 + falling)
+
+@pytest.mark.parametrize("objective, pictures", [
+    ("l1", set()), ("gan", {1}), ("cgan", {2}), ("l1+gan", {1}), ("l1+cgan", {2})])
+def test_each_objective_trains_what_it_names(objective, pictures, pairs, tmp_path, monkeypatch):
+    judged = watch(monkeypatch, pix2pix.PatchGAN, "forward")
+    losses = watch(monkeypatch, pix2pix, "generator_loss")
+    train_here(*arguments(tmp_path, pairs, "--objective", objective, "--epochs", 1))
+    assert {len(call.args) - 1 for call in judged} == pictures  # D(y) or D(x, y)
+    l1_weights = {call.args[3] for call in losses}
+    assert l1_weights == ({100.0} if "l1" in objective else {0.0})
+
+@pytest.mark.parametrize("norm, alike", [("instance", True), ("batch", False)])
+def test_only_by_batch_norm_do_neighbours_matter(norm, alike, pairs, tmp_path):
+    train_here(*arguments(tmp_path, pairs, "--norm", norm, "--epochs", 1))
+    generator, _ = pix2pix.load_generator(tmp_path)
+    generator.dropout = 0  # no noise
+    x = random_pictures(2)
+    with torch.no_grad():
+        together = generator(x)[:1]
+        alone = generator(x[:1])
+    assert torch.allclose(together, alone, atol=1e-4) == alike
+
+def test_nearest_needs_no_transposed_convolution(pairs, tmp_path):
+    train_here(*arguments(tmp_path, pairs, "--upsample", "nearest", "--epochs", 1))
+    generator, _ = pix2pix.load_generator(tmp_path)
+    for layer in generator.modules():
+        assert not isinstance(layer, nn.ConvTranspose2d)
+
+@pytest.fixture(scope="module")
+def one_hot_run(pairs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("one-hot") / "run"
+    train_here(*arguments(out, pairs, "--one-hot", "--epochs", 1))
+    return out
+
+def test_one_hot_maps_enter_as_a_channel_a_class(one_hot_run):
+    generator, settings = pix2pix.load_generator(one_hot_run)
+    assert settings["in_channels"] == 12
+    assert generator.encoder[0].in_channels == 12
+
+def test_a_run_on_one_hot_maps_translates_pictures(one_hot_run, pairs, tmp_path):
+    run_here(pix2pix, one_hot_run, pairs / "0.png", tmp_path / "photo.png", "--pair")
+    assert data.open_picture(tmp_path / "photo.png").size == (64, 64)
+
+def test_dreams_by_one_hot_maps_need_no_colours(one_hot_run, tmp_path, monkeypatch):
+    maps = tiny_run(tmp_path / "maps", "semantic-facades", width=4)
+    calls = watch(monkeypatch, pix2pix, "generate")
+    out = tmp_path / "dreams.png"
+    run_here(semgan, maps, "--dream", one_hot_run, "--count", 33, "--out", out)
+    assert [len(call.args[1]) for call in calls] == [32, 1]  # in parts: many fill no memory
+    x = calls[0].args[1]
+    assert x.shape == (32, 12, 64, 64)
+    assert torch.allclose(x.sum(dim=1), torch.ones(32, 64, 64))
+    assert len(x.unique()) > 100  # probabilities, not their argmax
+    assert data.open_picture(out).size == (4 + 6 * 68, 20 + 11 * 68)
+
+def test_semgan_goes_on_as_if_uncut_too(tmp_path, monkeypatch):
+    no_scores = {"SWD": 0.0, "out of palette": 0.0}
+    monkeypatch.setattr(train, "map_scores", mock.Mock(return_value=no_scores))
+    command = ["--task", "shapes", *SMALL_SEMGAN, "--batch", 400, "--epochs", 1, "--out"]
+    train_here(*command, tmp_path / "straight")
+    cut_after(3, *command, tmp_path / "cut")
+    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
+    train_here(*command, tmp_path / "cut")
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_goes_on_as_if_uncut_too(precision, pairs, tmp_path):
+    more = ("--precision", precision, "--epochs", 1)
+    train_here(*arguments(tmp_path / "straight", pairs, *more))
+    cut_after(3, *arguments(tmp_path / "cut", pairs, *more))
+    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
+    train_here(*arguments(tmp_path / "cut", pairs, *more))
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+
+@pytest.mark.parametrize("precision, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_half_precision_keeps_weights_in_single(
+        precision, dtype, pairs, tmp_path, monkeypatch):
+    forward = pix2pix.UNet.forward
+    used = set()
+
+    def note(generator, x):
+        if torch.is_autocast_enabled("cpu"):
+            used.add(torch.get_autocast_dtype("cpu"))
+        return forward(generator, x)
+    monkeypatch.setattr(pix2pix.UNet, "forward", note)
+    cut_after(1, *arguments(tmp_path, pairs, "--precision", precision))
+    content = checkpoint_of(tmp_path)
+    assert used == {dtype}
+    assert {weight.dtype for weight in content["generator"].values()} == {torch.float32}
+    # Else fp16's small gradients would vanish.
+    assert ("scaler" in content) == (precision == "fp16")
+
+def test_compile_compiles_both_networks(pairs, tmp_path, monkeypatch):
+    compiled = mock.Mock(side_effect=lambda network: network)
+    monkeypatch.setattr(torch, "compile", compiled)
+    train_here(*arguments(tmp_path, pairs, "--epochs", 1, "--compile"))
+    networks = [type(call.args[0]) for call in compiled.mock_calls]
+    assert networks == [pix2pix.UNet, pix2pix.PatchGAN]
+
+def test_tensorboard_gets_the_rows_of_the_log(pairs, tmp_path, monkeypatch):
+    board = mock.Mock()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    train_here(*arguments(tmp_path, pairs, "--epochs", 1, "--tensorboard"))
+    board.SummaryWriter.assert_called_once_with(tmp_path / "tensorboard")
+    *rows, last = board.SummaryWriter().method_calls
+    names_and_steps = {(row.args[0], row.args[2]) for row in rows}
+    assert names_and_steps >= {("L1", 5), ("held-out L1", 5)}
+    assert last == mock.call.flush()
+
+def test_tensorboard_that_is_not_installed_is_refused(pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    command = arguments(tmp_path, pairs, "--tensorboard")
+    refuses("pip install tensorboard", train_here, *command)
+
+# What is off by default: an average of the weights, a falling rate, feature matching
+
+AVERAGED = ("--ema", 0.9, "--decay", 0.5, "--epochs", 4)  # 20 steps
+
+@pytest.fixture(scope="module")
+def averaged_run(pairs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("averaged") / "run"
+    train_here(*arguments(out, pairs, *AVERAGED))
+    return out
+
+@pytest.mark.parametrize("step", [1, 7, 10, 13])
+def test_an_averaged_run_goes_on_to_the_same_average(step, averaged_run, pairs, tmp_path):
+    cut_after(step, *arguments(tmp_path, pairs, *AVERAGED))
+    train_here(*arguments(tmp_path, pairs, *AVERAGED))
+    assert fingerprint(tmp_path) == fingerprint(averaged_run)
+    for name, key in (("checkpoint.pt", "average"), ("generator.pt", "generator")):
+        wanted = pix2pix.load_file(averaged_run / name)[key]
+        for weight, value in pix2pix.load_file(tmp_path / name)[key].items():
+            assert torch.equal(value, wanted[weight])
+
+def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
+    weights = []
+
+    def keep(run):
+        if run.step % train.AVERAGE_EVERY == 0:
+            weight = run.parts["generator"].to_image.weight
+            weights.append(weight.detach().clone())
+    after_each_step(monkeypatch, keep)
+    train_here(*arguments(tmp_path, pairs, "--ema", 0.7, "--epochs", 6))  # 30 steps
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    first, _ = train.pix2pix_networks(settings, torch.device("cpu"))
+    average = first.to_image.weight.detach()
+    for step, weight in zip((10, 20, 30), weights):
+        share = min(0.7, (1 + step) / (10 + step)) ** 10
+        average = share * average + (1 - share) * weight
+    generator, _ = pix2pix.load_generator(tmp_path)
+    assert torch.allclose(generator.to_image.weight, average, atol=1e-6)
+    assert not torch.allclose(generator.to_image.weight, weights[-1], atol=1e-6)
+
+def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
+    cut_after(5, *arguments(tmp_path, pairs))
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    for key in train.OLDER:
+        del settings[key]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert "going on from step 5" in train_here(*arguments(tmp_path, pairs))
+    command = arguments(tmp_path, pairs, "--ema", 0.9)
+    refuses("ema 0.0 there, 0.9 now", train_here, *command)
+
+def test_a_patchgans_features_are_its_layers_outputs():
+    discriminator = pix2pix.PatchGAN(width=4)
+    x = random_pictures(2)
+    features = discriminator.features(x, x)
+    shapes = [tuple(feature.shape[1:]) for feature in features]
+    assert shapes == [(4, 32, 32), (8, 16, 16), (16, 8, 8), (32, 7, 7)]
+    logits = discriminator.layers[-1](features[-1])
+    assert torch.equal(logits, discriminator(x, x))
+
+def test_pix2pixs_feature_matching_is_hand_worked():
+    real = [torch.tensor([1.0, 3.0]), torch.tensor([[2.0]])]
+    fake = [torch.tensor([2.0, 5.0]), torch.tensor([[6.0]])]
+    assert pix2pix.feature_matching_loss(real, fake).item() == 1.5 + 4
+
+def test_pix2pixs_feature_matching_teaches_g_alone(pairs, tmp_path):
+    cut_after(1, *arguments(tmp_path / "without", pairs))
+    cut_after(1, *arguments(tmp_path / "with", pairs, "--feature-matching", 10))
+    without = checkpoint_of(tmp_path / "without")
+    matched = checkpoint_of(tmp_path / "with")
+    for name, weight in without["discriminator"].items():
+        assert torch.equal(weight, matched["discriminator"][name])
+    weight = "to_image.weight"
+    assert not torch.equal(without["generator"][weight], matched["generator"][weight])
+
+def test_pix2pixs_feature_matching_is_logged(pairs, tmp_path):
+    train_here(*arguments(tmp_path, pairs, "--feature-matching", 10, "--epochs", 1))
+    _, losses = metrics.logged(tmp_path, "feature matching")
+    assert losses[-1] > 0
+
+def test_feature_matching_without_a_d_is_refused(pairs, tmp_path):
+    command = arguments(tmp_path, pairs, "--objective", "l1", "--feature-matching", 10)
+    refuses("has no D", train_here, *command)
+
+# Options
+
+@pytest.mark.parametrize("command, count, epochs", [
+    ("", 360, 80),
+    ("--task edges2shoes", 49_825, 1),
+    ("--epochs 7", 360, 7),
+    ("--task shapes", 2_625, 110),
+    ("--preset paper", 400, 200),
+    ("--task edges2shoes --preset paper", 49_825, 15)])
+def test_epochs_are_the_tasks_or_give_as_many_steps(
+        command, count, epochs, monkeypatch):
+    pictures = mock.MagicMock(names=["a.jpg"] * count)
+    pictures.__len__.return_value = count
+    monkeypatch.setattr(data, "training", lambda *_: pictures)
+    monkeypatch.setattr(data, "held_out", lambda *_: pictures)
+    monkeypatch.setattr(data, "locate", lambda *_: (None, True))
+    monkeypatch.setattr(sys, "argv", ["train.py", *command.split()])
+    settings = train.resolve(train.parse(), torch.device("cpu"))
+    train.find_pictures(settings, 1.0)
+    assert settings["epochs"] == epochs
+
+BAD_OPTIONS = {  # and a word of what is said
+    "train --batchs 2": "--batch",
+    "train --batch 0": "above 0",
+    "train --lr nan": "above 0",
+    "train --epochs x": "whole number",
+    "train --size 100": "nearest is",
+    "train --size 100x300": "nearest is 128x320",
+    "train --size 3x4x5": "height x width",
+    "train --device tpu": "cpu",
+    "train --task facade": "facades",
+    "train --data /no/such": "no such folder",
+    "train --one-hot --task maps": "not a label map",
+    "train --head tanh": "not an option",
+    "train --task shapes --l1-weight 3": "not an option",
+    "train --task shapes --precision fp16": "bf16",
+    "train --task shapes --data /no": "leave it out",
+    "train --task shapes --kernel 999": "up to 31",
+    "train --size 64 --receptive-field 286": "142",
+    "train --objective gan --l1-weight 3": "does not use",
+    "train --objective l1 --receptive-field 16": "does not use",
+    "semgan --count 3": "RUN: missing",
+    "semgan --encode map.png RUN": "RUN: missing",
+    "semgan RUN --train-encoder 2 --encode a.png": "goes alone",
+    "semgan RUN --train-encoder 2 --out a.png": "goes alone",
+    "semgan RUN --train-encoder 2 --count 3": "goes alone",
+    "semgan RUN --train-encoder 2 --seed 3": "goes alone",
+    "semgan RUN --encode a.png --count 3": "without --count",
+    "semgan RUN --encode a.png --out a.png": "--out MAP",
+    "semgan RUN --encode grid.png": "--out MAP",  # the default of --out
+    "semgan RUN --walk w.png": "a GIF",
+    "semgan RUN --walk w.gif --out w.png": "no --out",
+    "semgan RUN --walk w.gif --dream RUN": "not allowed with",
+    "data shapes --classes 3": "kmeans",
+    "data edges in.png out.png --size 1": "no edges",
+    "pix2pix --convert a.pth b --draw c.png": "one at a time",
+    "pix2pix RUN a b --own-statistics": "only with",
+    "metrics RUN --figure7 x.bmp": "--figure7: 'x.bmp'",
+    "metrics --figure4 x.png": "RUN",
+    "metrics RUN --train-fcn facades --figure4 x.png": "not allowed with"}
+
+def stopped_with_2(command, folder):
+    """The command must end with code 2, and leave nothing in the folder."""
+    name, *args = command.split()
+    with pytest.raises(SystemExit) as stopped:
+        data.run_command(lambda: run_here(sys.modules[name], *args))
+    assert stopped.value.code == 2
+    assert not list(folder.iterdir())
+
+@pytest.mark.parametrize("command", BAD_OPTIONS)
+def test_bad_options_get_one_line_and_code_2(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stopped_with_2(command, tmp_path)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert BAD_OPTIONS[command] in said
+    assert said.count("\n") == 1
+
+def test_only_the_first_process_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    stopped_with_2("train --batch 0", tmp_path)
+    assert not capsys.readouterr().err
+
+# Translating
+
+def translate(run, source, out):
+    run_here(pix2pix, run / "generator.pt", source, out)
+
+def test_the_generator_alone_translates_a_picture(straight_run, tmp_path):
+    data.save_picture(tmp_path / "a.png", noise_picture(3, 333, 517))
+    shutil.copy(straight_run / "generator.pt", tmp_path)
+    translate(tmp_path, tmp_path / "a.png", tmp_path / "a.jpg")
     assert data.open_picture(tmp_path / "a.jpg").size == (517, 333)
-    translate("in", "out")
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a.png", "b.png"}
-    refuses("missing.png", translate, "missing.png", "x.png")
-    refuses("to be read", translate, "in/a.png", "in")       # over itself: nothing is lost
-    refuses("to be read", translate, "in", "in")
 
-def test_each_process_needs_a_gpu_of_its_own_and_one_process_may_choose(monkeypatch):
+@pytest.fixture
+def two_pictures(tmp_path):
+    folder = tmp_path / "in"
+    for name in ("a.png", "b.png"):
+        data.save_picture(folder / name, noise_picture(3, 64, 64))
+    return folder
+
+def test_a_folder_is_translated_to_a_folder(straight_run, two_pictures, tmp_path):
+    translate(straight_run, two_pictures, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"a.png", "b.png"}
+
+def test_no_picture_is_translated_over_itself(straight_run, two_pictures):
+    refuses("to be read", translate, straight_run, two_pictures / "a.png", two_pictures)
+    refuses("to be read", translate, straight_run, two_pictures, two_pictures)
+
+def test_a_picture_that_is_not_there_is_named(straight_run, tmp_path):
+    missing = tmp_path / "missing.png"
+    refuses("missing.png", translate, straight_run, missing, tmp_path / "x.png")
+
+# GPUs, which the CPU stands for, and several processes
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """-> a list, to which each chosen device's index is added"""
+    chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
-    chosen = []
-    assert [str(data.device_of(*args)) for args in ((), ("cuda:1",), (None, 1, 2), ("cpu", 7, 8))
-            ] == ["cuda:0", "cuda:1", "cuda:1", "cpu"] and chosen == [0, 1, 1]
-    for rank in range(3):                                    # the first one says it
+    return chosen
+
+@pytest.mark.parametrize("asked, device, index", [
+    ((), "cuda:0", 0),
+    (("cuda:1",), "cuda:1", 1),
+    ((None, 1, 2), "cuda:1", 1),
+    (("cpu", 7, 8), "cpu", None)])
+def test_one_process_chooses_a_gpu_several_take_one_each(asked, device, index, two_gpus):
+    assert str(data.device_of(*asked)) == device
+    assert two_gpus == ([] if index is None else [index])
+
+def test_each_process_needs_a_gpu_of_its_own(two_gpus):
+    for rank in range(3):  # the first one says it
         refuses("one for each process", data.device_of, None, rank, 3)
     refuses("one for each process", data.device_of, "cuda:0", 0, 2)
+
+def test_a_gpu_that_is_not_there_is_refused(two_gpus):
     refuses("not on this machine", data.device_of, "cuda:2")
 
-def test_pictures_go_to_a_gpu_without_a_wait_and_stay_themselves_on_a_cpu(monkeypatch):
-    picture, seen = noise_picture(2, 3), []
+def test_pictures_stay_themselves_on_a_cpu():
+    picture = noise_picture(2, 3)
     assert torch.equal(train.sent(picture, torch.device("cpu")), picture)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append("pinned") or tensor)
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking:
-                        seen.append((device.type, non_blocking)))
-    train.sent(picture, torch.device("cuda"))
-    assert seen == ["pinned", ("cuda", True)]
-    there = SimpleNamespace(is_cuda=True, to=lambda device, non_blocking: "not pinned")
-    assert train.sent(there, torch.device("cuda")) == "not pinned"       # which would fail there
 
-@pytest.mark.parametrize("free, kept", [(4000, True), (3999, False)])
-def test_decoded_pictures_move_to_a_gpu_with_room_for_them(free, kept, monkeypatch):
+def test_pictures_go_to_a_gpu_without_a_wait(monkeypatch):
+    pinned = mock.Mock()
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned)
+    train.sent(noise_picture(2, 3), torch.device("cuda"))
+    pinned.to.assert_called_once_with(torch.device("cuda"), non_blocking=True)
+
+def test_what_is_on_a_gpu_is_not_pinned():
+    there = mock.Mock(is_cuda=True)
+    train.sent(there, torch.device("cuda"))
+    there.pin_memory.assert_not_called()
+
+@pytest.mark.parametrize("free, place", [(4000, "cuda"), (3999, "memory")])
+def test_pictures_move_to_a_gpu_with_room_for_them(free, place, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 8000))
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: device.type)
-    for cache, gpu in ((noise_picture(10, 100), kept), (None, False)):
-        pictures = SimpleNamespace(cache=cache)
-        train.keep_on_gpu(pictures, torch.device("cpu"))
-        assert pictures.cache is cache
-        train.keep_on_gpu(pictures, torch.device("cuda"))
-        assert pictures.cache == "cuda" if gpu else pictures.cache is cache
+    cache = mock.Mock()
+    cache.numel.return_value = 1000
+    pictures = SimpleNamespace(cache=cache)
+    train.keep_on_gpu(pictures, torch.device("cuda"))
+    assert pictures.cache is (cache.to.return_value if place == "cuda" else cache)
+
+def test_without_a_gpu_or_decoded_pictures_none_move():
+    cache = noise_picture(10, 100)
+    decoded = SimpleNamespace(cache=cache)
+    train.keep_on_gpu(decoded, torch.device("cpu"))
+    assert decoded.cache is cache
+    not_decoded = SimpleNamespace(cache=None)
+    train.keep_on_gpu(not_decoded, torch.device("cuda"))
+    assert not_decoded.cache is None
+
+class NoWait(TorchDispatchMode):
+    """Fails at a copy to the device "meta" that would wait."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        copied = function is torch.ops.aten._to_copy.default
+        if copied and str(kwargs.get("device")) == "meta":
+            at_once = kwargs.get("non_blocking") or args[0].is_meta
+            assert at_once, f"a copy that waits: {args}"
+        return function(*args, **kwargs)
+
+def settings_of_a_step(folder, task, **more):
+    settings = settings_for(folder, task)
+    settings.update(train.OWN["pix2pix"])
+    settings.update(
+        width=8, depth=6, in_channels=3, out_channels=3, latent=8, kernel=5, noise=0.3, blur=3,
+        head="softmax", precision="fp32", preset="paper", seed=0, batch=2, epochs=1, lr=1e-3,
+        decay=0.0)
+    settings.update(more)
+    return settings
 
 @pytest.mark.parametrize("task, more", [
-    ("facades", {}), ("facades", {"one_hot": True, "in_channels": 12, "norm": "batch"}),
-    ("colorization", {"in_channels": 1, "out_channels": 2}), ("inpainting", {}),
-    ("shapes", {"head": "tanh"}), ("shapes", {"out_channels": 4})])
+    ("facades", {}),
+    ("facades", {"one_hot": True, "in_channels": 12, "norm": "batch"}),
+    ("colorization", {"in_channels": 1, "out_channels": 2}),
+    ("inpainting", {}),
+    ("shapes", {"head": "tanh"}),
+    ("shapes", {"out_channels": 4})])
 def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
     """The device "meta" stands in for one: it keeps shapes alone, so whoever asks for a value on
-    it, copies one back or mixes the two devices fails; Spy sees to copies that wait on their way
-    there. finish_step reads losses when it logs."""
-    class Spy(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            there = str((kwargs or {}).get("device")) == "meta"
-            assert not there or function is not torch.ops.aten._to_copy.default or (
-                kwargs.get("non_blocking") or args[0].is_meta), f"a copy that waits: {args}"
-            return function(*args, **kwargs or {})
-    gpu, losses = torch.device("meta"), []
+    it, copies one back or mixes the two devices fails. finish_step reads losses when it logs."""
+    losses = []
 
-    def remaining(run, pictures):
-        with Spy():
-            yield from zip([[0, 1], [2, 3]], pictures.batches([[0, 1], [2, 3]]))
-    monkeypatch.setattr(train.Run, "remaining", remaining)
+    def two_steps(run, pictures):
+        order = [[0, 1], [2, 3]]
+        with NoWait():
+            yield from zip(order, pictures.batches(order))
+
+    def keep(run, values):
+        losses.extend(values.values())
+    monkeypatch.setattr(train.Run, "remaining", two_steps)
     monkeypatch.setattr(train.Run, "begin_folder", lambda run: None)
-    monkeypatch.setattr(train.Run, "finish_step", lambda run, values: losses.extend(values.values()))
+    monkeypatch.setattr(train.Run, "finish_step", keep)
     monkeypatch.setattr(train, "adam", lambda network, _: torch.optim.SGD(network.parameters()))
     monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
-    settings = {**settings_for(make_pairs(tmp_path), task), **train.OWN["pix2pix"], "width": 8,
-                "depth": 6, "in_channels": 3, "out_channels": 3, "precision": "fp32", "seed": 0,
-                "latent": 8, "kernel": 5, "noise": 0.3, "blur": 3, "head": "softmax",
-                "preset": "paper", "batch": 2, "epochs": 1, "lr": 1e-3, "decay": 0.0, **more}
+    gpu = torch.device("meta")
+    settings = settings_of_a_step(make_pairs(tmp_path), task, **more)
     pictures = data.training(settings)
     pictures.cache = pictures.cache.to(gpu)
-    loop = train.train_semgan if task == "shapes" else train.train_pix2pix
-    loop(SimpleNamespace(settings=settings, device=gpu, rank=0, world=1, compile=False, writer=None,
-                         folder=tmp_path / "run"), pictures, None)
-    assert len(losses) == (8 if task == "shapes" else 10) and all(v.is_meta for v in losses)
+    context = SimpleNamespace(settings=settings, device=gpu, rank=0, world=1, compile=False,
+                              writer=None, folder=tmp_path / "run")
+    if task == "shapes":
+        train.train_semgan(context, pictures, None)
+        assert len(losses) == 2 * 4
+    else:
+        train.train_pix2pix(context, pictures, None)
+        assert len(losses) == 2 * 5
+    for loss in losses:
+        assert loss.is_meta
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("task", ["facades", "shapes"])
-def test_a_run_on_a_gpu_is_used_on_a_cpu_and_goes_on(task, precision, tmp_path):
-    """Not yet run: no GPU was at hand."""
-    if (task, precision) == ("shapes", "fp16"):
-        return refuses("fp16", run_here, train, "--task", task, "--precision", precision)
+needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+@needs_a_gpu
+@pytest.mark.parametrize("task, precision", [
+    ("facades", "fp32"), ("facades", "bf16"), ("facades", "fp16"),
+    ("shapes", "fp32"), ("shapes", "bf16")])
+def test_a_run_on_a_gpu_goes_on_on_a_cpu_and_back(task, precision, tmp_path):
     command = ["--task", task, "--preset", "laptop", "--width", 8, "--batch", 100, "--size", 64,
                "--precision", precision, "--out", tmp_path]
     if task == "facades":
         command += ["--data", make_pairs(tmp_path / "pairs", 220)]
+    on_a_cpu = ("--device", "cpu", "--precision", "fp32")
     assert "kept on the GPU" in run_here(train, *command, "--epochs", 1)
-    assert "going on from step" in run_here(train, *command, "--epochs", 2, "--device", "cpu",
-                                            "--precision", "fp32")
+    assert "going on from step" in run_here(train, *command, "--epochs", 2, *on_a_cpu)
     assert "going on from step" in run_here(train, *command, "--epochs", 3)
-    assert all(np.isfinite(metrics.logged(tmp_path, "D loss")[1]))
-    if task == "facades":
-        generator, x = pix2pix.load_generator(tmp_path)[0], torch.rand(2, 3, 64, 64) * 2 - 1
-        generator.dropout = 0
-        here, there = (pix2pix.generate(generator.to(device), x.to(device)).cpu()
-                       for device in ("cpu", "cuda"))
-        assert torch.allclose(here, there, atol=0.02)        # a GPU's convolutions round to TF32
+    _, losses = metrics.logged(tmp_path, "D loss")
+    assert np.isfinite(losses).all()
+
+@needs_a_gpu
+def test_a_gpu_gives_the_pictures_of_a_cpu(straight_run):
+    generator, _ = pix2pix.load_generator(straight_run)
+    generator.dropout = 0
+    x = random_pictures(2)
+    here = pix2pix.generate(generator, x)
+    there = pix2pix.generate(generator.cuda(), x.cuda())
+    assert torch.allclose(here, there.cpu(), atol=0.02)  # its convolutions round to TF32
 
 DRIVER = """
 import os, signal, sys, torch
 sys.path.insert(0, {here!r})
 import pix2pix, train
 build = pix2pix.build_generator
-def without_noise(settings):                                 # which differs from rank to rank
+def without_noise(settings):  # which differs from rank to rank
     generator = build(settings)
     generator.dropout = 0
     return generator
@@ -1628,124 +1982,205 @@ pix2pix.build_generator = without_noise
 if {double}:
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double
+def first_time(marker):
+    if os.path.exists(marker):
+        os.remove(marker)
+        return True
 finish = train.Run.finish_step
-def finish_step(run, values):
-    if run.step == 2 and run.rank == 1 and os.path.exists({marker!r}):
-        os.remove({marker!r})
+def finish_step(run, losses):
+    if run.rank == 1 and run.step == 2 and first_time({stop!r}):
         run.stop(signal.SIGTERM, None)
-    if run.step == 5 and run.rank == 1 and os.path.exists({marker!r} + "9"):
-        os.remove({marker!r} + "9")
+    if run.rank == 1 and run.step == 5 and first_time({kill!r}):
         os.kill(os.getpid(), 9)
-    finish(run, values)
+    finish(run, losses)
     if run.step == 8:
-        torch.save([p.detach() for part in ("generator", "discriminator")
-                    for p in run.parts[part].parameters()], run.folder / f"rank{{run.rank}}.pt")
-train.Run.finish_step, train.SAVE_EVERY = finish_step, 0.0
+        weights = []
+        for part in ("generator", "discriminator"):
+            weights += [weight.detach() for weight in run.parts[part].parameters()]
+        torch.save(weights, run.folder / f"rank{{run.rank}}.pt")
+train.Run.finish_step = finish_step
+train.SAVE_EVERY = 0.0
 train.data.run_command(train.main)
 """
 
-def test_two_processes_train_as_one_and_stopped_together_go_on_exactly(pairs, tmp_path):
-    """Eight steps, dropout off, the same global batch. The stop is asked of one process only.
+def train_in(processes, out, pairs, restarts=0, double=False):
+    """Eight steps without dropout, of the same global batch. Files stop and kill beside out ask for
+    what they say of one of two processes, once. -> CompletedProcess"""
+    script = out.parent / "driver.py"
+    script.write_text(DRIVER.format(here=str(HERE), double=double, stop=str(out.parent / "stop"),
+                                    kill=str(out.parent / "kill")))
+    command = [script, *arguments(out, pairs, "--batch", 4, "--epochs", 4, "--seed", 1)]
+    if processes > 1:
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes,
+                   "--max-restarts", restarts, *command]
+    return python(*command)
 
-    They are compared in double precision: in single, rounding alone parts tiny networks by 1e-6 to
-    1e-3, as norms over 2x2 nearly equal values, and Adam's first steps, magnify it."""
-    script, marker = tmp_path / "driver.py", tmp_path / "stop"
+def weights_of(out, rank):
+    return torch.load(out / f"rank{rank}.pt")
 
-    def train_in(workers, name, restarts=0, double=False):
-        script.write_text(DRIVER.format(here=str(HERE), marker=str(marker), double=double))
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", workers,
-                  "--max-restarts", restarts]
-        return python(*launch[:0 if workers == 1 else 7], script, *arguments(
-            tmp_path / name, pairs, "--batch", 4, "--epochs", 4, "--seed", 1))
-    for workers in (1, 2):
-        assert (done := train_in(workers, str(workers), 0, True)).returncode == 0, done.stderr
-    one, two, other = (torch.load(tmp_path / f"{run}.pt")
-                       for run in ("1/rank0", "2/rank0", "2/rank1"))
-    assert one[0].dtype == torch.float64
-    assert max((a - b).abs().max() for a, b in zip(one, two)) <= 1e-12
-    assert all(torch.equal(a, b) for a, b in zip(two, other))
-    assert log_steps(tmp_path / "2") == log_steps(tmp_path / "1")            # one writer
-    shutil.rmtree(tmp_path / "2")
-    assert (done := train_in(2, "2")).returncode == 0, done.stderr           # in single precision
-    two, other = (torch.load(tmp_path / f"2/rank{rank}.pt") for rank in (0, 1))
-    assert all(torch.equal(a, b) for a, b in zip(two, other)) and two[0].dtype == torch.float32
-    marker.touch()
-    assert train_in(2, "cut").returncode != 0
-    assert pix2pix.load_file(tmp_path / "cut" / "checkpoint.pt")["step"] == 3
-    assert (done := train_in(2, "cut")).returncode == 0, done.stderr
-    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "2")
-    Path(f"{marker}9").touch()                               # kill -9, and torchrun's restart
-    assert (done := train_in(2, "killed", 1)).returncode == 0, done.stderr
-    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "2")
-    assert not Path(f"{marker}9").exists()
+@pytest.fixture(scope="module")
+def run_of_two(pairs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("two") / "run"
+    done = train_in(2, out, pairs)
+    assert done.returncode == 0, done.stderr
+    return out
 
-@pytest.mark.parametrize("first", [lambda seen: ("other pictures", seen[1]),
-                                   lambda seen: (seen[0], not seen[1])])
-def test_processes_that_see_other_pictures_or_another_run_refuse(
-        first, pairs, tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1"), monkeypatch.setenv("WORLD_SIZE", "2")
+def test_two_processes_train_as_one(pairs, tmp_path):
+    """They are compared in double precision: in single, rounding alone parts tiny networks by 1e-6
+    to 1e-3, as norms over 2x2 nearly equal values, and Adam's first steps, magnify it."""
+    for processes in (1, 2):
+        done = train_in(processes, tmp_path / str(processes), pairs, double=True)
+        assert done.returncode == 0, done.stderr
+    one = weights_of(tmp_path / "1", 0)
+    two = weights_of(tmp_path / "2", 0)
+    for a, b in zip(one, two):
+        assert a.dtype == torch.float64
+        assert (a - b).abs().max() <= 1e-12
+    assert log_steps(tmp_path / "2") == log_steps(tmp_path / "1")  # one writer
+
+def test_two_processes_hold_the_very_same_weights(run_of_two):
+    for a, b in zip(weights_of(run_of_two, 0), weights_of(run_of_two, 1)):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
+
+def test_two_processes_stop_together_and_go_on(run_of_two, pairs, tmp_path):
+    out = tmp_path / "run"
+    (tmp_path / "stop").touch()
+    assert train_in(2, out, pairs).returncode != 0
+    assert checkpoint_of(out)["step"] == 3
+    done = train_in(2, out, pairs)
+    assert done.returncode == 0, done.stderr
+    assert fingerprint(out) == fingerprint(run_of_two)
+
+def test_two_processes_go_on_after_a_kill_9_of_one(run_of_two, pairs, tmp_path):
+    out = tmp_path / "run"
+    (tmp_path / "kill").touch()
+    done = train_in(2, out, pairs, restarts=1)
+    assert done.returncode == 0, done.stderr
+    assert fingerprint(out) == fingerprint(run_of_two)
+    assert not (tmp_path / "kill").exists()
+
+@pytest.mark.parametrize("differ", ["pictures", "run folders"])
+def test_processes_that_see_different_things_refuse(
+        differ, pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(train.dist, "rendezvous", lambda _: iter([(None,)]))
-    for name in ("PrefixStore", "init_process_group"):
-        monkeypatch.setattr(train.dist, name, lambda *args, **more: None)
+    monkeypatch.setattr(train.dist, "PrefixStore", mock.Mock())
+    monkeypatch.setattr(train.dist, "init_process_group", mock.Mock())
 
-    def gather(found, seen):
-        found[:] = first(seen), seen
+    def gather(everyones, mine):
+        pictures, goes_on = mine
+        if differ == "pictures":
+            everyones[:] = [("other pictures", goes_on), mine]
+        else:
+            everyones[:] = [(pictures, not goes_on), mine]
     monkeypatch.setattr(train.dist, "all_gather_object", gather)
     refuses("different pictures or run folders", train_here, *arguments(tmp_path / "run", pairs))
 
 # faults
 
-@pytest.mark.parametrize("flips, cuts", [(60, 20), slow(1_000, 400)])
-def test_damage_to_a_checkpoint_is_named(flips, cuts, straight_run, tmp_path):
-    """One flipped bit, or a cut, anywhere: refused, or every value is still right."""
-    random, original = np.random.default_rng(0), (straight_run / "checkpoint.pt").read_bytes()
-    whole, path = pix2pix.load_file(straight_run / "checkpoint.pt"), tmp_path / "bad.pt"
-    for i in range(flips + cuts):
-        content, at = bytearray(original), int(random.integers(len(original)))
-        content[at] ^= 1 << int(random.integers(8))
-        path.write_bytes(content if i < flips else content[:at])
-        try:
-            read = pix2pix.load_file(path)  # passes if it is a bit that nobody reads
-            both = zip(data.tensors_of(read), data.tensors_of(whole), strict=True)
-            assert all(torch.equal(x, y) for x, y in both)
-            assert read["step"] == whole["step"] and read["settings"] == whole["settings"]
-        except pix2pix.Refusal as refusal:
-            assert "damaged" in str(refusal) and "weights_only" not in str(refusal)
-    data.write_whole(path, {**whole, "format": 2})           # from the future
-    refuses("format", pix2pix.load_generator, path)
+def has_the_values_of(content, whole):
+    """Whether each tensor of a checkpoint, its step and its settings are as they were."""
+    if content["step"] != whole["step"] or content["settings"] != whole["settings"]:
+        return False
+    pairs = zip(data.tensors_of(content), data.tensors_of(whole), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
-@pytest.mark.parametrize("file, content, more, words", [
-    ("log.csv", b"step\nx;1\n", "--epochs 3", "log.csv: damaged"),
-    ("checkpoint.pt", b"PK", "--epochs 3", "checkpoint.pt: damaged"),
-    ("checkpoint.pt", None, "--seed 5", "no checkpoint.pt to go on"),    # or a converted generator
-    ("settings.json", b"{", "--epochs 3", "settings.json: missing or damaged"),
-    ("settings.json", None, "", "settings.json: missing or damaged"),
-    ("settings.json", b'{"noise": 0.3}', "--epochs 3", "noise 0.3 there, None now"),
-    ("", None, "--width 6 --seed 3", "seed 0 there, 3 now.*width 4 there")])
-def test_a_refused_run_leaves_every_file_as_it_was(
-        file, content, more, words, straight_run, pairs, tmp_path):
+def damage_is_named(path, whole):
+    """A damaged file is refused, or, if nobody reads the damaged bit, its values are all right."""
+    try:
+        content = pix2pix.load_file(path)
+    except pix2pix.Refusal as refusal:
+        assert "damaged" in str(refusal)
+        assert "weights_only" not in str(refusal)  # torch's own advice, which is unsafe
+        return
+    assert has_the_values_of(content, whole)
+
+@pytest.mark.parametrize("flips", [60, slow(1_000)])
+def test_a_flipped_bit_in_a_checkpoint_is_named(flips, straight_run, tmp_path):
+    rng = np.random.default_rng(0)
+    original = (straight_run / "checkpoint.pt").read_bytes()
+    whole = checkpoint_of(straight_run)
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(flips):
+        content = bytearray(original)
+        content[rng.integers(len(original))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        damage_is_named(path, whole)
+
+@pytest.mark.parametrize("cuts", [20, slow(400)])
+def test_a_checkpoint_that_is_cut_off_is_named(cuts, straight_run, tmp_path):
+    rng = np.random.default_rng(0)
+    original = (straight_run / "checkpoint.pt").read_bytes()
+    whole = checkpoint_of(straight_run)
+    path = tmp_path / "checkpoint.pt"
+    for _ in range(cuts):
+        path.write_bytes(original[:rng.integers(len(original))])
+        damage_is_named(path, whole)
+
+def test_a_checkpoint_from_the_future_is_refused(straight_run, tmp_path):
+    content = checkpoint_of(straight_run)
+    content["format"] = 2
+    data.write_whole(tmp_path / "checkpoint.pt", content)
+    refuses("format", pix2pix.load_generator, tmp_path / "checkpoint.pt")
+
+def files_in(folder):
+    """{path: content} of all files below it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+@pytest.mark.parametrize("file, content, words", [
+    ("log.csv", b"step\nx;1\n", "log.csv: damaged"),
+    ("checkpoint.pt", b"PK", "checkpoint.pt: damaged"),
+    ("checkpoint.pt", None, "no checkpoint.pt to go on"),  # or a converted generator
+    ("settings.json", b"{", "settings.json: missing or damaged"),
+    ("settings.json", None, "settings.json: missing or damaged"),
+    ("settings.json", b'{"noise": 0.3}', "noise 0.3 there, None now")])
+def test_a_damaged_run_is_refused_and_left_as_it_was(
+        file, content, words, straight_run, pairs, tmp_path):
     run = shutil.copytree(straight_run, tmp_path / "run")
-    if file:
-        (run / file).unlink() if content is None else (run / file).write_bytes(content)
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    refuses(words, train_here, *arguments(run, pairs, *more.split()))
-    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    if content is None:
+        (run / file).unlink()
+    else:
+        (run / file).write_bytes(content)
+    before = files_in(run)
+    refuses(words, train_here, *arguments(run, pairs, "--epochs", 3))
+    assert before == files_in(run)
+
+def test_another_runs_folder_is_refused(straight_run, pairs):
+    before = files_in(straight_run)
+    other = arguments(straight_run, pairs, "--width", 6, "--seed", 3)
+    refuses("seed 0 there, 3 now.*width 4 there", train_here, *other)
+    assert before == files_in(straight_run)
+
+class Evil:
+    """Unpickled, it would create a file."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+@pytest.mark.parametrize("kind", ["zip", "pickle"])
 @pytest.mark.parametrize("module", [pix2pix, semgan])
-def test_a_checkpoint_never_runs_code(module, tmp_path):
-    path, marker = tmp_path / "generator.pt", tmp_path / "marker"
-    evil = type("Evil", (), {"__reduce__": lambda _: (open, (str(marker), "w"))})()
-    for write in (lambda: torch.save({"format": 1, "settings": evil}, path),
-                  lambda: path.write_bytes(pickle.dumps(evil))):
-        write()
-        refuses("generator.pt", module.load_generator, path)
-        assert not marker.exists()
+def test_a_checkpoint_never_runs_code(module, kind, tmp_path):
+    path = tmp_path / "generator.pt"
+    marker = tmp_path / "marker"
+    if kind == "zip":
+        torch.save({"format": 1, "settings": Evil(marker)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil(marker)))
+    refuses("generator.pt", module.load_generator, path)
+    assert not marker.exists()
 
 SAVER = """
 import sys, torch
 sys.path.insert(0, {here!r})
 import data
 from pathlib import Path
-path, step = Path({path!r}), {step}
+path = Path({path!r})
+step = {step}
 while True:
     step += 1
     weights = [torch.full((500_000,), float(step))] * 4
@@ -1753,62 +2188,89 @@ while True:
     print(step, flush=True)
 """
 
+def killed_while_saving(path, step, seconds):
+    """Kills a process that saves without end. -> the steps that it says it has saved"""
+    with started("-c", SAVER.format(here=str(HERE), path=str(path), step=step)) as process:
+        first = process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+        said = first + process.stdout.read()
+    return [int(line) for line in said.split()]
+
 @pytest.mark.parametrize("kills", [3, slow(200)])
 def test_a_checkpoint_is_whole_or_absent(kills, tmp_path):
     """kill -9 at random moments of endless saves: each time a whole file, never an older one."""
-    random, path, step = np.random.default_rng(0), tmp_path / "checkpoint.pt", 0
+    rng = np.random.default_rng(0)
+    path = tmp_path / "checkpoint.pt"
+    step = 0
     for _ in range(kills):
-        with started("-c", SAVER.format(here=str(HERE), path=str(path), step=step)) as process:
-            process.stdout.readline()
-            time.sleep(float(random.uniform(0, 0.2)))
-            process.kill()
-            printed = [int(line) for line in process.stdout.read().split()]
+        said = killed_while_saving(path, step, rng.uniform(0, 0.2))
         content = pix2pix.load_file(path)
-        assert content["step"] >= max([step + 1, *printed])
+        assert content["step"] >= said[-1] > step
         step = content["step"]
         assert content["w"][0][-1] == step
 
-def test_what_a_run_needs_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
-    done, replace, fsync = [], os.replace, os.fsync          # a power cut would lose the rest
+@pytest.mark.parametrize("name, content, wanted", [
+    ("c.pt", {"a": 1}, ["file", "rename", "folder"]),
+    ("settings.json", b"{}", ["file", "rename", "folder"]),
+    ("000025.png", b"picture", ["rename"])])
+def test_files_are_on_the_disk_before_they_take_their_place(
+        name, content, wanted, tmp_path, monkeypatch):
+    """A power cut would lose the rest."""
+    done = []
+    replace = os.replace
+    fsync = os.fsync
 
     def forced(number):
-        kind = "folder" if os.path.samestat(os.fstat(number), tmp_path.stat()) else "file"
-        done.append(f"{kind} {os.fstat(number).st_size > 0}")            # nothing waits in Python
+        found = os.fstat(number)
+        assert found.st_size > 0  # nothing waits in Python
+        is_folder = os.path.samestat(found, tmp_path.stat())
+        done.append("folder" if is_folder else "file")
         fsync(number)
-    monkeypatch.setattr(os, "replace", lambda *paths: done.append("rename") or replace(*paths))
-    monkeypatch.setattr(os, "fsync", forced)
-    for name, content in (("c.pt", {"a": 1}), ("settings.json", b"{}"), ("000025.png", b"picture")):
-        data.write_whole(tmp_path / name, content)
-        assert done == (["rename"] if name == "000025.png" else
-                        ["file True", "rename", "folder True"])
-        done.clear()
 
-def test_a_full_disk_loses_nothing(pairs, tmp_path, monkeypatch):
+    def renamed(*paths):
+        done.append("rename")
+        replace(*paths)
+    monkeypatch.setattr(os, "fsync", forced)
+    monkeypatch.setattr(os, "replace", renamed)
+    data.write_whole(tmp_path / name, content)
+    assert done == wanted
+
+def test_a_disk_that_fills_up_in_a_save_loses_nothing(pairs, tmp_path):
     cut_after(4, *arguments(tmp_path, pairs))
     before = (tmp_path / "checkpoint.pt").read_bytes()
+    half = len(before) // 2
 
-    def limit():                                             # no file may grow beyond this
+    def limit():  # no file may grow beyond half a checkpoint
         import resource  # not on Windows
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (half, half))
     done = python(HERE / "train.py", *arguments(tmp_path, pairs), preexec_fn=limit)
-    assert done.returncode == 2 and "checkpoint.pt" in done.stderr and "MiB" in done.stderr
+    assert done.returncode == 2
+    assert "checkpoint.pt" in done.stderr
+    assert "MiB" in done.stderr
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert not list(tmp_path.glob(".*.partial")) and log_steps(tmp_path)     # whole rows only
+    assert not list(tmp_path.glob(".*.partial"))
+    assert log_steps(tmp_path)  # whole rows only
+    train_here(*arguments(tmp_path, pairs))  # once there is room
+    assert log_steps(tmp_path)[-1] == 10
 
-    full = mock.Mock(side_effect=OSError(28, "No space left on device"))
-    for name, content in (("log.csv", b"new"), ("checkpoint.pt", {"new": 1})):
-        kept = (tmp_path / name).read_bytes()
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", full)               # all is written, but not yet in place
-            refuses("No space left", data.write_whole, tmp_path / name, content)
-        assert kept == (tmp_path / name).read_bytes()
-    assert python(HERE / "train.py", *arguments(tmp_path, pairs)).returncode == 0
+@pytest.mark.parametrize("name, content", [("log.csv", b"new"), ("checkpoint.pt", {"new": 1})])
+def test_a_disk_that_is_full_leaves_the_old_file(name, content, tmp_path, monkeypatch):
+    (tmp_path / name).write_bytes(b"old")
+    # All is written, but not yet in its place.
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "replace", mock.Mock(side_effect=full))
+    refuses("No space left", data.write_whole, tmp_path / name, content)
+    assert (tmp_path / name).read_bytes() == b"old"
+
+def test_a_failed_save_names_its_own_cause(tmp_path):
+    (tmp_path / "log.csv").write_text("no folder")
+    words = "(?!.*another cause).*log.csv/c.pt: could not be written"
     try:
-        raise data.Refusal("of another cause")               # is not taken for that of the save
+        raise data.Refusal("of another cause")
     except data.Refusal:
-        refuses("(?!.*another cause).*log.csv/c.pt: could not be written", data.write_whole,
-                tmp_path / "log.csv" / "c.pt", {"new": 1})
+        refuses(words, data.write_whole, tmp_path / "log.csv" / "c.pt", {"new": 1})
 
 # files from outside
 
@@ -2274,349 +2736,715 @@ def test_a_failed_or_evil_download_leaves_nothing_and_the_next_works(
 
 # semgan.py
 
-SIZES = {"size": 64, "kernel": 5, "width": 4}
+SMALL_NETWORK = {"size": 64, "kernel": 5, "width": 4}
 
-def small_networks():
-    return semgan.Generator(4, 16, **SIZES), semgan.Discriminator(4, **SIZES), torch.randn(6, 16)
+def small_generator():
+    return semgan.Generator(4, 16, **SMALL_NETWORK)
+
+def small_discriminator():
+    return semgan.Discriminator(4, **SMALL_NETWORK)
 
 @pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
-def test_class_probs_are_probabilities_of_the_right_size(size, kernel):
-    generator = semgan.Generator(5, latent=8, size=size, kernel=kernel, width=4)
-    nn.init.normal_(generator.to_classes.weight)             # far from uniform
+def test_g_makes_maps_of_each_size(size, kernel):
+    generator = semgan.Generator(5, 8, size, kernel, width=4)
     probs = generator(torch.randn(2, 8))
     assert probs.shape == (2, 5, size, size)
-    assert probs.min() >= 0 and torch.allclose(probs.sum(1), torch.ones(2, size, size), atol=1e-5)
-    logit, features = semgan.Discriminator(5, size=size, kernel=kernel, width=4)(probs)
-    assert logit.shape == (2, 1) and features[-1] is logit and features[-2].shape[-2:] == (4, 4)
 
-def test_the_head_is_the_only_difference_to_the_rgb_gan():
-    softmax, tanh = semgan.Generator(12, 16, **SIZES), semgan.Generator(3, 16, **SIZES, head="tanh")
-    one, two = ({k: v.shape for k, v in g.state_dict().items()} for g in (softmax, tanh))
-    assert one.keys() == two.keys()
-    assert {k for k in one if one[k] != two[k]} == {"to_classes.weight", "to_classes.bias"}
-    image = tanh(torch.randn(2, 16))
-    assert image.shape == (2, 3, 64, 64) and image.min() < 0 and image.abs().max() <= 1
+@pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
+def test_ds_features_are_its_layers_and_its_logit(size, kernel):
+    discriminator = semgan.Discriminator(5, size, kernel, width=4)
+    logit, features = discriminator(torch.rand(2, 5, size, size))
+    assert logit.shape == (2, 1)
+    assert features[-1] is logit
+    sides = [feature.shape[-1] for feature in features[:-1]]
+    assert sides[0] == size // 2
+    assert sides[-1] == 4
 
-def test_a_sample_depends_on_the_direction_of_its_latent_alone():
-    generator, _, z = small_networks()
-    alone = torch.cat([generator(z[i:i + 1]) for i in range(6)])
-    assert torch.allclose(generator(z), alone, atol=1e-5)                # not on its batch
-    for parameter in generator.parameters():                 # biases, too: at first they are 0
-        nn.init.normal_(parameter, 0, 0.3)
-    assert torch.allclose(generator(z), generator(3 * z), atol=1e-3)
-    assert torch.equal(generator.train()(z), generator.eval()(z)) and not list(generator.buffers())
+def test_the_rgb_gans_values_lie_in_minus_1_to_1():
+    generator = semgan.Generator(3, 16, **SMALL_NETWORK, head="tanh")
+    colours = generator(torch.randn(2, 16))
+    assert colours.min() < 0
+    assert colours.abs().max() <= 1
 
-def test_feature_matching_reaches_g_and_not_the_real_features():
-    generator, discriminator, z = small_networks()
+def test_a_map_does_not_depend_on_its_batch():
+    generator = small_generator()
+    z = torch.randn(6, 16)
+    alone = torch.cat([generator(latent[None]) for latent in z])
+    assert torch.allclose(generator(z), alone, atol=1e-5)
+
+def test_train_and_eval_mode_give_the_same_map():
+    generator = small_generator()
+    z = torch.randn(2, 16)
+    assert torch.equal(generator.train()(z), generator.eval()(z))
+    assert not list(generator.buffers())  # no running statistics
+
+def test_feature_matching_teaches_all_of_g():
+    generator = small_generator()
+    discriminator = small_discriminator()
     real = torch.rand(6, 4, 64, 64, requires_grad=True)
-    fake_features = discriminator(generator(z))[1]
-    semgan.feature_matching_loss(discriminator(real)[1], fake_features).backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
+    _, real_features = discriminator(real)
+    _, fake_features = discriminator(generator(torch.randn(6, 16)))
+    semgan.feature_matching_loss(real_features, fake_features).backward()
+    for weight in generator.parameters():
+        assert weight.grad.abs().sum() > 0
     assert real.grad is None
-    assert semgan.feature_matching_loss(fake_features, fake_features).item() == 0
 
-def test_label_maps_survive_the_round_trips():
-    for palette in (SHAPES, FACADES):
-        label_map = torch.randint(0, len(palette), (2, 64, 64))
-        image = semgan.colorize(label_map, palette)
-        assert image.shape == (2, 3, 64, 64) and image.dtype == torch.uint8
-        assert torch.equal(image[0], data.colorize(label_map[0], palette))       # copies agree
-        for module in (semgan, data):
-            assert torch.equal(module.nearest_class(image, palette).long(), label_map)
-        assert torch.equal(semgan.to_label_map(semgan.one_hot(label_map, len(palette))), label_map)
-        assert semgan.out_of_palette(image, palette) == 0
-        clean = data.clean_label_map(image[0].permute(1, 2, 0).numpy(), palette)
-        assert (clean == label_map[0].numpy()).all()         # nothing is smeared: nothing changes
-    image[:, :, :16] = 7                                     # a quarter in a colour of no class
-    assert semgan.out_of_palette(image, palette) == 0.25
-    assert semgan.one_hot(torch.full((1, 2, 2), 255), 4).sum() == 0
+def test_features_that_match_cost_nothing():
+    _, features = small_discriminator()(torch.rand(2, 4, 64, 64))
+    assert semgan.feature_matching_loss(features, features).item() == 0
 
-def test_the_2916_shapes_are_distinct_and_each_square_is_where_its_number_says():
-    maps = data.draw_shapes()
-    assert maps.shape == (2916, 64, 64) and maps.dtype == np.uint8 and maps.max() == 3
-    assert len({m.tobytes() for m in maps}) == 2916 and (maps == data.draw_shapes()).all()
-    assert maps[::97].astype(int).sum() == 33_593            # the same on every machine
-    for i, m in enumerate(maps):
+@pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
+def test_both_files_colour_a_map_alike(palette):
+    label_map = torch.randint(0, len(palette), (1, 64, 64))
+    image = semgan.colorize(label_map, palette)
+    assert image.dtype == torch.uint8
+    assert torch.equal(image[0], data.colorize(label_map[0], palette))
+
+@pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
+def test_cleaning_a_clean_map_changes_nothing(palette):
+    label_map = torch.randint(0, len(palette), (64, 64))
+    image = data.colorize(label_map, palette)
+    cleaned = data.clean_label_map(image.permute(1, 2, 0).numpy(), palette)
+    assert np.array_equal(cleaned, label_map)
+
+def test_a_quarter_off_the_palette_is_a_quarter():
+    label_map = torch.randint(0, len(SHAPES), (2, 64, 64))
+    image = semgan.colorize(label_map, SHAPES)
+    assert semgan.out_of_palette(image, SHAPES) == 0
+    image[:, :, :16] = 7
+    assert semgan.out_of_palette(image, SHAPES) == 0.25
+
+def test_a_pixel_to_ignore_is_of_no_class():
+    ignored = torch.full((1, 2, 2), 255)
+    assert semgan.one_hot(ignored, 4).sum() == 0
+
+@functools.cache
+def all_shapes():
+    """The 2,916 label maps of --task shapes, uint8 (2916, 64, 64)."""
+    return data.draw_shapes()
+
+def test_the_2916_shapes_differ_but_not_by_machine():
+    maps = all_shapes()
+    assert maps.shape == (2916, 64, 64)
+    assert maps.dtype == np.uint8
+    assert np.array_equal(maps, data.draw_shapes())
+    different = {label_map.tobytes() for label_map in maps}
+    assert len(different) == 2916
+    assert maps[::97].sum(dtype=int) == 33_593
+
+def test_the_square_is_where_its_number_says():
+    for i, label_map in enumerate(all_shapes()):
         row, column = divmod(i, 54)
-        square, disc = m[row:row + 10, column:column + 10], (m == 1).sum()
-        assert np.isin(square, (1, 3)).all() and (m == 3).sum() == (square == 3).sum()
-        assert disc == 317 and 0 < (m == 2).sum() <= 12 * 24             # pixels within radius 10
+        square = label_map[row:row + 10, column:column + 10]
+        assert np.isin(square, (1, 3)).all()  # the disc may cover it
+        assert (label_map == 3).sum() == (square == 3).sum()
+        assert (label_map == 1).sum() == 317  # pixels within radius 10
+        assert 0 < (label_map == 2).sum() <= 12 * 24
 
-def test_shapes_are_right_only_whole_alone_and_of_their_size():
-    maps = torch.from_numpy(data.draw_shapes())[::27].long()
-    right = metrics.shapes_right(maps, 0)
-    assert right == (maps == 3).flatten(1).any(1).float().mean() > 0.97
-    near = F.max_pool2d((maps == 3).float()[:, None], 5, 1, 2)[:, 0] > 0   # none near the square,
-    plain = (maps == 0).flatten(1).sum(1) == 4096 - 317 - 100 - 288        # and nothing covered
-    maps = maps[plain & ~(near & (maps != 0) & (maps != 3)).flatten(1).any(1)]
-    stray, gone, smaller, larger = (maps.clone() for _ in range(4))
-    stray[:, 32, 32] = torch.where(maps[:, 32, 32] == 3, 1, 3)
-    gone[gone == 2] = 0
-    for image, shape, value in ((smaller, 3, 0), (larger, 3, 3)):      # by a pixel on each side
-        mask = (maps == shape).float()[:, None]
-        grown = F.max_pool2d(mask if value else 1 - mask, 3, 1, 1)[:, 0] > 0
-        image[grown & ((maps == 0) | (maps == 3))] = value
-    assert len(maps) > 20 and metrics.shapes_right(maps, 0) == 1 and metrics.shapes_right(gone) == 0
-    assert metrics.shapes_right(stray, 0) == 0 and metrics.shapes_right(stray) < 0.3
-    assert metrics.shapes_right(maps.transpose(1, 2)) == 0          # a rectangle that stands
-    for image in (smaller, larger):
-        assert metrics.shapes_right(image, 0) == 0 and metrics.shapes_right(image, 1) == 1
+def near(mask):
+    """The pixels that are at most 2 from the mask's, (N, H, W)."""
+    return F.max_pool2d(mask.float()[:, None], 5, stride=1, padding=2)[:, 0] > 0
 
-def test_a_walk_starts_at_each_latent_and_keeps_its_length():
+@functools.cache
+def clear_shapes():
+    """Maps whose shapes cover nothing, and none of which is near the square."""
+    maps = torch.from_numpy(all_shapes())[::27].long()
+    background = (maps == 0).flatten(1).sum(1)
+    uncovered = background == 64 * 64 - 317 - 100 - 288
+    other_shapes = (maps != 0) & (maps != 3)
+    touching = (near(maps == 3) & other_shapes).flatten(1).any(1)
+    maps = maps[uncovered & ~touching]
+    assert len(maps) > 20
+    return maps
+
+def grown(maps, shape):
+    """The shape larger by a pixel on each side, where it meets the background alone."""
+    mask = (maps == shape).float()[:, None]
+    larger = F.max_pool2d(mask, 3, stride=1, padding=1)[:, 0] > 0
+    return torch.where(larger & (maps == 0), shape, maps)
+
+def shrunk(maps, shape):
+    """The shape smaller by a pixel on each side."""
+    outside = (maps != shape).float()[:, None]
+    lost = F.max_pool2d(outside, 3, stride=1, padding=1)[:, 0] > 0
+    return torch.where(lost & (maps == shape), 0, maps)
+
+def test_drawn_shapes_are_right_by_the_rules():
+    maps = torch.from_numpy(all_shapes())[::27].long()
+    seen = (maps == 3).flatten(1).any(1).float().mean()
+    assert metrics.shapes_right(maps, 0) == seen > 0.97
+    assert metrics.shapes_right(clear_shapes(), 0) == 1
+
+def test_a_missing_shape_is_not_right():
+    maps = clear_shapes()
+    maps = torch.where(maps == 2, 0, maps)
+    assert metrics.shapes_right(maps) == 0
+
+def test_a_stray_pixel_is_not_right():
+    maps = clear_shapes().clone()
+    maps[:, 32, 32] = torch.where(maps[:, 32, 32] == 3, 1, 3)
+    assert metrics.shapes_right(maps, 0) == 0
+    assert metrics.shapes_right(maps) < 0.3
+
+def test_a_rectangle_that_stands_is_not_right():
+    assert metrics.shapes_right(clear_shapes().transpose(1, 2)) == 0
+
+@pytest.mark.parametrize("change", [grown, shrunk])
+def test_a_square_off_by_a_pixel_is_right_within_one(change):
+    maps = change(clear_shapes(), 3)
+    assert metrics.shapes_right(maps, 0) == 0
+    assert metrics.shapes_right(maps, 1) == 1
+
+def test_a_walk_meets_each_latent_and_keeps_its_length():
     z = F.normalize(torch.randn(3, 100), dim=1) * 10
     path = semgan.walk(z, frames=8)
-    assert path.shape == (24, 100) and torch.allclose(path[::8], z, atol=1e-4)
+    assert path.shape == (24, 100)
+    assert torch.allclose(path[::8], z, atol=1e-4)
     assert torch.allclose(path.norm(dim=1), torch.full((24,), 10.0), atol=1e-3)
 
-def test_the_encoder_learns_the_latents_of_generated_maps():
-    generator, encoder = small_networks()[0].requires_grad_(False), semgan.Encoder(4, 16, **SIZES)
-    nn.init.normal_(generator.to_classes.weight, 0, 0.2)     # maps with some content
+def test_the_encoder_learns_latents():
+    generator = small_generator().requires_grad_(False)
+    nn.init.normal_(generator.to_classes.weight, 0, 0.2)  # maps with some content
+    encoder = semgan.Encoder(4, 16, **SMALL_NETWORK)
     optimizer = torch.optim.Adam(encoder.parameters(), 2e-3, betas=(0.5, 0.999))
-    maps = semgan.one_hot(semgan.to_label_map(generator(torch.randn(16, 16))), 4)
+    maps = semgan.to_label_map(generator(torch.randn(16, 16)))
+    maps = semgan.one_hot(maps, 4)
     losses = []
     for _ in range(60):
-        losses.append(semgan.encoder_loss(encoder, generator, maps))
+        latent, reconstruction = semgan.encoder_loss(encoder, generator, maps)
+        losses.append([latent.item(), reconstruction.item()])
         optimizer.zero_grad()
-        sum(losses[-1]).backward()
+        (latent + reconstruction).backward()
         optimizer.step()
-    assert losses[-1][0] < 0.9 * losses[0][0] and losses[-1][1] < losses[0][1]
+    first = losses[0]
+    last = losses[-1]
+    assert last[0] < 0.9 * first[0]
+    assert last[1] < first[1]
 
-def test_semgan_files_load_and_the_command_draws_and_refuses(tmp_path):
-    run = tiny_run(tmp_path / "run", "shapes", width=4)
-    content = torch.load(run / "generator.pt")
-    loaded, settings = semgan.load_generator(run)
+# The command of semgan.py
+
+@pytest.fixture
+def shapes_run(tmp_path):
+    return tiny_run(tmp_path / "run", "shapes", width=4)
+
+@pytest.fixture
+def encoder_run(shapes_run):
+    """Whose encoder has been trained a little, too."""
+    run_here(semgan, shapes_run, "--train-encoder", 2)
+    return shapes_run
+
+def shapes_file(path, number):
+    """A file of one of the 2,916 shapes."""
+    label_map = data.draw_shapes()[number]
+    data.save_picture(path, data.colorize(label_map, SHAPES))
+    return path
+
+def test_semgans_file_gives_its_network_back(shapes_run):
+    content = torch.load(shapes_run / "generator.pt")
+    generator, settings = semgan.load_generator(shapes_run)
     assert settings == content["settings"]
-    assert all(torch.equal(v, content["generator"][k]) for k, v in loaded.state_dict().items())
+    for name, weight in generator.state_dict().items():
+        assert torch.equal(weight, content["generator"][name])
+
+def test_semgans_command_alone_describes_its_networks():
     assert "parameters" in run_here(semgan)
-    run_here(semgan, run, "--count", 4, "--out", tmp_path / "grid.png")
-    run_here(semgan, run, "--walk", tmp_path / "walk.gif", "--count", 2)
-    with Image.open(tmp_path / "walk.gif") as walk:          # equal frames become one
-        assert 9 < walk.n_frames <= 48 and data.open_picture(tmp_path / "grid.png")
-    run_here(semgan, run, "--train-encoder", 2)
-    data.save_picture(tmp_path / "map.png", data.colorize(data.draw_shapes()[7], SHAPES))
-    both = "--encode", tmp_path / "map.png", "--out", tmp_path / "both.png"
-    assert "constant guess" in run_here(semgan, run, *both)
-    assert data.open_picture(tmp_path / "both.png")
-    run_here(semgan, run / "generator.pt", *both)            # its encoder lies beside it
-    data.save_picture(tmp_path / "2.png", data.colorize(data.draw_shapes()[2000], SHAPES))
-    run_here(semgan, run, *both[:2], tmp_path / "2.png", "--walk", tmp_path / "between.gif")
-    torch.save({**content, "settings": {**settings, "steps": 9}}, run / "generator.pt")
-    refuses("trained on since", run_here, semgan, run, *both)
+
+def test_samples_are_drawn_as_a_square_sheet(shapes_run, tmp_path):
+    run_here(semgan, shapes_run, "--count", 4, "--out", tmp_path / "grid.png")
+    side = 4 + 2 * 68
+    assert data.open_picture(tmp_path / "grid.png").size == (side, side)
+
+def test_a_walk_is_an_animation_that_plays_for_ever(shapes_run, tmp_path):
+    run_here(semgan, shapes_run, "--walk", tmp_path / "walk.gif", "--count", 2)
+    with Image.open(tmp_path / "walk.gif") as walk:
+        assert 9 < walk.n_frames <= 48  # equal frames become one
+        assert walk.info["loop"] == 0
+
+def test_a_map_is_rebuilt_by_the_encoder_of_its_run(encoder_run, tmp_path):
+    label_map = shapes_file(tmp_path / "map.png", 7)
+    for run in (encoder_run, encoder_run / "generator.pt"):
+        out = tmp_path / "both.png"
+        said = run_here(semgan, run, "--encode", label_map, "--out", out)
+        assert "constant guess" in said
+        assert data.open_picture(out).size == (4 + 2 * 68, 20 + 68)
+        out.unlink()
+
+def test_a_walk_leads_from_map_to_map(encoder_run, tmp_path):
+    start = shapes_file(tmp_path / "1.png", 7)
+    end = shapes_file(tmp_path / "2.png", 2000)
+    run_here(semgan, encoder_run, "--encode", start, end, "--walk", tmp_path / "between.gif")
     with Image.open(tmp_path / "between.gif") as walk:
-        assert walk.n_frames > 9 and walk.info["loop"] == 0  # for ever
+        assert walk.n_frames > 9
+
+def test_an_outdated_encoder_is_refused(encoder_run, tmp_path):
+    content = torch.load(encoder_run / "generator.pt")
+    content["settings"]["steps"] = 9
+    torch.save(content, encoder_run / "generator.pt")
+    label_map = shapes_file(tmp_path / "map.png", 7)
+    command = (encoder_run, "--encode", label_map, "--out", tmp_path / "both.png")
+    refuses("trained on since", run_here, semgan, *command)
+
+def test_dreams_need_a_run_that_takes_label_maps(shapes_run, tmp_path):
     paints_labels = tiny_run(tmp_path / "y", "segmentation", palette=SHAPES)
-    refuses("on such maps", run_here, semgan, run, "--dream", paints_labels, "--out", "d.png")
-    torch.save({**content, "format": 2}, run / "generator.pt")
-    refuses("format", semgan.load_generator, run)
-    (run / "generator.pt").write_bytes(b"not a checkpoint")
-    bad = python(HERE / "semgan.py", run)
-    assert bad.returncode == 2 and bad.stderr.startswith("error: ") and bad.stderr.count("\n") == 1
+    refuses("on such maps", run_here, semgan, shapes_run, "--dream", paints_labels)
+
+def test_a_semgan_file_of_another_format_is_refused(shapes_run):
+    content = torch.load(shapes_run / "generator.pt")
+    content["format"] = 2
+    torch.save(content, shapes_run / "generator.pt")
+    refuses("format", semgan.load_generator, shapes_run)
+
+def test_semgans_command_refuses_in_one_line(shapes_run):
+    (shapes_run / "generator.pt").write_bytes(b"not a checkpoint")
+    done = python(HERE / "semgan.py", shapes_run)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 # metrics.py
 
-def blurred_noise(n, size, seed=0):                          # structure at several scales
-    g = torch.Generator().manual_seed(seed)
-    layers = [F.interpolate(torch.rand(n, 3, s, s, generator=g), (size, size), mode="bicubic")
-              for s in (4, 16, 64)]
-    return (sum(layers) * 85).clamp(0, 255).byte()
+def blurred_noise(count, size, seed=0):
+    """Pictures with structure at several scales, uint8 (count, 3, size, size)."""
+    rng = torch.Generator().manual_seed(seed)
+    total = 0
+    for side in (4, 16, 64):
+        layer = torch.rand(count, 3, side, side, generator=rng)
+        total = total + F.interpolate(layer, (size, size), mode="bicubic")
+    return (total * 85).clamp(0, 255).byte()
 
-def test_the_pyramid_is_scipys_and_patches_reach_each_border_but_not_beyond():
+def test_the_pyramid_is_scipys():
     images = blurred_noise(2, 32).float()[..., :24]
-    before, taps = images.clone(), np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, None] / 256
-    down = scipy.ndimage.convolve(images.numpy(), taps, mode="mirror")[:, :, ::2, ::2]
+    before = images.clone()
+    taps = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, None] / 256
+    smooth = scipy.ndimage.convolve(images.numpy(), taps, mode="mirror")
+    down = smooth[:, :, ::2, ::2]
     zeros = np.zeros(images.shape, np.float32)
     zeros[:, :, ::2, ::2] = down
     up = scipy.ndimage.convolve(zeros, 4 * taps, mode="mirror")
     detail, low = metrics.laplacian_pyramid(images, 2)
-    assert np.allclose(low, down, atol=1e-3) and np.allclose(detail, images.numpy() - up, atol=1e-3)
+    assert np.allclose(low, down, atol=1e-3)
+    assert np.allclose(detail, images.numpy() - up, atol=1e-3)
     assert torch.equal(images, before)
-    ramp = (torch.arange(12.).view(12, 1) * 100 + torch.arange(10.)).expand(1, 3, 12, 10)
-    patches = metrics.patch_descriptors(ramp, 2000, torch.Generator().manual_seed(0))
-    assert set((patches[:, 0, 3, 3] // 100).tolist()) == {3, 4, 5, 6, 7, 8}
-    assert set((patches[:, 0, 3, 3] % 100).tolist()) == {3, 4, 5, 6}
-    flat = metrics.normalize_descriptors(patches * torch.tensor([1., 5., 0.]).view(3, 1, 1) + 7)
-    assert (flat[:, 98:] == 0).all() and flat.shape == (2000, 147)       # one colour: finite
-    assert np.allclose(flat[:, 49:98].std(correction=0), 1, atol=1e-5) and abs(flat.mean()) < 1e-5
 
-def test_swd_is_the_mean_of_scipys_distances_and_0_for_a_set_itself():
-    a, b, lines = torch.randn(500, 147), torch.randn(500, 147) + 0.3, torch.randn(147, 40)
-    lines, swd = lines / lines.norm(dim=0), metrics.sliced_wasserstein
-    reference = np.mean([scipy.stats.wasserstein_distance(a @ v, b @ v) for v in lines.T])
-    assert swd(a, b, lines) == pytest.approx(reference, rel=1e-5) == swd(b, a, lines)
-    shift = float((b[0] @ lines).abs().mean())
-    assert swd(a, a + b[0], lines) == pytest.approx(shift, rel=1e-5)
-    real, like = blurred_noise(32, 64), blurred_noise(32, 64, seed=1)
-    near, far = metrics.swd(real, like), metrics.swd(real, F.avg_pool2d(like.float(), 5, 1, 2))
-    assert list(near) == [64, 32, 16, "average"] and set(metrics.swd(real, real).values()) == {0}
-    assert near["average"] == pytest.approx((near[64] + near[32] + near[16]) / 3)
-    assert 0 < near["average"] < far["average"] and near == metrics.swd(real, like)
-    assert list(metrics.swd(real[..., :62], like[..., :62], patches=9)) == [62, 31, "average"]
-    for compare in (lambda: metrics.swd(real, like[:9]), lambda: swd(a, b[:9], lines)):
-        with pytest.raises(ValueError):
-            compare()
+def ramp_patches():
+    """Patches (2000, 3, 7, 7) of a picture 12 high and 10 wide, whose value is 100 y + x."""
+    rows = torch.arange(12.0).view(12, 1) * 100
+    ramp = (rows + torch.arange(10.0)).expand(1, 3, 12, 10)
+    return metrics.patch_descriptors(ramp, 2000, torch.Generator().manual_seed(0))
 
-def test_blur_moves_the_finest_levels_of_swd_and_shuffled_tiles_the_coarsest():  # exercise 9
-    real, like = (semgan.colorize(torch.from_numpy(data.draw_shapes(seed)[::60]), data.SHAPES)
-                  for seed in (0, 1))
-    kernel = torch.tensor([0.25, 0.5, 0.25])
-    kernel = kernel.outer(kernel)[None, None]
-    blurred = F.conv2d(like.float().flatten(0, 1)[:, None], kernel, padding=1)
-    order = torch.rand(len(like), 4, generator=torch.Generator().manual_seed(0)).argsort(1)
-    tiles = like.unfold(2, 32, 32).unfold(3, 32, 32).flatten(2, 3)       # (N, 3, 4, 32, 32)
-    tiles = tiles[torch.arange(len(like))[:, None], :, order]            # (N, 4, 3, 32, 32)
-    shuffled = torch.cat([torch.cat((tiles[:, i], tiles[:, i + 1]), 3) for i in (0, 2)], 2)
-    plain, blurred, shuffled = (metrics.swd(real, x) for x in
-                                (like, blurred.view_as(like).round().byte(), shuffled))
-    rise = {name: [change[side] - plain[side] for side in (64, 32, 16)]
-            for name, change in (("blurred", blurred), ("shuffled", shuffled))}
-    assert max(rise["blurred"]) == rise["blurred"][0]
-    assert max(rise["shuffled"]) == rise["shuffled"][2]
+def test_patches_reach_each_border_but_not_beyond():
+    middles = ramp_patches()[:, 0, 3, 3]
+    rows = (middles // 100).unique()
+    columns = (middles % 100).unique()
+    assert rows.tolist() == [3, 4, 5, 6, 7, 8]
+    assert columns.tolist() == [3, 4, 5, 6]
 
-def ms_ssim_reference(a, b):                                 # pictures (3, S, S), in plain numpy
-    product, (a, b) = 1.0, (np.asarray(v, np.float64) for v in (a, b))
+def test_descriptors_have_mean_0_and_spread_1():
+    uneven = torch.tensor([1.0, 5.0, 0.0]).view(3, 1, 1)  # the third colour is flat
+    flat = metrics.normalize_descriptors(ramp_patches() * uneven + 7)
+    assert flat.shape == (2000, 147)
+    assert abs(flat.mean()) < 1e-5
+    assert np.allclose(flat[:, 49:98].std(correction=0), 1, atol=1e-5)
+    assert (flat[:, 98:] == 0).all()
+
+def random_lines():
+    return F.normalize(torch.randn(147, 40), dim=0)
+
+def test_swd_is_the_same_from_either_side():
+    a = torch.randn(500, 147)
+    b = torch.randn(500, 147) + 0.3
+    lines = random_lines()
+    there = metrics.sliced_wasserstein(a, b, lines)
+    back = metrics.sliced_wasserstein(b, a, lines)
+    assert there == pytest.approx(back)
+
+def test_swd_of_a_shifted_set_is_the_shift():
+    a = torch.randn(500, 147)
+    shift = torch.randn(147)
+    lines = random_lines()
+    wanted = (shift @ lines).abs().mean().item()
+    found = metrics.sliced_wasserstein(a, a + shift, lines)
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+def test_swd_has_a_value_for_each_level_and_their_mean():
+    real = blurred_noise(32, 64)
+    fake = blurred_noise(32, 64, seed=1)
+    scores = metrics.swd(real, fake)
+    assert list(scores) == [64, 32, 16, "average"]
+    mean = (scores[64] + scores[32] + scores[16]) / 3
+    assert scores["average"] == pytest.approx(mean)
+    assert scores == metrics.swd(real, fake)  # whatever torch's seed
+    odd = metrics.swd(real[..., :62], fake[..., :62], patches=9)
+    assert list(odd) == [62, 31, "average"]
+
+def test_swd_is_0_for_a_set_itself_and_grows_with_blur():
+    real = blurred_noise(32, 64)
+    like = blurred_noise(32, 64, seed=1)
+    blurred = F.avg_pool2d(like.float(), 5, stride=1, padding=2)
+    near = metrics.swd(real, like)["average"]
+    far = metrics.swd(real, blurred)["average"]
+    assert set(metrics.swd(real, real).values()) == {0}
+    assert 0 < near < far
+
+def test_swd_compares_sets_of_one_size_alone():
+    real = blurred_noise(32, 64)
+    with pytest.raises(ValueError):
+        metrics.swd(real, real[:9])
+    a = torch.randn(500, 147)
+    with pytest.raises(ValueError):
+        metrics.sliced_wasserstein(a, a[:9], random_lines())
+
+def drawn_shapes(seed):
+    maps = torch.from_numpy(data.draw_shapes(seed)[::60])
+    return semgan.colorize(maps, data.SHAPES)
+
+def rises(change):
+    """By how much a change of the pictures raises SWD at 64, 32 and 16 pixels."""
+    real = drawn_shapes(0)
+    like = drawn_shapes(1)
+    before = metrics.swd(real, like)
+    after = metrics.swd(real, change(like))
+    return [after[side] - before[side] for side in (64, 32, 16)]
+
+def slightly_blurred(pictures):
+    taps = torch.tensor([0.25, 0.5, 0.25])
+    kernel = taps.outer(taps).expand(3, 1, 3, 3)
+    blurred = F.conv2d(pictures.float(), kernel, padding=1, groups=3)
+    return blurred.round().byte()
+
+def with_shuffled_quarters(pictures):
+    rng = torch.Generator().manual_seed(0)
+    shuffled = []
+    for picture in pictures:
+        top, bottom = picture.chunk(2, dim=1)
+        quarters = [*top.chunk(2, dim=2), *bottom.chunk(2, dim=2)]
+        a, b, c, d = torch.randperm(4, generator=rng).tolist()
+        top = torch.cat([quarters[a], quarters[b]], dim=2)
+        bottom = torch.cat([quarters[c], quarters[d]], dim=2)
+        shuffled.append(torch.cat([top, bottom], dim=1))
+    return torch.stack(shuffled)
+
+@pytest.mark.parametrize("change, level", [(slightly_blurred, 0), (with_shuffled_quarters, 2)])
+def test_blur_and_shuffling_move_other_levels_of_swd(change, level):
+    found = rises(change)
+    assert max(found) == found[level]
+
+def ms_ssim_reference(a, b):
+    """Of two pictures (3, S, S), in plain numpy."""
+    c1 = (0.01 * 255) ** 2
+    c2 = (0.03 * 255) ** 2
+    a = np.asarray(a, np.float64)
+    b = np.asarray(b, np.float64)
+    product = 1.0
     for level, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
-        window = scipy.signal.windows.gaussian(k := min(11, a.shape[1]), 1.5 * k / 11)
+        side = min(11, a.shape[1])
+        window = scipy.signal.windows.gaussian(side, 1.5 * side / 11)
         window = np.outer(window, window)[None] / window.sum() ** 2
-        ma, mb, aa, bb, ab = (scipy.signal.convolve(v, window, "valid")
-                              for v in (a, b, a * a, b * b, a * b))
-        cs = (2 * (ab - ma * mb) + 58.5225) / (aa - ma ** 2 + bb - mb ** 2 + 58.5225)
-        full = cs * (2 * ma * mb + 6.5025) / (ma ** 2 + mb ** 2 + 6.5025)
-        product *= max((full if level == 4 else cs).mean(), 0) ** weight
+
+        def local_mean(values):
+            return scipy.signal.convolve(values, window, "valid")
+        mean_a = local_mean(a)
+        mean_b = local_mean(b)
+        var_a = local_mean(a * a) - mean_a ** 2
+        var_b = local_mean(b * b) - mean_b ** 2
+        covariance = local_mean(a * b) - mean_a * mean_b
+        values = (2 * covariance + c2) / (var_a + var_b + c2)
+        if level == 4:
+            values *= (2 * mean_a * mean_b + c1) / (mean_a ** 2 + mean_b ** 2 + c1)
+        product *= max(values.mean(), 0) ** weight
         if level < 4:
-            a, b = (v.reshape(3, v.shape[1] // 2, 2, -1, 2).mean((2, 4)) for v in (a, b))
+            a = skimage.measure.block_reduce(a, (1, 2, 2), np.mean)
+            b = skimage.measure.block_reduce(b, (1, 2, 2), np.mean)
     return product
 
 @pytest.mark.parametrize("size", [64, 128, 176, 256])
-def test_ms_ssim_ssim_and_psnr_equal_their_references(size):
-    a, b = blurred_noise(2, size), blurred_noise(2, size, seed=1)
-    reference = [ms_ssim_reference(*two) for two in zip(a, b)]
-    assert np.allclose(metrics.ms_ssim(a, b), reference, atol=1e-6) and reference[0] > 0
-    assert metrics.ms_ssim(a[..., :32, :32], b[..., :32, :32]).isfinite().all()
+def test_ms_ssim_equals_its_reference(size):
+    a = blurred_noise(2, size)
+    b = blurred_noise(2, size, seed=1)
+    wanted = [ms_ssim_reference(one, other) for one, other in zip(a, b)]
+    assert wanted[0] > 0
+    assert np.allclose(metrics.ms_ssim(a, b), wanted, atol=1e-6)
+
+def test_ms_ssim_takes_32_pixels_and_no_fewer():
+    a = blurred_noise(2, 32)
+    b = blurred_noise(2, 32, seed=1)
+    assert metrics.ms_ssim(a, b).isfinite().all()
     with pytest.raises(ValueError, match="32"):
         metrics.ms_ssim(a[..., :31], b[..., :31])
-    one, two = a[0].numpy(), b[0].numpy()
-    assert float(metrics.ssim(a, b)[0]) == pytest.approx(skimage.metrics.structural_similarity(
-        one, two, channel_axis=0, data_range=255, gaussian_weights=True,
-        use_sample_covariance=False))
-    psnr = skimage.metrics.peak_signal_noise_ratio(one, two, data_range=255)
-    assert float(metrics.psnr(a, b)[0]) == pytest.approx(psnr)
-    assert metrics.ms_ssim_diversity(a[[0, 0, 1, 1, 0]]) == pytest.approx(1)     # pairs
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_ssim_is_skimages(size):
+    a = blurred_noise(2, size)
+    b = blurred_noise(2, size, seed=1)
+    wanted = skimage.metrics.structural_similarity(
+        a[0].numpy(), b[0].numpy(), channel_axis=0, data_range=255,
+        gaussian_weights=True, use_sample_covariance=False)
+    assert metrics.ssim(a, b)[0].item() == pytest.approx(wanted)
+
+def test_psnr_is_skimages():
+    a = blurred_noise(2, 64)
+    b = blurred_noise(2, 64, seed=1)
+    wanted = skimage.metrics.peak_signal_noise_ratio(
+        a[0].numpy(), b[0].numpy(), data_range=255)
+    assert metrics.psnr(a, b)[0].item() == pytest.approx(wanted)
+
+def test_diversity_is_the_mean_ms_ssim_of_pairs():
+    a = blurred_noise(2, 64)
+    assert metrics.ms_ssim_diversity(a[[0, 0, 1, 1, 0]]) == pytest.approx(1)
     assert metrics.ms_ssim_diversity(a[[0, 1, 1, 0]]) < 0.9
     with pytest.raises(ValueError):
         metrics.ms_ssim_diversity(a[:1])
 
-def test_frechet_distance_is_scipys_and_takes_singular_covariances():
-    frechet, (x, y) = metrics.frechet_distance, np.random.default_rng(0).normal(size=(2, 50, 8))
-    (m1, c1), (m2, c2) = metrics.feature_statistics(x), metrics.feature_statistics(2 * y + 1)
-    assert np.allclose(c1, (x - m1).T @ (x - m1) / 49)
-    root = scipy.linalg.sqrtm(c1 @ c2).real
-    reference = pytest.approx(((m1 - m2) ** 2).sum() + np.trace(c1 + c2 - 2 * root))
-    assert frechet(m1, c1, m2, c2) == reference == frechet(m2, c2, m1, c1)
-    assert frechet([0.], [[4.]], [3.], [[25.]]) == pytest.approx(9 + (5 - 2) ** 2)
-    few = metrics.feature_statistics(x[:4])                  # rank 3 of 8
-    assert frechet(*few, *few) == pytest.approx(0, abs=1e-6)
-    assert frechet(m1, 0 * c1, m1, c2) == pytest.approx(np.trace(c2))
+def features_of(which):
+    """Of two sets of 50 features, each of 8 numbers, the first or the second."""
+    sets = np.random.default_rng(0).normal(size=(2, 50, 8))
+    return sets[which] * (1 + which) + which
 
-def test_inception_has_the_published_names_and_shapes_and_refuses_others(tmp_path):
-    network = metrics.FIDInception()
-    state = network.state_dict()
-    names = "\n".join(sorted(f"{name} {tuple(value.shape)}" for name, value in state.items()))
-    assert hashlib.sha256(names.encode()).hexdigest() == (   # of the published list of 566, sorted
-        "760681d791cb624e1bf7a2e802a68933dd17aa5e3109fcf498d9dfa521bc10d7")
-    assert network.Mixed_7b.average(torch.ones(1, 1, 3, 3)).eq(1).all()  # padding is no part of it
-    published = {name: value for name, value in state.items() if "num_batches" not in name}
-    torch.save(published, path := tmp_path / "weights.pth")
+def test_feature_statistics_are_mean_and_covariance():
+    features = features_of(0)
+    centred = features - features.mean(0)
+    mean, covariance = metrics.feature_statistics(features)
+    assert np.allclose(mean, features.mean(0))
+    assert np.allclose(covariance, centred.T @ centred / 49)
+
+def test_frechets_distance_is_scipys():
+    mean1, cov1 = metrics.feature_statistics(features_of(0))
+    mean2, cov2 = metrics.feature_statistics(features_of(1))
+    root = scipy.linalg.sqrtm(cov1 @ cov2).real
+    wanted = ((mean1 - mean2) ** 2).sum() + np.trace(cov1 + cov2 - 2 * root)
+    there = metrics.frechet_distance(mean1, cov1, mean2, cov2)
+    back = metrics.frechet_distance(mean2, cov2, mean1, cov1)
+    assert there == pytest.approx(wanted)
+    assert back == pytest.approx(wanted)
+
+def test_frechets_distance_takes_singular_covariances():
+    few = metrics.feature_statistics(features_of(0)[:4])  # rank 3 of 8
+    assert metrics.frechet_distance(*few, *few) == pytest.approx(0, abs=1e-6)
+    mean, covariance = metrics.feature_statistics(features_of(1))
+    found = metrics.frechet_distance(mean, 0 * covariance, mean, covariance)
+    assert found == pytest.approx(np.trace(covariance))
+
+@pytest.fixture(scope="module")
+def inception():
+    torch.manual_seed(0)
+    return metrics.FIDInception()
+
+def published_weights(network):
+    """Its weights as they are published: without torch's counters of batches."""
+    weights = network.state_dict()
+    return {name: weight for name, weight in weights.items() if "num_batches" not in name}
+
+def test_inception_has_the_published_names_and_shapes(inception):
+    lines = []
+    for name, weight in inception.state_dict().items():
+        lines.append(f"{name} {tuple(weight.shape)}")
+    digest = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    # Of the published list of 566 names, sorted.
+    assert digest == "760681d791cb624e1bf7a2e802a68933dd17aa5e3109fcf498d9dfa521bc10d7"
+
+def test_inceptions_averages_leave_the_padding_out(inception):
+    averaged = inception.Mixed_7b.average(torch.ones(1, 1, 3, 3))
+    assert averaged.eq(1).all()
+
+def test_fid_of_a_set_to_itself_is_0(inception, tmp_path):
+    torch.save(published_weights(inception), tmp_path / "weights.pth")
     images = blurred_noise(2, 32)
-    assert metrics.fid(images, images, path) == pytest.approx(0, abs=1e-4)
-    published.pop("Mixed_6c.branch7x7_2.bn.running_var")
-    torch.save(published, path)
-    refuses("weights.pth", metrics.load_inception, path)
+    distance = metrics.fid(images, images, tmp_path / "weights.pth")
+    assert distance == pytest.approx(0, abs=1e-4)
 
-def test_segmentation_scores_are_the_hand_worked_numbers():
-    truth, found = torch.tensor([[0, 0, 0, 1, 1, 255, 255, 0], [0, 0, 1, 1, 2, 2, 0, 0]])
-    matrix = metrics.confusion_matrix(truth, found, 3)
-    assert matrix.tolist() == [[3, 1, 0], [0, 1, 1], [0, 0, 0]]          # class 2 is never true
-    skip, zero = (metrics.segmentation_scores(matrix, how).values() for how in ("skip", "zero"))
-    assert [*skip] == pytest.approx([4 / 6, (3 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 3) / 2])
-    assert [*zero] == pytest.approx([4 / 6, (3 / 4 + 1 / 2) / 3, (3 / 4 + 1 / 3) / 3])
-    for wrong in ((truth, found + 1), (truth, found - 1), (truth + 2, found)):
-        with pytest.raises(ValueError):
-            metrics.confusion_matrix(*wrong, 3)
+def test_inception_weights_that_lack_one_are_refused(inception, tmp_path):
+    weights = published_weights(inception)
+    weights.pop("Mixed_6c.branch7x7_2.bn.running_var")
+    torch.save(weights, tmp_path / "weights.pth")
+    refuses("weights.pth", metrics.load_inception, tmp_path / "weights.pth")
 
-def test_the_judge_is_fcn_8s_on_vgg_16_and_learns():
-    trunk = metrics.FCN8s(5, width=64).stages.parameters()
-    assert sum(v.numel() for v in trunk if v.dim() == 4) == 14_710_464   # VGG-16's 13 convolutions
-    labels = (torch.arange(64).view(1, 1, 64) // 32).expand(6, 72, 64).clone()
+@pytest.mark.parametrize("absent, counted", [("skip", 2), ("zero", 3)])
+def test_an_absent_class_counts_as_0_or_not_at_all(absent, counted):
+    matrix = torch.tensor([[3, 1, 0], [0, 1, 1], [0, 0, 0]])  # class 2 is found, but never true
+    scores = metrics.segmentation_scores(matrix, absent)
+    assert scores["pixel_accuracy"] == pytest.approx(4 / 6)
+    assert scores["class_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / counted)
+    assert scores["class_iou"] == pytest.approx((3 / 4 + 1 / 3) / counted)
+
+@pytest.mark.parametrize("truth, found", [([0, 3], [0, 0]), ([0, 0], [0, 3]), ([0, 0], [0, -1])])
+def test_a_confusion_matrix_knows_its_classes_alone(truth, found):
+    with pytest.raises(ValueError):
+        metrics.confusion_matrix(torch.tensor(truth), torch.tensor(found), 3)
+
+def test_the_judges_trunk_is_vgg_16s():
+    trunk = metrics.FCN8s(5, width=64).stages
+    kernels = [weight for weight in trunk.parameters() if weight.dim() == 4]
+    assert sum(kernel.numel() for kernel in kernels) == 14_710_464  # of 13 convolutions
+
+@functools.cache
+def trained_judge():
+    """A small judge; photos, dark left and bright right; their labels, with rows to ignore."""
+    torch.manual_seed(0)
+    halves = torch.arange(64).view(1, 1, 64) // 32
+    labels = halves.expand(6, 72, 64).clone()
     photos = (labels * 150 + 50)[:, None].expand(-1, 3, -1, -1).byte()
-    labels[:, :20], state = 255, torch.get_rng_state()
+    labels[:, :20] = 255
     judge = metrics.train_fcn(photos, labels.byte(), 2, (64, 64), width=4, views=160)
-    assert torch.equal(state, torch.get_rng_state())
-    assert [score.in_channels for score in judge.scores] == [16, 32, 64]         # pool3, pool4, top
-    assert all(score.weight.grad.abs().sum() > 0 for score in judge.scores)
+    return judge, photos, labels
+
+def test_the_judge_learns():
+    judge, photos, labels = trained_judge()
     matrix = metrics.confusion_matrix(labels, metrics.predict(judge, photos), 2)
     assert metrics.segmentation_scores(matrix)["pixel_accuracy"] > 0.9
 
-def test_colours_and_fooling_rates_are_the_hand_worked_numbers():
-    grey = data.rgb_to_lab(torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16).byte())
-    assert [*map(len, counts := metrics.lab_histograms(grey))] == [101, 256, 256]
-    assert counts[0].sum() == counts[1][128] == counts[2][128] == 256    # grey sits on 0
-    one, other = torch.zeros(2, 1, 3, 1, 4)
-    other[0, 0, 0], other[0, 1] = torch.tensor([0.49, 0.51, 0, 100]), 127
+def test_the_judge_scores_by_pool3_pool4_and_its_top():
+    judge, _, _ = trained_judge()
+    assert [score.in_channels for score in judge.scores] == [16, 32, 64]
+    for score in judge.scores:
+        assert score.weight.grad.abs().sum() > 0
+
+def test_a_judge_leaves_torchs_random_state_alone():
+    photos = noise_picture(4, 3, 64, 64)
+    labels = torch.zeros(4, 64, 64).byte()
+    before = torch.get_rng_state()
+    metrics.train_fcn(photos, labels, 2, (64, 64), width=2, views=4)
+    assert torch.equal(before, torch.get_rng_state())
+
+def test_grey_sits_on_0_in_lab_histograms():
+    grey = torch.arange(256).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    lightness, a, b = metrics.lab_histograms(data.rgb_to_lab(grey.byte()))
+    assert len(lightness) == 101
+    assert len(a) == len(b) == 256
+    assert lightness.sum() == a[128] == b[128] == 256  # all pixels
+
+def test_intersections_of_colours_are_hand_worked():
+    one = torch.zeros(1, 3, 1, 4)
+    other = torch.zeros(1, 3, 1, 4)
+    other[0, 0] = torch.tensor([0.49, 0.51, 0, 100])  # L: half of them still round to 0
+    other[0, 1] = 127  # a: none is shared
     assert metrics.lab_histogram_intersection(one, other) == (0.5, 0.0, 1.0)
-    assert metrics.fooling_rate([10, 20, 30], 40) == pytest.approx((0.5, 0.25 / 3 ** 0.5))
-    bootstrap = metrics.bootstrap_test
-    assert bootstrap([4] * 9, [4] * 7, 40) == 1 and bootstrap([9], [1], 40) == 0
-    p = bootstrap([0, 40], [20] * 5, 40)                     # A's means: 0, 1/2, 1 as 1 : 2 : 1
-    assert p == pytest.approx(0.75, abs=0.02)
 
-def test_the_metrics_command_scores_marks_and_says_what_is_missing(tmp_path, monkeypatch):
-    run = functools.partial(run_here, metrics)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(metrics, "train_fcn", functools.partial(metrics.train_fcn, views=4))
-    tiny_run(tmp_path / "a", width=2), tiny_run(tmp_path / "b", width=3)
-    tiny_run(tmp_path / "s", "shapes", width=4)
-    lines = run("a", "b", "--count", 3, "--train-fcn", "facades", "--figure7", "f.png").splitlines()
-    first = next(i for i, line in enumerate(lines) if "L1" in line)
-    assert [line.split()[0] for line in lines[first + 1:first + 4]] == ["real", "a", "b"]
-    assert lines[first + 2].count("*") + lines[first + 3].count("*") >= 8        # best of 9 columns
-    assert "FID: no weights at datasets/" in lines[first + 4] and data.open_picture("f.png")
-    run("a", "b", "--data", "drawn", "--figure4", "sheet.png")
-    sheet = data.to_tensor(data.open_picture("sheet.png")).float()          # x, a's, b's and y
+def test_the_fooling_rate_is_the_hand_worked_number():
+    rate, error = metrics.fooling_rate([10, 20, 30], 40)
+    assert rate == pytest.approx(0.5)
+    assert error == pytest.approx(0.25 / 3 ** 0.5)
+
+@pytest.mark.parametrize("a, b, p", [
+    ([4] * 9, [4] * 7, 1), ([9], [1], 0),
+    ([0, 40], [20] * 5, 0.75)])  # A's resampled means are 0, 1/2, 1 as 1 : 2 : 1
+def test_the_bootstraps_p_is_hand_worked(a, b, p):
+    assert metrics.bootstrap_test(a, b, 40) == pytest.approx(p, abs=0.02)
+
+# The command of metrics.py
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A folder in which runs a and b were scored by a new judge; the table is in table.txt."""
+    folder = tmp_path_factory.mktemp("scored")
+    tiny_run(folder / "a", width=2)
+    tiny_run(folder / "b", width=3)
+    quickly = functools.partial(metrics.train_fcn, views=4)
+    command = ["a", "b", "--count", 3, "--train-fcn", "facades", "--figure7", "colours.png"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(metrics, "train_fcn", quickly)
+        said = run_here(metrics, *command)
+    (folder / "table.txt").write_text(said)
+    return folder
+
+def run_metrics(folder, *args):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return run_here(metrics, *args)
+
+def test_a_table_marks_the_best_run(scored):
+    lines = (scored / "table.txt").read_text().splitlines()
+    head = next(i for i, line in enumerate(lines) if "L1" in line)
+    real, a, b = lines[head + 1:head + 4]
+    assert [row.split()[0] for row in (real, a, b)] == ["real", "a", "b"]
+    assert a.count("*") + b.count("*") >= 8  # of 9 columns
+
+def test_missing_weights_of_the_fid_are_said(scored):
+    assert "\nFID: no weights at datasets/" in (scored / "table.txt").read_text()
+
+def test_figure_7_is_drawn(scored):
+    assert data.open_picture(scored / "colours.png")
+
+def test_scores_are_kept_in_the_runs_folder(scored):
+    content = json.loads((scored / "a" / "scores.json").read_text())
+    assert content["n"] == 3
+    assert 0 < content["real"]["class_iou"] < 1
+    assert content["scores"]["PSNR"] > 1
+
+def test_figure_4_shows_x_then_each_runs_output_then_y(scored):
+    run_metrics(scored, "a", "b", "--data", "drawn", "--figure4", "sheet.png")
+    sheet = data.to_tensor(data.open_picture(scored / "sheet.png"))
     assert sheet.shape[1:] == (20 + 4 * 68, 4 + 4 * 68)
-    pictures = data.held_out(pix2pix.load_generator("a")[1])
-    for column, half in ((0, slice(0, 3)), (3, slice(3, 6))):
-        cell = sheet[:, 20:84, 4 + 68 * column:68 + 68 * column]
-        assert torch.equal(cell, pictures[0][half].float()), column
-    scores = json.loads((tmp_path / "a" / "scores.json").read_text())
-    assert scores["n"] == 3 and 0 < scores["real"]["class_iou"] < 1 < scores["scores"]["PSNR"]
-    assert "SWD average" in (table := run("s", "a", "--count", 6)) and "*" not in table
-    tiny_run(tmp_path / "large", "shapes", width=4, size=[128, 128])     # the rules are for 64x64
-    assert "right within" in table and "right within" not in run("large", "--count", 6)
-    unequal = metrics.table([("a", (3,), 3, {"L1": 1}), ("b", (4,), 4, {"L1": 2})])
-    assert "*" not in unequal and "*" in unequal.replace(" ", "*")
-    session = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False, False]}
-    (tmp_path / "s" / "study.jsonl").write_text(2 * (json.dumps(session) + "\n"))
-    assert "25.0% +- 0.0%" in run("s", "s", "--study")
-    (tmp_path / "s" / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
-    run("s", "s", "--curve", "SWD", tmp_path / "curve.png")
-    assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
-    for n in (6, 7):                                         # more curves than colours
-        data.plot_curves(Path(f"{n}.png"), [("t", {f"{i}": ([0, 1], [i, 9]) for i in range(n)})])
-    assert not np.array_equal(*(np.asarray(data.open_picture(f"{n}.png")) for n in (6, 7)))
-    refuses("log.csv", run, "s", "--curve", "L1", tmp_path / "curve.png")
-    for line in ("{", json.dumps({**session, "answers": []}),
-                 json.dumps(session) + "\n" + json.dumps({**session, "answers": []})):
-        (tmp_path / "s" / "study.jsonl").write_text(line)
-        refuses("study.jsonl", run, "s", "--study")
-    refuses("--count", run, "s", "--count", 1)
-    refuses("is of facades", run, "a", "--train-fcn", "cityscapes")
+    _, settings = pix2pix.load_generator(scored / "a")
+    x, y = data.held_out(settings)[0].split(3)
+    assert torch.equal(sheet[:, 20:84, 4:68], x)
+    assert torch.equal(sheet[:, 20:84, 208:272], y)  # the fourth column
 
-# paint.py and paint.html: a server in a thread here, a real Chromium that paints
+def test_a_judge_is_of_the_runs_own_task(scored):
+    refuses("is of facades", run_metrics, scored, "a", "--train-fcn", "cityscapes")
+
+def test_runs_of_unlike_tasks_are_not_compared(tmp_path):
+    tiny_run(tmp_path / "s", "shapes", width=4)
+    tiny_run(tmp_path / "a", width=2)
+    table = run_metrics(tmp_path, "s", "a", "--count", 6)
+    assert "SWD average" in table
+    assert "*" not in table
+
+def test_runs_of_unlike_pictures_are_not_compared():
+    a = ("a", (3,), 3, {"L1": 1})
+    b = ("b", (4,), 4, {"L1": 2})
+    like_a = ("b", (3,), 3, {"L1": 2})
+    assert "*" not in metrics.table([a, b])
+    assert "*" in metrics.table([a, like_a])
+
+@pytest.mark.parametrize("size, judged", [(64, True), (128, False)])
+def test_shapes_have_rules_at_64_pixels_alone(size, judged, tmp_path):
+    tiny_run(tmp_path / "s", "shapes", width=4, size=[size, size])
+    table = run_metrics(tmp_path, "s", "--count", 6)
+    assert ("right within" in table) == judged
+
+def test_semgan_is_scored_on_two_maps_at_least(tmp_path):
+    tiny_run(tmp_path / "s", "shapes", width=4)
+    refuses("--count", run_metrics, tmp_path, "s", "--count", 1)
+
+SESSION = {"format": 1, "trials": 4, "fooled": 1, "answers": [True, False, False, False]}
+A_SESSION = json.dumps(SESSION)
+NO_ANSWERS = json.dumps({**SESSION, "answers": []})
+
+def test_a_study_gives_rate_and_spread(tmp_path):
+    (tmp_path / "study.jsonl").write_text(f"{A_SESSION}\n{A_SESSION}\n")
+    assert "25.0% +- 0.0%" in run_metrics(tmp_path, ".", ".", "--study")
+
+@pytest.mark.parametrize("content", ["{", NO_ANSWERS, f"{A_SESSION}\n{NO_ANSWERS}"])
+def test_a_study_of_no_or_unlike_sessions_is_refused(content, tmp_path):
+    (tmp_path / "study.jsonl").write_text(content)
+    refuses("study.jsonl", run_metrics, tmp_path, ".", "--study")
+
+def test_curves_of_runs_are_drawn(tmp_path):
+    (tmp_path / "log.csv").write_text("step,SWD\n1,30\n2,\n3,20\n")
+    run_metrics(tmp_path, ".", ".", "--curve", "SWD", "curve.png")
+    assert data.open_picture(tmp_path / "curve.png").size == (900, 300)
+    refuses("log.csv", run_metrics, tmp_path, ".", "--curve", "L1", "curve.png")
+
+def test_more_curves_than_colours_can_be_drawn(tmp_path):
+    pictures = []
+    for count in (6, 7):
+        curves = {str(i): ([0, 1], [i, 9]) for i in range(count)}
+        data.plot_curves(tmp_path / "curves.png", [("title", curves)])
+        pictures.append(np.asarray(data.open_picture(tmp_path / "curves.png")))
+    assert not np.array_equal(*pictures)
+
+# paint.py and paint.html: a server in a thread here, a real Chromium and a real Firefox that paint
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory):
-    """A paint server with a deadline of 3 s, a run of random weights and dreams of squares."""
-    folder = tiny_run(tmp_path_factory.mktemp("runs") / "facades", size=[128, 128], depth=7)
-    studio = paint.Studio([folder])
+    """A paint server with a deadline of 3 s and dreams of squares. Its runs have random weights:
+    facades, with a D; other, of the same size and classes; plain, which paints colours."""
+    runs = tmp_path_factory.mktemp("runs")
+    small = {"size": [128, 128], "depth": 7}
+    with_discriminator(tiny_run(runs / "facades", **small))
+    tiny_run(runs / "other", **small)
+    tiny_run(runs / "plain", "pairs", data=str(runs / "none"), drawn=False, size=[64, 128])
+    studio = paint.Studio([runs / name for name in ("facades", "other", "plain")])
     studio.dreamer = lambda z: z.view(1, 12, 4, 4).repeat_interleave(32, 2).repeat_interleave(32, 3)
     studio.dream_settings = {"latent": 192, "head": "softmax", "palette": data.FACADES}
     with pytest.MonkeyPatch.context() as patch:
@@ -2627,71 +3455,140 @@ def painter(tmp_path_factory):
         server.shutdown()
         server.server_close()
 
-def translated(server, colour=(0, 48, 255), size=(128, 128), mode="RGB", change=bytes, **fields):
-    """(status, text) for a picture of one colour, its PNG changed at will."""
-    file, connection = io.BytesIO(), http.client.HTTPConnection("127.0.0.1", server.server_port)
-    Image.new(mode, size, colour).save(file, "PNG")
-    png = base64.b64encode(change(file.getvalue())).decode()
-    connection.request("POST", "/translate", json.dumps({"run": "facades", "png": png, **fields}),
-                       {"Content-Type": "application/json"})
+def with_discriminator(folder, field=16, objective="l1+cgan"):
+    """Gives a run's folder the checkpoint.pt of a D with random weights."""
+    content = torch.load(folder / "generator.pt", weights_only=True)
+    content["settings"].update(objective=objective, receptive_field=field)
+    d = pix2pix.PatchGAN(6 if "cgan" in objective else 3, 8, field)
+    torch.save({**content, "discriminator": d.state_dict()}, folder / "checkpoint.pt")
+    return folder
+
+def asked(server, route="translate", host=None, **fields):
+    """(status, text) of the server's reply. cells: bytes, or a class for each pixel."""
+    cells = fields.get("cells", 1)
+    if isinstance(cells, int):
+        cells = bytes([cells]) * 128 * 128
+    if isinstance(cells, bytes):
+        cells = base64.b64encode(cells).decode()
+    body = json.dumps({"run": "facades", **fields, "cells": cells})
+    headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection.request("POST", f"/{route}", body, headers)
     reply = connection.getresponse()
     return reply.status, reply.read().decode()
 
+def answer(server, route="translate", **fields):
+    status, text = asked(server, route, **fields)
+    assert status == 200, text
+    return json.loads(text)
+
+def picture_in(text):                                        # of a reply's PNG -> uint8 (3, h, w)
+    return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(text))))
+
+def raw_reply(server, content):
+    """The whole reply to these bytes, which ends when the server hangs up."""
+    with socket.create_connection(server.server_address, timeout=60) as connection:
+        connection.sendall(content.encode("latin-1"))
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
 def test_the_paint_server_answers_strangers_in_a_sentence_and_goes_on(painter):
-    def raw(content):  # the whole reply to these bytes, which ends when the server hangs up
-        with socket.create_connection(painter.server_address, timeout=60) as connection:
-            connection.sendall(content.encode("latin-1"))
-            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     host = f"Host: 127.0.0.1:{painter.server_port}\r\n"
-    post, sized = f"POST /study HTTP/1.1\r\n{host}", "Content-Length: 2\r\n\r\n{}"
+    post = f"POST /study HTTP/1.1\r\n{host}"
+    sized = "Content-Length: 2\r\n\r\n{}"
     typed = f"{post}Content-Type: application/json\r\n"
+    lengths = {-1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413,
+               "0" * 20 + "9" * 12: 413, paint.BODY + 1: 413}
+    bodies = ("[]", "[" * 4000, "{", '{"run": "../facades"}', '{"run": ["facades"]}',
+              '{"run": "facades", "seed": 1e999}', '{"run": "facades", "session": "stolen"}',
+              '{"run": "facades", "muted": 7}')
+    paths = ("/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x")
     strange = [
         *((f"GET / HTTP/1.1\r\n{hosts}\r\n", 403) for hosts in (
-            "", "Host: evil.example\r\n", "Host: localhost:1\r\n", host + host)),
-        *((f"{typed}Origin: {origin}\r\n{sized}", 403) for origin in ("http://evil.net", "null")),
+            "", "Host: evil.example\r\n", "Host: localhost.evil.net\r\n", host + host,
+            "Host: localhost:1/\r\n", "Host: user@localhost\r\n")),
+        *((f"{typed}Origin: {origin}\r\n{sized}", 403) for origin in (
+            "http://evil.net", "null", "file://localhost", "http://localhost.evil.net:80")),
         (f"{post}Content-Type: text/plain\r\n{sized}", 415), (f"{typed}\r\n", 411),
         (f"{typed}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
-        *((f"{typed}Content-Length: {length}\r\n\r\nshort", status) for length, status in {
-            -1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413,
-            "0" * 20 + "9" * 12: 413}.items()),
-        *((f"{typed}Content-Length: {len(body)}\r\n\r\n{body}", 400) for body in (
-            "[]", "[" * 4000, "{", '{"run": "../facades"}', '{"run": ["facades"]}',
-            '{"run": "facades", "seed": 1e999}', '{"run": "facades", "session": "stolen"}')),
-        *((f"GET {path} HTTP/1.1\r\n{host}\r\n", 404) for path in (
-            "/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x")),
+        *((f"{typed}Content-Length: {n}\r\n\r\nshort", status) for n, status in lengths.items()),
+        *((f"{typed}Content-Length: {len(body)}\r\n\r\n{body}", 400) for body in bodies),
+        *((f"GET {path} HTTP/1.1\r\n{host}\r\n", 404) for path in paths),
         *((f"{method} / HTTP/1.1\r\n{host}\r\n", 501) for method in ("PUT", "HEAD", "BREW")),
         ("GET /" + "a" * 65532, 414), ("GET / HTTP/1.1\r\n" + "X: y\r\n" * 101, 431),
         ("\x16\x03\x01\x02\r\n\r\n", 400)]
     for content, status in strange:
-        head, sentence = raw(content).split("\r\n\r\n", 1)
-        assert head.startswith(f"HTTP/1.0 {status} ") and len(sentence) < 99, (content[:90], head)
-        head, page = raw(f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
+        head, sentence = raw_reply(painter, content).split("\r\n\r\n", 1)
+        assert head.startswith(f"HTTP/1.0 {status} ") and len(sentence) < 160, (content[:90], head)
+        head, page = raw_reply(painter, f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
         assert page.count(f'nonce="{head.split("nonce-")[1][:22]}"') == 2 and "://" not in page
-    assert translated(painter, seed=2 ** 70)[0] == 200       # more bits than torch's seeds have
     for word in ("default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-store"):
         assert word in head and "Allow-Origin" not in head
-    for wrong in ({"change": lambda png: b""}, {"change": lambda png: png[:-30]}, {"size": (9, 9)},
-                  {"change": lambda png: png[:16] + b"\0\0\x4e\x20" * 2 + png[24:]},   # 20000x20000
-                  {"colour": (0, 48, 255, 9), "mode": "RGBA"}, {"colour": 9, "mode": "L"},
-                  {"colour": (1, 2, 3)}, {"run": "nobody"}, {"seed": "x"}):
-        status, sentence = translated(painter, **wrong)
-        assert status == 400 and 0 < len(sentence) < 99 and "\n" not in sentence, (wrong, sentence)
+
+def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(painter):
+    assert asked(painter, seed=2 ** 70)[0] == 200            # more bits than torch's seeds have
+    plain = {"run": "plain", "cells": bytes(64 * 128 * 3)}
+    assert asked(painter, **plain)[0] == 200
+    for wrong in ({"cells": b""}, {"cells": bytes(128 * 128 + 1)}, {"cells": 12}, {"cells": 255},
+                  {"cells": "no base64!"}, {"run": "nobody"}, {"seed": "x"}, {"muted": [9]},
+                  {"muted": ["1"]}, {"quiet": [-1]}, {**plain, "cells": bytes(64 * 128)},
+                  {**plain, "route": "dream"}, {**plain, "route": "example"},
+                  {**plain, "judge": "fake"}, {"run": "other", "judge": "fake"}):
+        status, sentence = asked(painter, **wrong)
+        assert status == 400 and 0 < len(sentence) < 250 and "\n" not in sentence, (wrong, sentence)
+
+def test_local_names_may_ask_through_any_port_and_others_where_they_are_allowed(painter):
+    server = paint.open_server(painter.studio, "127.0.0.1", 0, allowed=["Lab.example"])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, status in (("localhost:9", 200), ("127.0.0.1", 200), ("[::1]:80", 200),
+                         ("lab.example", 200), ("lab.example:8443", 200), ("lab.example.net", 403)):
+        assert asked(server, host=name)[0] == status, name
+    head = raw_reply(server, "GET / HTTP/1.1\r\nHost: lab.example\r\n\r\n")
+    assert "frame-ancestors http://lab.example:* https://lab.example:*" in head
+    status, sentence = asked(painter, host="lab.example")
+    assert status == 403 and "--allow-host lab.example" in sentence
+    assert f"http://127.0.0.1:{painter.server_port}/" in sentence
+    server.shutdown(), server.server_close()
+
+@pytest.mark.parametrize("name", ["lab.example:80", "http://lab.example", "a b", ""])
+def test_a_name_to_allow_is_a_hosts_name_alone(name):
+    refuses("--allow-host: ", run_here, paint, "runs/none", "--allow-host", name)
 
 def test_nobody_keeps_the_paint_server_waiting_and_all_at_once_are_right(painter):
     idle = [socket.create_connection(painter.server_address) for _ in range(100)]
     start = time.time()
-    assert translated(painter, mode="L", colour=0)[0] == 400
+    assert asked(painter, cells=99)[0] == 400
     assert time.time() - start < 2.9, "the deadline had to let somebody go"
     with socket.create_connection(painter.server_address) as drip, pytest.raises(OSError):
         while time.time() - start < 30:                    # a byte each 0.1 s, for ever
             drip.send(b"G")
             time.sleep(0.1)
     assert time.time() - start < 20 and idle[0].recv(9) == idle[99].recv(9) == b""
-    colours = [tuple(rgb) for _, rgb in data.FACADES[:6]]
     with ThreadPoolExecutor() as pool:
-        together = list(pool.map(lambda colour: translated(painter, colour), colours))
-    assert together == [translated(painter, colour) for colour in colours]
+        together = list(pool.map(lambda k: asked(painter, cells=k), range(6)))
+    assert together == [asked(painter, cells=k) for k in range(6)]
     assert len({*together}) == 6 and {status for status, _ in together} == {200}
+
+def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
+    studio = painter.studio
+    ended = []
+
+    def slow_generate(*_):
+        try:
+            for _ in range(300):                           # as a network does: step after step
+                time.sleep(0.01)
+                torch.zeros(1) + 1
+        finally:
+            ended.append(time.time())
+        return torch.zeros(1, 3, 128, 128)
+    monkeypatch.setattr(pix2pix, "generate_without", slow_generate)
+    body = json.dumps({"run": "facades", "cells": base64.b64encode(bytes(128 * 128)).decode()})
+    with socket.create_connection(painter.server_address) as leaver:
+        leaver.sendall(f"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                       f"application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        while not studio.lock.locked():
+            time.sleep(0.01)
+    left = time.time()
+    assert asked(painter, "dream")[0] == 200 and ended[0] - left < 0.5
 
 def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
     server = paint.open_server(painter.studio, "0.0.0.0", 0)
@@ -2728,137 +3625,825 @@ def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(painter, tmp
     assert answer()["total"] == 2 and token not in studio.sessions
     assert json.loads((tmp_path / "study.jsonl").read_text())["answers"] == [True, True]
 
-@pytest.fixture(scope="module")
-def page(painter, tmp_path_factory):
-    """A real Chromium: js runs a script, pixels reads a canvas, press clicks, drag is a stroke."""
-    if not shutil.which("chromedriver") and "CI" not in os.environ:
-        pytest.skip("no browser: apt-get install chromium chromium-driver; pip install selenium")
-    from selenium import webdriver
-    from selenium.webdriver.support.wait import WebDriverWait
-    options = webdriver.ChromeOptions()
-    [options.add_argument(f"--{word}") for word in ("headless=new", "no-sandbox")]
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    page = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    page.folder, page.js = tmp_path_factory.mktemp("downloads"), page.execute_script
-    page.cdp = page.execute_cdp_cmd
-    page.cdp("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(page.folder)})
-    page.until = lambda condition: WebDriverWait(page, 60, 0.05).until(lambda _: condition())
-    page.pixels = lambda id="map": page.js(
-        "const c = $(arguments[0]), all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
-        "return Array.from(new Uint32Array(all.data.buffer))", id)
-    page.press = lambda *ids: [page.js("$(arguments[0]).click()", id) for id in ids]
+def test_the_photo_is_what_the_run_makes_of_the_classes_that_were_sent(painter):
+    label_map = torch.randint(0, 12, (128, 128), dtype=torch.uint8)
+    run = painter.studio.runs["facades"]
+    photo = pix2pix.translate(run["network"], data.colorize(label_map, FACADES), seed=3)
+    cells = label_map.numpy().tobytes()
+    assert torch.equal(picture_in(answer(painter, cells=cells, seed=3)["png"]), photo)
+    both = picture_in(answer(painter, cells=cells, seed=3, beside=True)["png"])
+    assert torch.equal(both, torch.cat([data.colorize(label_map, FACADES), photo], dim=2))
 
-    def drag(*points, kind="Mouse", names=("mousePressed", "mouseMoved", "mouseReleased")):
-        box = page.js("return map.getBoundingClientRect()")    # points are pixels of the map
-        points = [{k: box[k] + (v + .5) * box["width"] / 128 for k, v in zip("xy", point)}
-                  for point in [*points, points[-1]]]
-        for i, at in enumerate(points):
-            name = names[(i > 0) + (i == len(points) - 1)]
-            where = {"button": "left", **at} if kind == "Mouse" else {
-                "touchPoints": [at] * (name != "touchEnd")}
-            page.cdp(f"Input.dispatch{kind}Event", {"type": name, **where})
+def test_a_muted_skip_carries_zeros_and_without_dropout_all_noises_are_one():
+    network = pix2pix.UNet(width=8, depth=6)
+    x = torch.randn(1, 3, 64, 64)
 
-    def opened(width, height, path=""):                    # waits for the example and its photo
-        page.cdp("Emulation.setDeviceMetricsOverride", {
+    def output(seed=0, muted=(), quiet=()):
+        return pix2pix.generate_without(network, x, seed, muted, quiet)
+    assert torch.equal(output(), pix2pix.generate(network, x, 0)) and network.muted_skips == ()
+    for step in range(5):                                  # each skip carries something
+        assert not torch.equal(output(muted=[step]), output())
+        with torch.no_grad():                              # zero weights for its half: the same
+            half = [*network.decoder, network.to_image][step + 1].weight
+            kept = half.clone()
+            half[len(half) // 2:] = 0
+            emptied = output()
+            half.copy_(kept)
+        assert torch.allclose(output(muted=[step]), emptied, atol=1e-6)
+    assert not torch.equal(output(seed=1), output(seed=2))
+    assert torch.equal(output(seed=1, quiet=[0, 1, 2]), output(seed=2, quiet=[0, 1, 2]))
+    assert not torch.equal(output(seed=1, quiet=[0, 1]), output(seed=2, quiet=[0, 1]))
+
+@pytest.mark.parametrize("field", [1, 16, 70, 286])
+def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
+    d = pix2pix.PatchGAN(6, 1, field)
+    d.layers = nn.Sequential(*(layer for layer in d.layers if not isinstance(layer, pix2pix.Norm)))
+    size = 256
+    x = torch.randn(1, 3, size, size)
+    y = torch.randn(1, 3, size, size, requires_grad=True)
+    logits = pix2pix.logits_of(d, x, y)
+    for row, column in ((0, 0), (logits.shape[2] // 2, logits.shape[3] - 1)):
+        gradient, = torch.autograd.grad(logits[0, 0, row, column], y, retain_graph=True)
+        reached = gradient.abs().sum((0, 1)).nonzero()
+        top, left, side = pix2pix.patch_of(d, row, column)
+        assert side == field
+        first = [max(top, 0), max(left, 0)]
+        last = [min(top + side, size) - 1, min(left + side, size) - 1]
+        assert reached.min(0)[0].tolist() == first and reached.max(0)[0].tolist() == last
+
+@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
+def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
+    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
+    studio = paint.Studio([folder])
+    run = studio.runs["run"]
+    label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
+    request = {**paint.FIELDS, "cells": base64.b64encode(label_map.numpy().tobytes()).decode()}
+    x = data.to_network(run, data.colorize(label_map, FACADES)[None])[0]
+    _, real = data.to_network(run, data.draw_pair(405, [64, 64], "pairs")[None])  # held-out one 5
+    d = pix2pix.load_discriminator(folder / "checkpoint.pt")
+    for judge, y in (("fake", pix2pix.generate(run["network"], x, 0)), ("real", real)):
+        judged = studio.translate(run, {**request, "judge": judge, "example": 5})["judged"]
+        with torch.no_grad():
+            logits = d(x, y) if "cgan" in objective else d(y)
+        expected = logits.flatten().tolist()
+        assert judged["logits"] == pytest.approx(expected, abs=1e-3)
+        assert (judged["rows"], judged["columns"]) == tuple(logits.shape[2:])
+        assert pix2pix.patch_grid(d, [64, 64]) == {
+            "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
+        assert (judge == "real") == ("real" in judged)
+
+def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
+    path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    for changes in ({"discriminator": {}}, {"settings": {**content["settings"], "width": 9}}):
+        torch.save({**content, **changes}, path)
+        refuses("no D that fits", pix2pix.load_discriminator, path)
+    path.write_bytes(path.read_bytes()[:-99])
+    refuses("damaged", pix2pix.load_discriminator, path)
+
+def opened_as(run, path, name=None):
+    """What an opened file becomes -> (cells as a tensor of the run's size, the words)."""
+    file = base64.b64encode(Path(path).read_bytes()).decode()
+    reply = paint.read_file(run, file, name or Path(path).name)
+    cells = torch.tensor(list(base64.b64decode(reply["cells"]))).byte()
+    return cells.view(*run["size"], -1).squeeze(2), reply["words"]
+
+@pytest.fixture
+def facades_run():
+    return {**settings_for(size=64), "mode": "labels"}
+
+def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(facades_run, tmp_path):
+    label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
+    colours = data.to_image(data.colorize(label_map, FACADES))
+    colours.save(tmp_path / "rgb.png")
+    colours.convert("RGBA").save(tmp_path / "rgba.png")
+    colours.quantize(12, dither=Image.Dither.NONE).save(tmp_path / "its own order.png")
+    numbers = Image.fromarray(label_map.numpy())
+    numbers.save(tmp_path / "grey.png")
+    numbers.putpalette([9] * 768)
+    numbers.save(tmp_path / "palette.png")
+    for path in tmp_path.iterdir():
+        cells, words = opened_as(facades_run, path)
+        assert torch.equal(cells, label_map), path
+        as_numbers = path.stem in ("grey", "palette")
+        assert words == ("its numbers read as classes" if as_numbers else "taken as it is")
+
+def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
+    make_pairs(tmp_path / "pairs")
+    run = {**settings_for(tmp_path / "pairs"), "mode": "labels"}
+    held = data.held_out(run)
+    cells, words = opened_as(run, held.files[0][0])        # photo | labels, 128 x 64
+    assert torch.equal(data.colorize(cells, FACADES), held[0][:3])
+    assert words == "the label half of a pair taken, its right"
+    streets = {**settings_for(task="cityscapes"), "mode": "labels"}
+    ids = (noise_picture(64, 64) % 34).numpy()
+    path = tmp_path / "a_labelIds.png"
+    Image.fromarray(ids).save(path)
+    cells, words = opened_as(streets, path)
+    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist() and "ids" in words
+
+def test_the_page_says_what_was_done_with_a_picture(facades_run, tmp_path):
+    label_map = torch.arange(12).repeat_interleave(16).expand(96, 192).byte()   # 16 columns each
+    picture = data.colorize(label_map, FACADES)
+    data.save_picture(tmp_path / "wide.png", picture[:, :64])                   # 192 x 64
+    cells, words = opened_as(facades_run, tmp_path / "wide.png")
+    assert torch.equal(cells, label_map[:64, 64:128])
+    assert words == "cropped from 192x64 to 64x64, its middle"
+    data.save_picture(tmp_path / "large.png", picture[:, :, :96].repeat_interleave(2, 1)[:, :96])
+    assert opened_as(facades_run, tmp_path / "large.png")[1] == "resized to 64x64"
+    picture = picture[:, :64, :64].clone()
+    picture[:, :16] = torch.tensor([1, 50, 250]).byte().view(3, 1, 1)           # nearly "facade"
+    data.save_picture(tmp_path / "off.png", picture)
+    cells, words = opened_as(facades_run, tmp_path / "off.png")
+    assert (cells[:15] == 1).all() and words.startswith("25.0% of its pixels moved to a class")
+
+def test_damaged_bombs_and_what_is_no_picture_are_refused_without_a_path(facades_run, tmp_path):
+    data.save_picture(tmp_path / "a.png", noise_picture(3, 64, 64))
+    whole = (tmp_path / "a.png").read_bytes()
+    for content in (b"", whole[:-300], b"<!doctype html>", png(20000, 20000, 8, 2),
+                    whole[:16] + b"\0\0\x4e\x20" * 2 + whole[24:]):
+        (tmp_path / "b.png").write_bytes(content)
+        with pytest.raises(data.Refusal, match="^This file: ") as caught:
+            opened_as(facades_run, tmp_path / "b.png")
+        assert tempfile.gettempdir() not in str(caught.value) and "\n" not in str(caught.value)
+
+def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
+    picture = noise_picture(3, 64, 64)
+    data.save_picture(tmp_path / "a.png", picture)
+    plain = {**settings_for(task="aerial"), "mode": "plain"}
+    cells, words = opened_as(plain, tmp_path / "a.png")
+    assert torch.equal(cells, picture.permute(1, 2, 0)) and words == "taken as it is"
+    assert torch.equal(paint.painted(plain, paint.cells_of(plain, picture)), picture)
+
+
+class Chromium:
+    """A real Chromium, by selenium. Also Firefox has these methods: get opens an address, js runs a
+    script, act does WebDriver's input actions, size sets the page's, choose picks a file."""
+
+    def __init__(self, folder):
+        from selenium import webdriver
+        options = webdriver.ChromeOptions()
+        for word in ("headless=new", "no-sandbox"):
+            options.add_argument(f"--{word}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(shutil.which("chromedriver"))
+        self.driver = webdriver.Chrome(options, service)
+        self.cdp = self.driver.execute_cdp_cmd
+        self.cdp("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+        self.get = self.driver.get
+        self.js = self.driver.execute_script
+        self.quit = self.driver.quit
+
+    def act(self, *sources):
+        self.driver.execute("actions", {"actions": sources})
+
+    def size(self, width, height):
+        self.cdp("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
-        page.get(f"http://127.0.0.1:{painter.server_port}/{path}")
-        page.until(lambda: path or page.js("return / ms/.test($('speed').value) && !past.length"))
-        assert page.js("return document.documentElement.scrollWidth") <= width, "it overflows"
-    page.drag, page.opened = drag, opened
-    yield page
-    faults = [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
-    page.quit()
-    assert not faults, faults                              # the page keeps to its own policy
+
+    def choose(self, id, path):
+        self.driver.find_element("id", id).send_keys(str(path))
+
+    def shot(self):
+        return self.driver.get_screenshot_as_png()
+
+    def faults(self):
+        """What the page was forbidden, or failed at; that a server is gone, a test wants to see."""
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"
+                and not re.search("net::ERR_|status of 4", entry["message"])]
+
+
+class Firefox:
+    """A real Firefox, by WebDriver BiDi: JSON over a web socket, so no geckodriver is needed. It
+    adds noise to each canvas that is read back, and takes its display for a wide-gamut one."""
+
+    def __init__(self, folder):
+        import websocket                                     # selenium brings it
+        profile = folder.parent / "profile"
+        profile.mkdir()
+        preferences = {
+            "privacy.resistFingerprinting": True, "gfx.color_management.mode": 1,
+            "gfx.color_management.display_profile": str(display_p3(profile / "p3.icc")),
+            "browser.download.folderList": 2, "browser.download.dir": str(folder),
+            "browser.download.alwaysOpenPanel": False}
+        (profile / "user.js").write_text("\n".join(
+            f"user_pref({json.dumps(name)}, {json.dumps(value)});"
+            for name, value in preferences.items()))
+        self.process = subprocess.Popen(
+            ["firefox-esr", "--headless", "--profile", profile, "--remote-debugging-port", "0"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        port = self.port_in(profile / "WebDriverBiDiServer.json")
+        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}/session", timeout=120,
+                                                  suppress_origin=True)
+        self.number = 0
+        self.send("session.new", capabilities={})
+        self.context = self.send("browsingContext.getTree")["contexts"][0]["context"]
+
+    @staticmethod
+    def port_in(file):                                       # which it writes when it is ready
+        end = time.time() + 120
+        while time.time() < end:
+            if file.exists() and file.read_text().endswith("}"):
+                return json.loads(file.read_text())["ws_port"]
+            time.sleep(0.1)
+        raise TimeoutError("Firefox has not started")
+
+    def send(self, method, **params):
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
+        while (reply := json.loads(self.socket.recv())).get("id") != self.number:
+            pass
+        assert reply["type"] == "success", reply
+        return reply["result"]
+
+    def here(self, method, **params):
+        return self.send(method, context=self.context, **params)
+
+    def get(self, address):
+        self.here("browsingContext.navigate", url=address, wait="complete")
+
+    def js(self, script, *values):
+        function = ("async text => { const value = await (function () {" + script + "}).apply("
+                    "null, JSON.parse(text)); return JSON.stringify(value ?? null); }")
+        reply = self.send("script.callFunction", functionDeclaration=function, awaitPromise=True,
+                          arguments=[{"type": "string", "value": json.dumps(values)}],
+                          target={"context": self.context})
+        assert reply["type"] == "success", reply["exceptionDetails"]["text"]
+        return json.loads(reply["result"]["value"])
+
+    def act(self, *sources):
+        self.here("input.performActions", actions=sources)
+
+    def size(self, width, height):
+        self.here("browsingContext.setViewport", viewport={"width": width, "height": height})
+
+    def choose(self, id, path):
+        found = self.here("browsingContext.locateNodes", locator={"type": "css", "value": f"#{id}"})
+        element = {"sharedId": found["nodes"][0]["sharedId"]}
+        self.here("input.setFiles", element=element, files=[str(path)])
+
+    def shot(self):
+        return base64.b64decode(self.here("browsingContext.captureScreenshot")["data"])
+
+    def faults(self):
+        return []
+
+    def quit(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def display_p3(path):
+    """Writes an ICC profile of a wide-gamut display: Display P3's primaries for D50, gamma 2.2."""
+    def xyz(*values):
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+    name = b"P3\0"
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, 0x233, 0)
+    tags = {b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(81),
+            b"wtpt": xyz(0.9642, 1, 0.8249), b"rXYZ": xyz(0.5151, 0.2412, -0.0011),
+            b"gXYZ": xyz(0.2920, 0.6922, 0.0419), b"bXYZ": xyz(0.1571, 0.0666, 0.7841),
+            b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": b"text\0\0\0\0none\0"}
+    offset = 132 + 12 * len(tags)
+    table = struct.pack(">I", len(tags))
+    body = b""
+    for tag, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += tag + struct.pack(">II", offset + len(body), len(content))
+        body += content
+    head = bytearray(128)
+    head[:4] = struct.pack(">I", offset + len(body))
+    head[8:24] = b"\x02\x40\0\0mntrRGB XYZ "
+    head[36:40] = b"acsp"
+    head[68:80] = xyz(0.9642, 1, 0.8249)[8:]
+    path.write_bytes(bytes(head) + table + body)
+    return path
+
+
+class Page:
+    """The paint page in a browser: js, cells and photo look at it; press, drag and keys use it."""
+
+    def __init__(self, browser, server, folder):
+        self.browser = browser
+        self.folder = folder                                 # of downloads
+        self.address = f"http://127.0.0.1:{server.server_port}/"
+        self.js = browser.js
+
+    def opened(self, width=1280, height=860, path="", fresh=True):
+        """Opens the page, and waits for its photo; fresh: with nothing kept from before."""
+        self.browser.size(width, height)
+        self.browser.get(self.address + path)
+        if fresh and not path:
+            self.js("removeEventListener('pagehide', keep); clearTimeout(keeping);"
+                    "keep = () => {}; sessionStorage.clear()")
+            self.browser.get(self.address)
+        if not path:
+            self.until(lambda: self.js("return photoVersion === version && version > 1"))
+        assert self.js("return document.documentElement.scrollWidth <= innerWidth"), "it overflows"
+
+    def until(self, condition):
+        end = time.time() + 60
+        while time.time() < end:
+            if value := condition():
+                return value
+            time.sleep(0.03)
+        raise AssertionError("it never came true")
+
+    def press(self, *ids):
+        for id in ids:
+            self.js("$(arguments[0]).click()", id)
+
+    def cells(self):
+        return np.array(self.js("return Array.from(cells)")).reshape(self.js("return run.size"))
+
+    def said(self):
+        return self.js("return $('status').textContent")
+
+    def photo(self):
+        """The photo of the picture as it is now."""
+        self.until(lambda: self.js("return photoVersion === version"))
+        return self.js("return $('photo').src")
+
+    def at(self, x, y):                                      # a cell's middle, on the screen
+        box = self.js("const b = map.getBoundingClientRect(); return [b.left, b.top, b.width]")
+        cell = box[2] / 128
+        return {"x": round(box[0] + (x + 0.5) * cell), "y": round(box[1] + (y + 0.5) * cell)}
+
+    def pointer(self, *points, kind="mouse", id=None, ms=0, button=0, lift=True):
+        """A source of actions: down at the first of these cells, on to the others, up."""
+        first, *others = [{"type": "pointerMove", "duration": 0, **self.at(*p)} for p in points]
+        steps = [first, {"type": "pointerDown", "button": button}]
+        steps += [{**step, "duration": ms} for step in others]
+        steps += [{"type": "pointerUp", "button": button}] if lift else []
+        return {"type": "pointer", "id": id or kind, "parameters": {"pointerType": kind},
+                "actions": steps}
+
+    def drag(self, *points, **how):
+        self.browser.act(self.pointer(*points, **how))
+
+    def keys(self, *keys):
+        """Presses and lifts keys one after the other; a tuple's are held together."""
+        actions = []
+        for key in keys:
+            held = key if isinstance(key, tuple) else (key,)
+            actions += [{"type": "keyDown", "value": value} for value in held]
+            actions += [{"type": "keyUp", "value": value} for value in reversed(held)]
+        self.browser.act({"type": "key", "id": "keys", "actions": actions})
+
+KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009",
+        "Escape": "\ue00c", "Right": "\ue014", "Down": "\ue015"}
+
+
+@pytest.fixture(scope="module")
+def browsers(painter, tmp_path_factory):
+    """Opens each browser once, when it is first asked for."""
+    opened = {}
+
+    def page_of(kind, programs):
+        if any(not shutil.which(name) for name in programs) and "CI" not in os.environ:
+            pytest.skip(f"no browser: apt-get install {' '.join(programs)}; pip install selenium")
+        if kind not in opened:
+            folder = tmp_path_factory.mktemp(kind.__name__) / "downloads"
+            folder.mkdir()
+            opened[kind] = Page(kind(folder), painter, folder)
+        return opened[kind]
+    yield page_of
+    faults = [fault for page in opened.values() for fault in page.browser.faults()]
+    for page in opened.values():
+        page.browser.quit()
+    assert not faults, faults                                # the page keeps to its own policy
+
+@pytest.fixture
+def page(browsers):
+    return browsers(Chromium, ["chromium", "chromedriver"])
+
+@pytest.fixture(params=["Chromium", "Firefox"])
+def either(request, browsers):
+    """The page, in one browser and then in the other."""
+    if request.param == "Firefox":
+        return browsers(Firefox, ["firefox-esr"])
+    return browsers(Chromium, ["chromium", "chromedriver"])
+
+def test_painting_is_exact(either):
+    page = either
+    page.opened()
+    page.press("clear", "class 10", "rectangle"), page.drag((20, 30), (59, 40))
+    expected = np.zeros((128, 128), int)
+    expected[30:41, 20:60] = 10
+    assert (page.cells() == expected).all()
+    request = page.js("return question()")
+    assert base64.b64decode(request["cells"]) == expected.astype(np.uint8).tobytes()
+
+def test_what_is_saved_is_what_was_painted_and_opens_as_it_was(either, painter):
+    page = either
+    page.opened()
+    painted = page.cells()
+    photo = base64.b64decode(page.photo().split(",")[1])
+    page.press("savemap", "savephoto", "saveboth")
+    names = {"facades-map.png", "facades-seed0-photo.png", "facades-seed0-map-photo.png"}
+    page.until(lambda: names <= {p.name for p in page.folder.iterdir() if p.stat().st_size})
+    saved = data.to_tensor(Image.open(page.folder / "facades-map.png"))
+    assert torch.equal(saved, data.colorize(painted, FACADES))
+    assert (page.folder / "facades-seed0-photo.png").read_bytes() == photo
+    both = data.to_tensor(Image.open(page.folder / "facades-seed0-map-photo.png"))
+    assert torch.equal(both, torch.cat([saved, data.to_tensor(Image.open(io.BytesIO(photo)))], 2))
+    coloured = page.folder / "srgb.png"                      # an sRGB chunk, for managed screens
+    whole = (page.folder / "facades-map.png").read_bytes()
+    chunk = b"sRGB\0"
+    coloured.write_bytes(whole[:33] + struct.pack(">I", 1) + chunk +
+                         struct.pack(">I", zlib.crc32(chunk)) + whole[33:])
+    for path in (page.folder / "facades-map.png", coloured):
+        page.press("clear"), page.browser.choose("file", path)
+        page.until(lambda: "taken as it is" in page.said())
+        assert (page.cells() == painted).all(), path
+    for path in page.folder.iterdir():
+        path.unlink()
+
+def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, painter):
+    page = either
+    page.opened()
+    count_photos(page)
+    page.drag(*((10 + 5 * i, 20 + 7 * (i % 3)) for i in range(20)), ms=100)    # two seconds
+    during = page.js("return seen.length")
+    photo = page.photo()
+    cells = page.cells().astype(np.uint8).tobytes()
+    assert photo.endswith(answer(painter, cells=cells)["png"])
+    assert during >= 6, "three photos a second"
+
+def count_photos(page):
+    """From now on the page's list seen has the time of each photo, in ms."""
+    page.js("window.seen = []; $('photo').onload = () => seen.push(performance.now())")
+
+@pytest.fixture
+def slow_server(painter, monkeypatch):
+    translate = paint.Studio.translate
+
+    def slowly(studio, run, request):
+        time.sleep(0.6)
+        return translate(studio, run, request)
+    monkeypatch.setitem(paint.ROUTES, "POST /translate", slowly)
+
+def test_a_slow_server_still_sends_a_photo_each_time_it_has_one(page, slow_server):
+    page.opened()
+    count_photos(page)
+    page.drag(*((10 + 3 * i, 20 + 7 * (i % 3)) for i in range(35)), ms=100)
+    seen = page.js("return seen")
+    assert len(seen) >= 4 and np.diff(seen).max() < 800, np.diff(seen)
+
+def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypatch):
+    page.opened()
+    assert re.fullmatch(r"\d+ ms", page.js("return $('speed').value"))
+    def broken(*_):
+        raise ConnectionError                                # the connection ends without a reply
+    with monkeypatch.context() as patch:
+        patch.setitem(paint.ROUTES, "POST /translate", broken)
+        page.drag((20, 20), (60, 60))
+        page.until(lambda: "tried again" in page.said())
+        page.until(lambda: page.js("return $('frame').classList.contains('stale')"))
+        assert re.fullmatch(r"\d\.\d s old", page.js("return $('speed').value"))
+        page.until(lambda: page.js("return getComputedStyle($('photo')).opacity") == "0.45")
+    page.until(lambda: page.said() == "The photo is here again.")
+    assert not page.js("return $('frame').classList.contains('stale')")
+    assert page.js("return $('status').className") == ""
+
+def test_only_its_own_pointer_draws_a_stroke(either):
+    page = either
+    page.opened()
+    kind = "pen" if isinstance(page.browser, Chromium) else "mouse"      # Firefox acts no pens
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 5")
+    page.drag((20, 20), (60, 20), kind=kind)
+    alone = page.cells()
+    page.press("clear")
+    wait = {"type": "pause", "duration": 0}
+    pen = page.pointer((20, 20), (40, 20), (60, 20), kind=kind, ms=60)
+    palm = page.pointer((90, 90), (100, 110), kind="touch", ms=60)
+    palm["actions"][:0] = [wait, wait]                       # it comes down after the pen
+    page.browser.act(pen, palm)
+    assert (page.cells() == alone).all()
+    assert set(np.unique(alone)) == {0, 10} and alone[20, 20:61].all()
+
+def test_escape_takes_a_stroke_back(either):
+    page = either
+    page.opened()
+    before, undos = page.cells(), page.js("return past.length")
+    page.press("class 10"), page.drag((20, 20), (60, 60), lift=False)
+    assert (page.cells() != before).any()
+    page.keys(KEYS["Escape"])
+    assert (page.cells() == before).all() and page.js("return past.length") == undos
+    up = page.pointer((80, 80))
+    del up["actions"][1]                                     # it moves on, and lifts: no stroke
+    page.browser.act(up)
+    assert (page.cells() == before).all() and page.js("return past.length") == undos
+
+def test_a_brush_that_leaves_the_canvas_does_not_paint_its_edge(page):
+    page.opened()
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 3")
+    page.drag((5, 20), (-20, 20), (-20, 60), (5, 60))
+    painted = page.cells()
+    assert painted[20, 0] == painted[60, 0] == 10 and not painted[25:55].any()
+
+def test_each_cell_can_be_hit_up_to_the_corners(page):
+    page.opened()
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 1")
+    for corner in ((0, 0), (127, 0), (0, 127), (127, 127)):
+        page.drag(corner)
+    assert page.cells()[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [10] * 4
+    assert page.js("return getComputedStyle($('easel')).borderRadius") == "0px"
 
 def test_every_stroke_stays_in_the_palette_and_undo_and_redo_are_exact(page):
-    page.opened(1280, 860)
-    colours = {name: 255 << 24 | b << 16 | g << 8 | r for name, (r, g, b) in data.FACADES}
-    photo, states = page.pixels("photo"), [page.pixels()]
+    page.opened()
+    states = [page.cells()]
     for i, (tool, k) in enumerate([("brush", 7), ("eraser", 0), ("line", 3), ("rectangle", 10),
-                                   ("fill", 8), ("block window", 0), ("block door", 0)]):
+                                   ("ellipse", 4), ("fill", 8), ("block window", 0),
+                                   ("block door", 0)]):
         page.press(f"class {k}", tool), page.drag((9 * i + 5, 20), (9 * i + 30, 70), (60, 90))
-        states.append(page.pixels())
-        assert {*states[-1]} <= {*colours.values()} and states[-1] != states[-2], tool
-    page.until(lambda: page.pixels("photo") != photo)
+        states.append(page.cells())
+        assert states[-1].max() < 12 and (states[-1] != states[-2]).any(), tool
     for key, state in [*(("undo", s) for s in states[-2::-1]), *(("redo", s) for s in states[1:])]:
         page.press(key)
-        assert page.pixels() == state
+        assert (page.cells() == state).all()
     page.press("picker"), page.drag((5, 20)), page.press("clear")
-    assert page.js("return chosen") == 7 and {*page.pixels()} == {colours["background"]}
-    page.press("block window"), page.drag((64, 64))        # a click: the natural size, all parts
-    window = page.pixels().count(colours["window"])
-    page.press("block wall"), page.drag((64, 64))          # goes behind the window
-    assert {colours["sill"], colours["facade"]} < {*page.pixels()}
-    assert page.pixels().count(colours["window"]) == window > 50
-    page.press("block balcony"), page.drag((40, 30), (79, 35))
-    assert page.pixels().count(colours["balcony"]) == 40 * 6, "a drag gives the size"
+    assert page.js("return chosen") == 7 and not page.cells().any()
 
-def test_a_map_is_saved_loaded_and_dreamt_and_noise_changes_its_photo(page):
-    page.opened(1280, 860)
-    drawn = page.pixels()
-    page.press("savemap", "savephoto")
-    page.until(lambda: len(list(page.folder.glob("facades-*.png"))) == 2)
-    image = Image.open(page.folder / "facades-map.png").convert("RGBA")
-    assert image.tobytes() == b"".join(colour.to_bytes(4, "little") for colour in drawn)
-    page.press("dream")
-    dream = page.until(lambda: page.pixels() != drawn and page.pixels())
-    page.js("$('walk').value = 60; $('walk').oninput()")
-    page.until(lambda: page.pixels() not in (dream, drawn))
-    page.find_element("id", "file").send_keys(str(page.folder / "facades-map.png"))
-    page.until(lambda: page.pixels() == drawn)
-    page.press("clear")
-    page.find_element("id", "file").send_keys(str(page.folder / "facades-map.png"))    # once more
-    page.until(lambda: page.pixels() == drawn)
-    Image.new("RGBA", (128, 128)).save(page.folder / "clear.png")        # white stands behind it
-    page.find_element("id", "file").send_keys(str(page.folder / "clear.png"))
-    page.until(lambda: len({*page.pixels()}) == 1)
-    white = data.FACADES[data.nearest_class(torch.full((1, 3, 1, 1), 255).byte(), data.FACADES)]
-    assert page.js("return classAt({x: 5, y: 5}).name") == white[0]
-    page.find_element("id", "file").send_keys(str(page.folder / "facades-photo.png"))  # it snaps
-    page.until(lambda: page.pixels() != drawn and page.js("return $('frame').ariaBusy") == "false")
-    assert page.js("return cells.every(colour => palette.some(c => c.colour === colour))")
-    photo = page.pixels("photo")
-    page.press("noise"), page.until(lambda: page.pixels("photo") != photo)
+def test_a_block_goes_behind_what_stands_before_it_and_takes_its_size_from_a_drag(page):
+    page.opened()
+    page.press("clear", "block window"), page.drag((64, 64))       # a click: the natural size
+    window = (page.cells() == 2).sum()
+    page.press("block wall"), page.drag((64, 64))
+    assert {1, 2, 4, 5} == {*np.unique(page.cells())} - {0}
+    assert (page.cells() == 2).sum() == window > 50
+    page.press("block balcony"), page.drag((40, 30), (79, 35))
+    assert (page.cells() == 6).sum() == 40 * 6
+
+def test_ellipses_and_polygons_fill_the_cells_whose_middles_they_hold(page):
+    page.opened()
+    page.press("clear", "class 3", "ellipse"), page.drag((20, 30), (79, 69))
+    y, x = np.mgrid[:128, :128] + 0.5
+    disc = ((x - 50) / 30) ** 2 + ((y - 50) / 20) ** 2 <= 1
+    assert ((page.cells() == 3) == disc).all()
+    page.press("clear", "polygon")
+    for corner in ((10, 10), (100, 10), (10, 100)):
+        page.drag(corner)
+    page.js("map.focus()"), page.keys(KEYS["Enter"])
+    y, x = np.mgrid[:128, :128]
+    assert ((page.cells() == 3) == ((x >= 10) & (y >= 10) & (x + y <= 110))).all()
+
+def test_a_selection_moves_leaves_a_copy_and_repeats_across_the_floor(page):
+    page.opened()
+    page.press("clear", "class 1", "rectangle"), page.drag((10, 0), (117, 100))
+    page.press("class 2"), page.drag((20, 20), (23, 29))
+    page.press("select"), page.drag((18, 18), (27, 31)), page.drag((20, 20), (40, 50))
+    moved = page.cells()
+    assert (moved[50:60, 40:44] == 2).all() and not moved[18:32, 18:28].any()
+    page.press("undo", "select"), page.drag((18, 18), (27, 31)), page.press("copying")
+    page.drag((20, 20), (40, 50))
+    copied = page.cells()
+    assert (copied[50:60, 40:44] == 2).all() and (copied[20:30, 20:24] == 2).all()
+    page.press("undo", "select", "copying"), page.drag((18, 18), (27, 31)), page.press("repeat")
+    row = page.cells()[25]
+    assert (row[:10] == 0).all() and (row[118:] == 0).all()        # not over background
+    assert (np.flatnonzero(row == 2) % 10).tolist() == [0, 1, 2, 3] * 11
+
+def test_wheel_fingers_and_keys_zoom_and_the_zoomed_cells_are_hit(either):
+    page = either
+    page.opened()
+    page.press("clear", "class 10", "brush"), page.js("$('size').value = 1")
+    middle = page.at(64, 64)
+    page.browser.act({"type": "wheel", "id": "wheel", "actions": [
+        {"type": "scroll", "deltaX": 0, "deltaY": -200, **middle}]})
+    page.until(lambda: page.js("return view.zoom") > 1.5)
+    page.drag((70, 70))
+    assert np.argwhere(page.cells() == 10).tolist() == [[70, 70]]
+    page.js("map.focus()"), page.keys("0")
+    assert page.js("return view.zoom") == 1
+    page.keys("+", "+", "-")
+    assert page.js("return view.zoom") == pytest.approx(1.5)
+    page.keys("0")
+    a = page.pointer((50, 64), (20, 64), kind="touch", id="a", ms=50)
+    b = page.pointer((70, 64), (100, 64), kind="touch", id="b", ms=50)
+    page.browser.act(a, b)
+    assert page.js("return view.zoom") > 2
+    assert (page.cells() == 10).sum() == 1, "the first finger's stroke was taken back"
+
+def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
+    page = either
+    page.opened()
+    first = page.cells()
+    page.press("class 10", "rectangle"), page.drag((20, 20), (60, 60)), page.press("noise", "noise")
+    painted = page.cells()
+    page.opened(fresh=False)
+    assert (page.cells() == painted).all()
+    assert page.js("return [seed, tool, chosen, run.name]") == [2, "rectangle", 10, "facades"]
+    page.press("undo")
+    assert (page.cells() == first).all()
+    page.press("redo")
+    page.js("$('runs').selectedIndex = 1; $('runs').onchange()")       # of the same size
+    assert (page.cells() == painted).all() and page.js("return past.length") == 1
+    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")       # another kind, and back
+    page.js("$('runs').selectedIndex = 0; $('runs').onchange()")
+    assert (page.cells() == painted).all() and page.js("return seed") == 2
+
+def test_the_way_back_and_the_studys_link_lose_nothing(page):
+    page.opened()
+    page.press("class 10"), page.drag((20, 20), (60, 60))
+    painted = page.cells()
+    assert page.js("return $('elsewhere').target") == "_blank"
+    page.browser.get(page.address + "study"), page.browser.driver.back()
+    page.until(lambda: page.js("return photoVersion === version"))
+    assert (page.cells() == painted).all()
+
+def test_pictures_are_pasted_and_dropped(page, tmp_path):
+    page.opened()
+    drawn = page.cells()
+    file = base64.b64encode((HERE / "pictures" / "paint.png").read_bytes()).decode()
+    for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
+        page.press("clear")
+        page.js("const transfer = new DataTransfer();"
+                "transfer.items.add(new File([bytesOf(arguments[0])], 'dropped.png'));"
+                "const event = new Event(arguments[1], {bubbles: true, cancelable: true});"
+                "event[arguments[2]] = transfer; map.dispatchEvent(event)", file, event, field)
+        page.until(lambda: "dropped.png: cropped" in page.said())
+        assert page.cells().any() and (page.cells() != drawn).any()
 
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
-    page.opened(1280, 860)
-    page.js("const ask = fetch; window.fetch = (address, more) => (address === '/example' ?"
-            "sleep(800) : sleep(0)).then(() => ask(address, more)); setUp()")
+    page.opened()
+    page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
+            "sleep(800) : sleep(0)).then(() => ask(address, more)); sessionStorage.clear(); "
+            "setUp()")
     page.press("class 10"), page.drag((20, 20), (60, 60))
-    painted = page.pixels()
-    time.sleep(1.5)
-    assert page.pixels() == painted
+    painted = page.cells()
+    time.sleep(1.2)
+    assert (page.cells() == painted).all()
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
-    page.js("setUp()"), page.until(lambda: len({*page.pixels()}) > 3)    # left alone, it comes
-    page.until(lambda: page.js("return past.length") == 0)
 
-def test_fingers_and_keys_paint_on_a_phone_and_at_twice_the_zoom(page):
-    from selenium.webdriver import ActionChains, Keys
-    page.opened(640, 430), page.opened(360, 740), page.js("map.scrollIntoView(); choose(11)")
-    before = page.pixels()
-    page.drag((20, 20), (40, 28), kind="Touch", names=("touchStart", "touchMove", "touchEnd"))
-    touched = page.until(lambda: page.pixels() != before and page.pixels())
-    while page.switch_to.active_element.get_attribute("id") != "map":  # now without any pointer
-        ActionChains(page).send_keys(Keys.TAB).perform()
-    ActionChains(page).send_keys("0", "]", Keys.ARROW_DOWN, Keys.ARROW_RIGHT).key_down(
-        " ").send_keys(Keys.ARROW_DOWN).key_up(" ").perform()
-    assert page.js("return [chosen, past.length]") == [9, 2] and page.pixels() != touched
-    ActionChains(page).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
-    assert page.pixels() == touched
+def test_a_late_example_waits_for_the_strokes_end(page):
+    page.opened()
+    before = page.cells()
+    page.js("window.late = showExample()"), page.press("class 10")
+    page.drag((20, 20), (60, 60), ms=300)
+    page.js("return late")
+    page.press("undo")                                       # the example's, and then the stroke's
+    assert (page.cells()[20:60, 20:60].diagonal() == 10).all()
+    page.press("undo")
+    assert (page.cells() == before).all()
+
+def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
+    page.opened()
+    assert page.js("return $('walk').disabled")
+    painted = page.cells()
+    page.press("dream"), page.until(lambda: not page.js("return $('walk').disabled"))
+    dream = page.cells()
+    assert (dream != painted).any()
+    for step in (10, 35, 60):
+        page.js("$('walk').value = arguments[0]; $('walk').oninput()", step)
+        page.until(lambda: page.js("return lastEdit") == "walk")
+    page.until(lambda: (page.cells() != dream).any())
+    time.sleep(0.5)
+    page.press("undo")
+    assert (page.cells() == dream).all()
+    page.press("undo")
+    assert (page.cells() == painted).all()
+
+def test_noises_go_forward_and_back_and_four_stand_in_a_strip(page):
+    page.opened()
+    photo = page.photo()
+    page.press("noise"), page.press("noise")
+    assert page.photo() != photo and page.js("return $('seed').value") == "2"
+    page.press("back", "back")
+    assert page.photo() == photo
+    page.js("$('seed').value = 7; $('seed').onchange()"), page.press("four")
+    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
+    page.until(lambda: all(page.js(sources)))
+    assert len({*page.js(sources)}) == 4 and page.js(sources)[0] == page.photo()
+    page.js("$('noises').children[3].click()")
+    assert page.js("return seed") == 10 and page.photo() == page.js(sources)[3]
+    page.press("four")
+
+def test_two_runs_stand_side_by_side_on_one_map(page, painter):
+    page.opened()
+    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
+    page.js("$('rival').value = 'other'; $('rival').onchange()")
+    page.drag((20, 20), (60, 60)), page.photo()
+    cells = page.cells().astype(np.uint8).tobytes()
+    other = answer(painter, run="other", cells=cells)["png"]
+    page.until(lambda: page.js("return $('other').src").endswith(other))
+    page.js("$('rival').value = ''; $('rival').onchange()")
+
+def test_an_own_and_the_real_photo_lie_under_the_map_to_be_traced(page, painter):
+    page.opened()
+    page.js("$('traced').value = 'real'; return $('traced').onchange()")
+    real = answer(painter, "example", seed=0)["photo"]
+    assert page.js("return $('trace').src").endswith(real)
+    page.js("$('clearness').value = 70; $('clearness').oninput()")
+    assert page.js("return map.style.opacity") == "0.3"
+    page.browser.choose("tracefile", HERE / "pictures" / "paint.png")
+    page.until(lambda: page.js("return $('trace').complete && $('trace').naturalWidth > 999"))
+    page.js("$('traced').value = ''; return $('traced').onchange()")
+    assert page.js("return [map.style.opacity, $('trace').hidden]") == ["1", True]
+
+def test_the_photo_follows_the_switches_of_the_panel(page, painter):
+    page.opened()
+    photo = page.photo()
+    cells = page.cells().astype(np.uint8).tobytes()
+    page.js("$('insides').open = true; $('skips').children[5].click()")
+    assert page.photo() != photo and page.photo().endswith(
+        answer(painter, cells=cells, muted=[5])["png"])
+    page.js("$('skips').children[5].click()")
+    page.js("for (const each of $('dropouts').children) each.click()")
+    quiet = page.photo()
+    page.press("noise")
+    assert page.photo() == quiet != photo
+    page.js("$('insides').open = false")
+
+def test_the_panel_shows_what_d_sees(page, painter):
+    page.opened()
+    cells = page.cells().astype(np.uint8).tobytes()
+    page.js("$('insides').open = true; $('judge').value = 'fake'; $('judge').onchange()")
+    page.until(lambda: page.js("return verdict"))
+    assert page.js("return verdict") == answer(painter, cells=cells, judge="fake")["judged"]
+    for field, side in (("", 16), ("70", 70), ("1", 1)):     # the run's own, and others
+        page.js("$('field').value = arguments[0]; $('field').onchange()", field)
+        page.js("lookAt({x: 64, y: 64})")
+        left, top, right, bottom = page.js("return patch")
+        assert right - left == bottom - top == side and left <= 64 < right and top <= 64 < bottom
+    page.js("$('field').value = ''; $('field').onchange()")
+    page.js("$('judge').value = 'real'; $('judge').onchange()")
+    page.until(lambda: "real photo" in page.js("return $('whose').textContent"))
+    assert page.photo().endswith(answer(painter, "example", seed=0)["photo"])
+    page.js("$('judge').value = ''; $('insides').open = false"), page.photo()
+
+def test_a_phone_shows_the_photo_beside_the_map_in_letters_and_targets_that_fit(page):
+    page.opened(360, 740)
+    small = page.js("return [...document.querySelectorAll('#paint button, #paint select, a')]"
+                    ".filter(e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
+                    ".map(e => e.id)")
+    assert not small
+    cut = page.js("return [...document.querySelectorAll('#panel span')].filter(e => e.offsetParent"
+                  " && (parseFloat(getComputedStyle(e).fontSize) < 11 || e.scrollWidth >"
+                  " e.parentNode.clientWidth)).map(e => e.textContent)")
+    assert not cut
+    page.js("$('classes').scrollIntoView()")
+    top, bottom = page.js("const b = $('photo').getBoundingClientRect(); return [b.top, b.bottom]")
+    assert 0 <= top and bottom <= 740
+
+def test_fingers_paint_on_a_phone_and_keys_at_twice_the_zoom(page):
+    page.opened(640, 430), page.opened(360, 740), page.js("map.scrollIntoView({block: 'center'})")
+    before = page.cells()
+    page.press("class 11"), page.drag((60, 20), (80, 28), kind="touch")
+    touched = page.cells()
+    assert (touched != before).any()
+    page.js("document.activeElement.blur(); scrollTo(0, 0)"), page.keys(KEYS["Tab"])
+    assert page.js("return document.activeElement === map"), "the canvas is the first to be reached"
+    page.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
+    assert page.said().startswith("Pen down")
+    page.keys(KEYS["Down"], KEYS["Enter"])
+    assert page.said() == "Pen up." and page.js("return [chosen, past.length]") == [9, 2]
+    page.keys((KEYS["Control"], "z"))
+    assert (page.cells() == touched).all()
+
+def test_colours_stay_where_a_system_forces_its_own(page):
+    page.browser.cdp("Emulation.setEmulatedMedia",
+                     {"features": [{"name": "forced-colors", "value": "active"}]})
+    page.opened()
+    swatches = page.js("return [...document.querySelectorAll('#classes b')].map("
+                       "each => getComputedStyle(each).backgroundColor)")
+    page.browser.cdp("Emulation.setEmulatedMedia", {"features": []})
+    assert swatches == [f"rgb({r}, {g}, {b})" for _, (r, g, b) in FACADES]
+
+def test_a_block_is_not_called_like_a_class(page):
+    page.opened()
+    names = page.js("return [...document.querySelectorAll('button')].filter(each => "
+                    "each.offsetParent).map(each => each.ariaLabel ?? each.textContent)")
+    assert len({*names}) == len(names) and {"window", "window block"} <= {*names}
+
+def test_letters_keep_their_size_when_the_page_changes_its_own(page):
+    page.opened()
+    page.press("letters")
+    for width in (1280, 768, 360):
+        page.browser.size(width, 860)
+        page.until(lambda: page.js("return $('marks').width === $('marks').clientWidth"))
+    page.press("letters")
+
+def test_the_page_never_reads_a_canvas_back_and_asks_nobody_else():
+    text = (HERE / "paint.html").read_text()
+    for word in ("getImageData", "toDataURL", "toBlob", "://", "import(", "<script src"):
+        assert word not in text, word
 
 def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, painter):
     studio, wrong, side = painter.studio, {3, 7, 12, 20, 33, 49}, "start"  # 4 of them count
     page.opened(360, 740, "study")
     page.js("const wait = setTimeout; window.waits = []; window.setTimeout = (act, ms) => {"
             "waits.push(ms); wait(act, ms / 99); }")
+    empty = ("const c = $('pair'), all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+             "return all.data.every(value => value === 0)")
     for k in range(50):
         page.press(side), page.until(lambda: not page.js("return $('left').disabled"))
-        said = page.js("return $('status').textContent")
+        said = page.said()
         assert ("real one" in said) == (k - 1 in wrong and k <= 10) and ("Pair" in said) == (k > 9)
-        assert {*page.pixels("pair")} == {0}, "the pair is gone when the question comes"
+        assert page.js(empty), "the pair is gone when the question comes"
         fake = list(studio.sessions.values())[-1]["fake"]
         side = fake if k not in wrong else {"left": "right", "right": "left"}[fake]
-    page.press(side), page.until(lambda: "4 of 40" in page.js("return $('status').textContent"))
+    page.press(side), page.until(lambda: "4 of 40" in page.said())
     assert page.js("return waits.filter(ms => ms === 1000).length") == 50    # one second each
     kept = studio.runs["facades"]["folder"] / "study.jsonl"
     row, = map(json.loads, kept.read_text().splitlines())
@@ -2870,36 +4455,47 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
 ALONE = {"pix2pix": """
 generator, settings = pix2pix.load_generator(sys.argv[1])
 photo = pix2pix.translate(generator, torch.zeros(3, 100, 70, dtype=torch.uint8), seed=1)
-assert photo.shape == (3, 100, 70) and photo.dtype == torch.uint8
-x = y = torch.zeros(1, 3, 64, 64)
-g, d = pix2pix.UNet(width=4, depth=6), pix2pix.PatchGAN(width=4)
-logits, fake = d(x, y), g(x)
-pix2pix.discriminator_loss(logits, d(x, fake.detach())).backward()
-pix2pix.generator_loss(d(x, fake), fake, y)[0].backward()
+assert photo.shape == (3, 100, 70)
+assert photo.dtype == torch.uint8
+x = torch.zeros(1, 3, 64, 64)
+G = pix2pix.UNet(width=4, depth=6)
+D = pix2pix.PatchGAN(width=4)
+fake = G(x)
+pix2pix.discriminator_loss(D(x, x), D(x, fake.detach())).backward()
+loss, adversarial, l1 = pix2pix.generator_loss(D(x, fake), fake, x)
+loss.backward()
 """, "semgan": """
 generator, settings = semgan.load_generator(sys.argv[2])
 probs = generator(torch.randn(2, settings["latent"]))
 label_map = semgan.to_label_map(probs)
-assert label_map.shape == (2, 64, 64) and label_map.max() < len(settings["palette"])
+assert label_map.shape == (2, 64, 64)
+assert label_map.max() < len(settings["palette"])
 picture = semgan.colorize(label_map, settings["palette"])
 assert torch.equal(semgan.nearest_class(picture, settings["palette"]), label_map)
-real, fake = (semgan.Discriminator(4, 64, 5, 4)(x) for x in (semgan.one_hot(label_map, 4), probs))
-semgan.feature_matching_loss(real[1], fake[1]).backward()
+D = semgan.Discriminator(4, 64, 5, 4)
+_, real_features = D(semgan.one_hot(label_map, 4))
+_, fake_features = D(probs)
+semgan.feature_matching_loss(real_features, fake_features).backward()
 """, "metrics": """
 a = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8)
-assert metrics.swd(a, a)["average"] == 0 < metrics.swd(a, a[:, :, :, ::2].repeat(1, 1, 1, 2))[64]
+coarse = a[:, :, :, ::2].repeat(1, 1, 1, 2)
+assert metrics.swd(a, a)["average"] == 0
+assert metrics.swd(a, coarse)[64] > 0
 matrix = metrics.confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)
 assert metrics.segmentation_scores(matrix)["pixel_accuracy"] == 2 / 3
 assert metrics.ssim(a, a).min() > 0.999
-one, other = (metrics.feature_statistics(torch.randn(9, 4)) for _ in range(2))
+one = metrics.feature_statistics(torch.randn(9, 4))
+other = metrics.feature_statistics(torch.randn(9, 4))
 assert metrics.frechet_distance(*one, *other) > 0
 """, "data": """
 photo, labels = data.draw_facade(0, size=64)
-data.save_picture(Path("a/1.png"), torch.cat([photo, data.colorize(labels, data.FACADES)], 2))
-pictures = data.list_pictures(Path("a"))
-assert data.to_tensor(data.open_picture(pictures[0])).shape == (3, 64, 128)
-assert torch.equal(data.to_tensor(data.stored_pair([pictures[0]], [64, 64])[0]), photo)
+label_colours = data.colorize(labels, data.FACADES)
+data.save_picture(Path("a/1.png"), torch.cat([photo, label_colours], 2))
 data.save_picture(Path("a/2.png"), torch.cat([photo, photo], 2))
+path = data.list_pictures(Path("a"))[0]
+assert data.to_tensor(data.open_picture(path)).shape == (3, 64, 128)
+left = data.stored_pair([path], [64, 64])[0].image
+assert torch.equal(data.to_tensor(left), photo)
 settings = data.settings_of("pairs", "a", [64, 64])
 x, y = data.to_network(settings, data.held_out(settings)[0][None])
 assert x.shape == y.shape == (1, 3, 64, 64)
@@ -2907,15 +4503,20 @@ assert x.shape == y.shape == (1, 3, 64, 64)
 
 @pytest.mark.parametrize("name", ALONE)
 def test_each_file_copies_out_alone_and_works(name, tmp_path):
-    module, there = sys.modules[name], tmp_path / "there"
     runs = [tiny_run(tmp_path / "p"), tiny_run(tmp_path / "s", "shapes")]
+    there = tmp_path / "there"
     there.mkdir()
-    shutil.copy(module.__file__, there)
-    lines = f"import sys, torch, {name}\nfrom pathlib import Path\ntorch.set_num_threads(1)"
-    done = python("-c", lines + ALONE[name], *runs, cwd=there)
-    assert done.returncode == 0 and not done.stdout, done.stderr
-    assert {p.name for p in there.iterdir()} <= {f"{name}.py", "__pycache__", "a"}
-    assert module.Refusal.__bases__ == (ValueError,)         # written in each file, alike
+    shutil.copy(HERE / f"{name}.py", there)
+    head = f"import sys, torch, {name}\nfrom pathlib import Path\ntorch.set_num_threads(1)"
+    done = python("-c", head + ALONE[name], *runs, cwd=there)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout
+    left_there = {path.name for path in there.iterdir()}
+    assert left_there <= {f"{name}.py", "__pycache__", "a"}
+
+@pytest.mark.parametrize("module", [pix2pix, semgan, metrics])
+def test_the_refusals_of_all_files_are_alike(module):
+    assert module.Refusal.__bases__ == (ValueError,)
     assert module.Refusal.__doc__ == data.Refusal.__doc__
 
 READMES = [HERE / "README.md", HERE / "pictures" / "README.md"]
@@ -3037,9 +4638,14 @@ def test_the_benchmark_runs(how):
 # The benchmark: python test_all.py benchmark [quick]
 
 def training_step(g, d, d_loss, g_loss, ours):
-    """A step on D, then one on G: as train.py's loops; else with default Adam and D not frozen."""
-    g_adam, d_adam = (train.adam(net, {"lr": 2e-4}) if ours else
-                      torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (g, d))
+    """A step on D, then one on G: as train.py's loops; else with default Adam and D not frozen.
+    d_loss and g_loss are functions of x, y and the fake."""
+    if ours:
+        g_adam = train.adam(g, {"lr": 2e-4})
+        d_adam = train.adam(d, {"lr": 2e-4})
+    else:
+        g_adam = torch.optim.Adam(g.parameters(), 2e-4, (0.5, 0.999))
+        d_adam = torch.optim.Adam(d.parameters(), 2e-4, (0.5, 0.999))
 
     def step(x, y):
         fake = g(x)
@@ -3056,9 +4662,11 @@ def training_step(g, d, d_loss, g_loss, ours):
 class TextbookPatchGAN(nn.Sequential):
     def __init__(self, width=64):
         layers = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i, stride in ((1, 2), (2, 2), (4, 1)):
-            layers += [nn.Conv2d(i * width, 2 * i * width, 4, stride, 1, bias=False),
-                       nn.InstanceNorm2d(2 * i * width, affine=True), nn.LeakyReLU(0.2)]
+        for multiple, stride in ((1, 2), (2, 2), (4, 1)):
+            channels = multiple * width
+            layers += [nn.Conv2d(channels, 2 * channels, 4, stride, 1, bias=False),
+                       nn.InstanceNorm2d(2 * channels, affine=True),
+                       nn.LeakyReLU(0.2)]
         super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
 
     def forward(self, x, y):
@@ -3076,29 +4684,55 @@ def pix2pix_step(size, width, ours=True):
     else:
         g = textbook_unet(width, depth)
         d = TextbookPatchGAN(width)
-    return training_step(g, d, lambda x, y, fake: pix2pix.discriminator_loss(d(x, y), d(x, fake)),
-                         lambda x, y, fake: pix2pix.generator_loss(d(x, fake), fake, y)[0], ours)
+
+    def d_loss(x, y, fake):
+        return pix2pix.discriminator_loss(d(x, y), d(x, fake))
+
+    def g_loss(x, y, fake):
+        loss, _, _ = pix2pix.generator_loss(d(x, fake), fake, y)
+        return loss
+    return training_step(g, d, d_loss, g_loss, ours)
 
 def semgan_step(kernel, width, batch, ours):
     """On drawn shapes, 64x64."""
-    g, d = semgan.Generator(4, 100, 64, kernel, width), semgan.Discriminator(4, 64, kernel, width)
-    real = semgan.one_hot(torch.from_numpy(data.draw_shapes()[:batch]).long(), 4)
-    step = training_step(
-        g, d, lambda _, y, fake: semgan.discriminator_loss(d(y)[0], d(fake)[0]),
-        lambda _, y, fake: semgan.feature_matching_loss(d(y)[1], d(fake)[1]), ours)
+    g = semgan.Generator(4, 100, 64, kernel, width)
+    d = semgan.Discriminator(4, 64, kernel, width)
+    maps = torch.from_numpy(data.draw_shapes()[:batch])
+    real = semgan.one_hot(maps.long(), 4)
+
+    def d_loss(z, real, fake):
+        return semgan.discriminator_loss(d(real)[0], d(fake)[0])
+
+    def g_loss(z, real, fake):
+        return semgan.feature_matching_loss(d(real)[1], d(fake)[1])
+    step = training_step(g, d, d_loss, g_loss, ours)
     return lambda: step(torch.randn(batch, 100), real)
 
 def decoded_each_step(path, size, batch):
     """The usual loader's work: open, resize, crop, scale, for each picture of each step."""
-    pairs, big = [], size * 286 // 256
+    pairs = []
+    larger = size * 286 // 256
     for _ in range(batch):
         with Image.open(path) as image:
             image = image.convert("RGB")
-        halves = [image.crop(box).resize((big, big), Image.Resampling.BICUBIC)
-                  for box in ((0, 0, 256, 256), (256, 0, 512, 256))]
-        pairs.append(torch.stack([data.to_tensor(h)[:, 3:3 + size, 5:5 + size].float() / 127.5 - 1
-                                  for h in halves]))
+        halves = []
+        for box in ((0, 0, 256, 256), (256, 0, 512, 256)):
+            half = image.crop(box).resize((larger, larger), Image.Resampling.BICUBIC)
+            cropped = data.to_tensor(half)[:, 3:3 + size, 5:5 + size]
+            halves.append(cropped.float() / 127.5 - 1)
+        pairs.append(torch.stack(halves))
     return torch.stack(pairs).transpose(0, 1)
+
+def kept(pair, size):
+    """Pictures kept in memory, at 286/256 of size -> a function: a batch of them, cropped."""
+    side = size * 286 // 256
+    halves = [data.resize(half, [side, side]) for half in pair.split(3)]
+    pixels = torch.cat(halves)
+
+    def load(batch):
+        rng = torch.Generator().manual_seed(0)
+        return data.augment(pixels.expand(batch, -1, -1, -1), [size, size], [-1], rng)
+    return load
 
 def timed(function, *args):
     start = time.perf_counter()
@@ -3107,87 +4741,66 @@ def timed(function, *args):
 
 def interleaved(n, *rivals):
     """[seconds, ...] for each rival: n runs, in turn, after one that does not count."""
-    return [list(times)[1:] for times in zip(*[[timed(f) for f in rivals] for _ in range(n + 1)])]
+    times = [[] for _ in rivals]
+    for i in range(n + 1):
+        for seconds, rival in zip(times, rivals):
+            taken = timed(rival)
+            if i > 0:
+                seconds.append(taken)
+    return times
 
 def spread(values):
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{middle:8.4f} s ({low:.4f}-{high:.4f})"
 
 def faster(ours, theirs):
-    return f"{spread(ours)}  {spread(theirs)}  {np.median(np.divide(theirs, ours)):5.2f}x"
+    factor = np.median(np.divide(theirs, ours))
+    return f"{spread(ours)}  {spread(theirs)}  {factor:5.2f}x"
 
-PEAK = """import torch, test_all  # ru_maxrss would count the parent's pages, too
-step = test_all.pix2pix_step(256, 64)
-for _ in range(2): step(*torch.rand(2, 1, 3, 256, 256))
-print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2 ** 20)"""
+def flops(function):
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
 
-def kept(pair, size):
-    """Pictures kept in memory, at 286/256 of size -> a function: a batch of them, cropped."""
-    uint8 = torch.cat([data.resize(half, [size * 286 // 256] * 2) for half in pair.split(3)])
-    return lambda batch: data.augment(uint8.expand(batch, -1, -1, -1), [size, size], [-1],
-                                      torch.Generator().manual_seed(0))
+def train_row(name, batch, n, rate, ours, theirs):
+    operations = flops(ours)
+    times = interleaved(n, ours, theirs)
+    middle = np.median(times[0])
+    share = operations / rate / middle
+    print(f"{name:18} {n:4}  {faster(*times)}  {batch / middle:8.2f}  {share:6.0%}")
+
+def pix2pix_row(quick, rate, pair, path, size, width, batch):
+    ours = pix2pix_step(size, width, ours=True)
+    theirs = pix2pix_step(size, width, ours=False)
+    load = kept(pair, size)
+    settings = settings_for()
+    small = size * batch <= 512
+    if quick:
+        n = 6 if small else 3
+    else:
+        n = 20 if small else 8
+    train_row(f"{size}/{width}/{batch}", batch, n, rate,
+              lambda: ours(*data.to_network(settings, load(batch))),
+              lambda: theirs(*decoded_each_step(path, size, batch)))
 
 def train_table(quick, rate, pair, path):
     """Steps of both models: size/width/batch, n, ours and theirs, pictures a second, the floor."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def row(name, batch, n, ours, theirs):
-        with FlopCounterMode(display=False) as counter:
-            ours()
-        times = interleaved(n, ours, theirs)
-        middle = np.median(times[0])
-        print(f"{name:18} {n:4}  {faster(*times)}  {batch / middle:8.2f}  "
-              f"{counter.get_total_flops() / rate / middle:6.0%}")
     print("\ntraining step         n     this code, s a step         textbook, s a step"
           "          faster  pictures/s  floor")
     sizes = [(128, 32, 1), (128, 32, 4), (256, 64, 1), (256, 64, 4)]
-    for size, width, batch in sizes + [(64, 32, 4), (128, 32, 2), (128, 32, 8),
-                                       (512, 64, 1)][:0 if quick else 4]:
-        ours, theirs = (pix2pix_step(size, width, ours) for ours in (True, False))
-        load = kept(pair, size)
-        row(f"{size}/{width}/{batch}", batch, (6 if quick else 20) if size * batch <= 512 else
-            (3 if quick else 8), lambda: ours(*data.to_network(settings_for(), load(batch))),
-            lambda: theirs(*decoded_each_step(path, size, batch)))
-    for kernel, width in [(5, 16), (7, 32), (11, 64)][:2 if quick else 3]:
-        row(f"SemGAN {kernel}x{kernel}, {width}", 32, 3 if quick else 8,
-            semgan_step(kernel, width, 32, True),
-            semgan_step(kernel, width, 32, False))
+    kernels = [(5, 16), (7, 32)]
+    if not quick:
+        sizes += [(64, 32, 4), (128, 32, 2), (128, 32, 8), (512, 64, 1)]
+        kernels.append((11, 64))
+    for size, width, batch in sizes:
+        pix2pix_row(quick, rate, pair, path, size, width, batch)
+    for kernel, width in kernels:
+        train_row(f"SemGAN {kernel}x{kernel}, {width}", 32, 3 if quick else 8, rate,
+                  semgan_step(kernel, width, 32, ours=True),
+                  semgan_step(kernel, width, 32, ours=False))
 
-def stream_table(quick, folder, pair):
-    """What pictures cost: decoded, cropped; and whole steps on decoded and on kept ones."""
-    crop, ours = kept(pair, 256), pix2pix_step(256, 64)
-    decode, crop = interleaved(10, lambda: decoded_each_step(folder / "pair.jpg", 256, 1),
-                               lambda: crop(1))
-    print(f"\na 256x256 pair: decoded and resized {spread(decode)}, "
-          f"cropped from memory {spread(crop)}")
-    lists = [data.training(settings_for(folder / "pairs", size=256), memory).batches(
-        [i % 10] for i in range(99)) for memory in (1e-9, 4.0)]
-    print("decoded as needed / kept, 256/64/1:", faster(*interleaved(6 if quick else 20, *(
-        lambda pictures=pictures: ours(*data.to_network(settings_for(), data.augment(
-            next(pictures), [256, 256], [-1], torch.Generator()))) for pictures in lists))))
-
-def first_steps(folder):
-    """Seconds from a process's start to the end of its first laptop step, three times."""
-    for i in range(3):
-        command = [sys.executable, HERE / "train.py", "--data", folder / "pairs", "--size", "128",
-                   "--out", folder / f"run{i}", "--epochs", "1", "--preset", "laptop"]
-        start = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            while "step 1/" not in (line := process.stdout.readline()) and line:
-                pass
-            yield time.perf_counter() - start
-            process.communicate()
-
-def benchmark(quick):
-    """Prints seconds, ours and the textbook's in turn in one process; medians and quartiles."""
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
-    a = torch.randn(2048, 2048)
-    rate = 2 * 2048 ** 3 / min(timed(torch.mm, a, a) for _ in range(10))
-    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, the floor below; spread: quartiles")
-    folder, pair = Path(tempfile.mkdtemp()), data.draw_pair(0, [256, 256], "pairs")
-    data.save_picture(folder / "pair.jpg", torch.cat([pair[3:], pair[:3]], 2))
-    make_pairs(folder / "pairs", 12, 256)
-    train_table(quick, rate, pair, folder / "pair.jpg")
+def translate_table(quick):
     print("\ntranslating           n     this code                   textbook, "
           "training mode       faster")
     for size in (256, 512):
@@ -3196,8 +4809,64 @@ def benchmark(quick):
         x = torch.randn(1, 3, size, size)
         times = interleaved(5 if quick else 20, lambda: pix2pix.generate(g, x), lambda: plain(x))
         print(f"{size}/64             {len(times[0]):4}  {faster(*times)}")
+
+def step_on_stream(step, folder, memory):
+    """-> a function: a 256x256 step on the next of a folder's pictures, kept if memory allows"""
+    settings = settings_for(folder, size=256)
+    order = [[i % 10] for i in range(99)]
+    pictures = data.training(settings, memory).batches(order)
+
+    def next_step():
+        batch = data.augment(next(pictures), [256, 256], [-1], torch.Generator())
+        step(*data.to_network(settings, batch))
+    return next_step
+
+def stream_table(quick, folder, pair):
+    """What pictures cost: decoded, cropped; and whole steps on decoded and on kept ones."""
+    load = kept(pair, 256)
+    decode, crop = interleaved(10, lambda: decoded_each_step(folder / "pair.jpg", 256, 1),
+                               lambda: load(1))
+    print(f"\na 256x256 pair: decoded and resized {spread(decode)}, "
+          f"cropped from memory {spread(crop)}")
+    step = pix2pix_step(256, 64)
+    as_needed = step_on_stream(step, folder / "pairs", 1e-9)
+    from_memory = step_on_stream(step, folder / "pairs", 4.0)
+    times = interleaved(6 if quick else 20, as_needed, from_memory)
+    print("decoded as needed / kept, 256/64/1:", faster(*times))
+
+def first_step(folder, out):
+    """Seconds from a process's start to the end of its first laptop step."""
+    command = [sys.executable, HERE / "train.py", "--data", folder, "--size", "128",
+               "--out", out, "--epochs", "1", "--preset", "laptop"]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if "step 1/" in line:
+                break
+        seconds = time.perf_counter() - start
+        process.communicate()
+    return seconds
+
+PEAK = """import torch, test_all  # ru_maxrss would count the parent's pages, too
+step = test_all.pix2pix_step(256, 64)
+for _ in range(2): step(*torch.rand(2, 1, 3, 256, 256))
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 2 ** 20)"""
+
+def benchmark(quick):
+    """Prints seconds, ours and the textbook's in turn in one process; medians and quartiles."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    a = torch.randn(2048, 2048)
+    fastest = min(timed(torch.mm, a, a) for _ in range(10))
+    rate = 2 * 2048 ** 3 / fastest
+    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s, the floor below; spread: quartiles")
+    folder = Path(tempfile.mkdtemp())
+    pair = data.draw_pair(0, [256, 256], "pairs")
+    data.save_picture(folder / "pair.jpg", torch.cat([pair[3:], pair[:3]], 2))
+    make_pairs(folder / "pairs", 12, 256)
+    train_table(quick, rate, pair, folder / "pair.jpg")
+    translate_table(quick)
     stream_table(quick, folder, pair)
-    starts = [*first_steps(folder)]
+    starts = [first_step(folder / "pairs", folder / f"run{i}") for i in range(3)]
     print(f"process start to the end of the first laptop step: {spread(starts)}, n {len(starts)}")
     peak = subprocess.run([sys.executable, "-c", PEAK], cwd=HERE, capture_output=True, text=True)
     print(f"peak memory of our 256/64/1 step, torch included: {float(peak.stdout):.2f} GiB")
