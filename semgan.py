@@ -425,6 +425,7 @@ def encode_files(generator, settings, options):
     for path in options.encode:
         files = (None, Path(path))                         # read as in training, without a photo
         maps.append(data.read_picture(settings, files, settings["size"]))
+        print(f"{path}: a label map, {data.how_labels_are_read(settings, files)}")
     maps = torch.cat(maps)
     encoder, known = load_encoder(options.run)
     if known != settings:
