@@ -3699,7 +3699,7 @@ def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
     content = torch.load(path, weights_only=True)
     for changes in ({"discriminator": {}}, {"settings": {**content["settings"], "width": 9}}):
         torch.save({**content, **changes}, path)
-        refuses("its D does not fit", pix2pix.load_discriminator, path)
+        refuses("holds no D that fits", pix2pix.load_discriminator, path)
     path.write_bytes(path.read_bytes()[:-99])
     refuses("damaged", pix2pix.load_discriminator, path)
 
@@ -3722,13 +3722,14 @@ def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(facades_run, t
     colours.quantize(12, dither=Image.Dither.NONE).save(tmp_path / "its own order.png")
     numbers = Image.fromarray(label_map.numpy())
     numbers.save(tmp_path / "grey.png")
-    numbers.putpalette([9] * 768)
+    numbers.putpalette([20, 7, 99] * 256)                    # in colours of no class
     numbers.save(tmp_path / "palette.png")
+    said = {"grey": "its numbers read as classes",
+            "palette": "the rows of its palette read as classes"}
     for path in tmp_path.iterdir():
         cells, words = opened_as(facades_run, path)
         assert torch.equal(cells, label_map), path
-        as_numbers = path.stem in ("grey", "palette")
-        assert words == ("its numbers read as classes" if as_numbers else "taken as it is")
+        assert words == said.get(path.stem, "taken as it is")
 
 def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     make_pairs(tmp_path / "pairs")
@@ -3742,7 +3743,7 @@ def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     path = tmp_path / "a_labelIds.png"
     Image.fromarray(ids).save(path)
     cells, words = opened_as(streets, path)
-    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist() and "ids" in words
+    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist() and "numbers" in words
 
 def test_the_page_says_what_was_done_with_a_picture(facades_run, tmp_path):
     label_map = torch.arange(12).repeat_interleave(16).expand(96, 192).byte()   # 16 columns each
@@ -4267,7 +4268,8 @@ def test_the_way_back_and_the_studys_link_lose_nothing(page):
 def test_pictures_are_pasted_and_dropped(page, tmp_path):
     page.opened()
     drawn = page.cells()
-    file = base64.b64encode((HERE / "pictures" / "paint.png").read_bytes()).decode()
+    data.save_picture(tmp_path / "wide.png", data.draw_pair(0, [128, 200], "pairs")[:3])
+    file = base64.b64encode((tmp_path / "wide.png").read_bytes()).decode()
     for event, field in (("paste", "clipboardData"), ("drop", "dataTransfer")):
         page.press("clear")
         page.js("const transfer = new DataTransfer();"
@@ -4291,11 +4293,16 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
 def test_a_late_example_waits_for_the_strokes_end(page):
     page.opened()
     before = page.cells()
-    page.js("window.late = showExample()"), page.press("class 10")
-    page.drag((20, 20), (60, 60), ms=300)
-    page.js("return late")
+    page.press("class 10"), page.drag((20, 20), (60, 60), lift=False)
+    stroke = page.cells()
+    page.js("window.late = showExample()"), time.sleep(0.5)
+    assert (page.cells() == stroke).all() and (stroke != before).any()
+    up = page.pointer((60, 60))
+    del up["actions"][1]                                     # the pen is down already
+    page.browser.act(up), page.js("return late")
+    assert (page.cells() != stroke).any()
     page.press("undo")                                       # the example's, and then the stroke's
-    assert (page.cells()[20:60, 20:60].diagonal() == 10).all()
+    assert (page.cells() == stroke).all()
     page.press("undo")
     assert (page.cells() == before).all()
 
