@@ -575,7 +575,7 @@ def check_colours(path, picture, palette, every=1):
     ranges = functools.reduce(np.maximum, around) - functools.reduce(np.minimum, around)
     flat = ranges.max(0) <= 2                              # (h, w)
     colours = np.ascontiguousarray(shifted(0, 0)[:, flat].T)             # (M, 3)
-    _, known = class_colours(palette)
+    known = class_colours(palette)[1]
     distances = torch.cdist(torch.from_numpy(colours).float(), known)
     off = distances.amin(1).numpy()
     far = np.flatnonzero(off > 40)
@@ -1068,7 +1068,7 @@ def refuse_place(values, used, colours, how, palette):
 
 def refuse_other_colours(values, used, colours, palette):
     """Few colours, none smeared: then most pixels must have those of classes, or near ones."""
-    _, known = class_colours(palette)
+    known = class_colours(palette)[1]
     distances = torch.cdist(torch.tensor(colours).float(), known).amin(1)
     other = [value for value, distance in zip(used, distances.tolist()) if distance > 0]
     strange = np.isin(values, other)
@@ -1123,7 +1123,7 @@ def label_picture(stored, palette, every=8):
 def read_labels(files, palette):
     """The label map of a file or two, uint8 (H, W), whether it holds numbers or colours."""
     stored = label_part(files, palette)
-    label_map, _ = label_map_in(stored, palette)
+    label_map = label_map_in(stored, palette)[0]
     if label_map is not None:
         return label_map
     colours = stored.image.convert("RGB")
@@ -1144,13 +1144,13 @@ def label_part(files, palette):
 def is_label_map(stored, palette):
     """Whether a picture holds numbers or colours of classes in nine tenths of its pixels."""
     try:
-        label_map, _ = label_map_in(stored, palette)
+        label_map = label_map_in(stored, palette)[0]
     except Refusal:
         return False
     if label_map is not None:
         return True
     pixels = np.asarray(stored.image.convert("RGB"))[::4, ::4].reshape(-1, 3)
-    _, colours = class_colours(palette)
+    colours = class_colours(palette)[1]
     distances = torch.cdist(torch.from_numpy(pixels).float(), colours).amin(1)
     return (distances <= 20).float().mean() > 0.9
 
@@ -1179,7 +1179,7 @@ def rows_of(path, palette):
     """[(number, colour), ...] of a palette file whose rows are the numbers; [] of others."""
     try:
         stored = read_stored(path)
-        _, how = label_map_in(stored, palette)
+        how = label_map_in(stored, palette)[1]
     except Refusal:                                        # it is refused where it is read
         return []
     if how != "by row, from palette files":

@@ -634,7 +634,7 @@ def refuses(words, function, *args):
 
 def settings_for(folder=None, task="facades", size=64, **more):
     """Of a folder's pictures; without one, of drawn ones."""
-    settings = {"task": task, "size": [size, size], "one_hot": False}
+    settings = {"task": task, "size": [size, size], "one_hot": False, "range": None}
     settings["palette"] = data.TASKS[task].palette
     settings["data"] = folder and str(folder)
     settings["drawn"] = folder is None
