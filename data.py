@@ -1313,11 +1313,15 @@ def what_was_read(settings, pictures, held):
     lines = [words + (f", labels {how}" if how else "")]
     for name, scale in zip("AB", scales_of(settings)):
         if scale:
-            low, high = scale
-            lines.append(f"one scale for all of {name}: {low:g} to {high:g} become 0 to 255 "
-                         f"(another: --range LOW HIGH)")
+            lines.append(f"{scale_words(scale, name)} (another: --range LOW HIGH)")
     lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
     return lines
+
+
+def scale_words(scale, pictures):
+    """What is done with pictures of more than 8 bits a value."""
+    low, high = scale
+    return f"one scale for all of {pictures}: {low:g} to {high:g} become 0 to 255"
 
 
 def how_labels_are_read(settings, files):
@@ -1640,6 +1644,8 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
         raise Refusal(f"{photos}: {len(files)} pictures; give at least two, and OUT a new folder")
     rng = torch.Generator().manual_seed(seed)
     scale = find_scale(files)
+    if scale:
+        print(scale_words(scale, photos))
     sample = sample_pixels(files, 200_000, rng, scale)
     colours = kmeans_palette(sample, classes, seed).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
@@ -2353,6 +2359,8 @@ def edges_command():
         raise Refusal("--size 1: has no edges; give 2 or more")
     pictures = sources(options.photos, options.out)
     scale = find_scale([path for path, _ in pictures])
+    if scale:
+        print(scale_words(scale, options.photos))
     for path, out in pictures:
         # edges | photo, of the size of training, so that no resizing blurs the lines
         photo = to_tensor(resize_image(open_picture(path, scale), options.size))
