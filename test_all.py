@@ -930,234 +930,394 @@ def test_converting_never_overwrites_a_run(tmp_path):
 
 # data.py
 
-def test_both_halves_are_cropped_and_mirrored_alike():
-    grid = torch.arange(72 * 72).view(72, 72)
-    half = torch.stack([grid // 72, grid % 72, grid % 7]).byte()
-    for mirror in [], [-1], [-1, -2]:
-        out = data.augment(torch.stack([torch.cat([half, half])] * 16), [64, 64], mirror,
-                           torch.Generator().manual_seed(0))
-        assert torch.equal(out[:, :3], out[:, 3:])
-        # Each has its own crop.
-        assert len({tuple(p[:2, 0, 0].tolist()) for p in out}) > 8
-        # Some are mirrored.
-        for dim, step in (-1, (1, 0, 1)), (-2, (0, 1, 0)):
-            assert {int(p[step]) - int(p[step[0], 0, 0]) for p in out} == (
-                {1, -1} if dim in mirror else {1})
+def sixteen_crops(mirror):
+    """Of pictures of two equal halves, whose pixels hold their row and their column."""
+    rows = torch.arange(72).view(-1, 1).expand(72, 72)
+    columns = torch.arange(72).expand(72, 72)
+    half = torch.stack([rows, columns, columns % 7]).byte()
+    pairs = torch.cat([half, half]).expand(16, -1, -1, -1)
+    rng = torch.Generator().manual_seed(0)
+    return data.augment(pairs, [64, 64], mirror, rng)
 
-def test_test_pictures_are_never_trained_on_and_held_out_ones_stay(tmp_path):
-    folder = make_pairs(tmp_path / "a", 30, splits=("train", "test"))
-    settings = settings_for(folder)
-    splits = [{f[0].name for f in p(settings).files} for p in (data.training, data.held_out)]
-    assert splits[0]
-    assert splits[1]
-    assert not splits[0] & splits[1]
-    assert all(name.startswith("train") for name in splits[0] | splits[1])
-    shutil.rmtree(folder / "test")
-    refuses("--data: missing", data.held_out, {**settings, "data": None})
-    # The others keep their side.
-    (folder / "train" / "train0.png").unlink()
-    assert {f[0].name for f in data.held_out(settings).files} == splits[1] - {"train0.png"}
+@pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
+def test_each_picture_of_a_batch_has_its_own_crop_alike_in_both_halves(mirror):
+    out = sixteen_crops(mirror)
+    assert torch.equal(out[:, :3], out[:, 3:])
+    corners = out[:, :2, 0, 0].tolist()
+    different = {tuple(corner) for corner in corners}
+    assert len(different) > 8
 
-def test_two_folders_side_by_side_files_and_a_small_memory_give_the_same_pictures(pairs, tmp_path):
+@pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
+@pytest.mark.parametrize("channel, dim", [(0, -2), (1, -1)])
+def test_some_pictures_are_mirrored_along_the_named_axes(channel, dim, mirror):
+    numbers = sixteen_crops(mirror)[:, channel].int()
+    steps = numbers.diff(dim=dim).unique().tolist()
+    assert steps == ([-1, 1] if dim in mirror else [1])
+
+def names_in(pictures):
+    return {paths[0].name for paths in pictures.files}
+
+def test_no_picture_is_both_trained_on_and_held_out(tmp_path):
+    make_pairs(tmp_path, 30, splits=("train", "test"))
+    settings = settings_for(tmp_path)
+    trained_on = names_in(data.training(settings))
+    held_out = names_in(data.held_out(settings))
+    assert trained_on
+    assert held_out
+    assert not trained_on & held_out
+    # Those of test/ are neither.
+    for name in trained_on | held_out:
+        assert name.startswith("train")
+
+def test_held_out_pictures_stay_when_others_are_deleted(tmp_path):
+    make_pairs(tmp_path, 30, splits=("train", "test"))
+    settings = settings_for(tmp_path)
+    before = names_in(data.held_out(settings))
+    shutil.rmtree(tmp_path / "test")
+    (tmp_path / "train" / "train0.png").unlink()
+    after = names_in(data.held_out(settings))
+    assert after == before - {"train0.png"}
+
+def test_settings_without_a_folder_are_refused():
+    settings = settings_for(drawn=False)
+    refuses("--data: missing", data.held_out, settings)
+
+def test_two_folders_give_the_pictures_of_files_side_by_side(pairs, tmp_path):
     for path in pairs.glob("*.png"):
-        for side, half in zip("AB", data.to_tensor(data.open_picture(path)).split(64, dim=2)):
-            data.save_picture(tmp_path / side / path.name, half)
-    one, two = (data.training(settings_for(f)) for f in (pairs, tmp_path))
-    assert torch.equal(one.cache, two.cache)
-    streamed = data.training(settings_for(pairs), memory=1e-9)
-    assert one.cache is not None
-    assert streamed.cache is None
-    order = data.epoch_order(len(one), 3, 0, 0)
-    for a, b in zip(one.batches(order), streamed.batches(order), strict=True):
-        assert torch.equal(a, b)
+        picture = data.to_tensor(data.open_picture(path))
+        left, right = picture.split(64, dim=2)
+        data.save_picture(tmp_path / "A" / path.name, left)
+        data.save_picture(tmp_path / "B" / path.name, right)
+    joined = data.training(settings_for(pairs))
+    apart = data.training(settings_for(tmp_path))
+    assert torch.equal(joined.cache, apart.cache)
 
-def test_colourisation_loses_no_colour_and_inpainting_hides_the_central_half_only():
-    photos = noise_picture(2, 3, 64, 64)
+def test_a_small_memory_gives_the_same_pictures(pairs):
+    kept = data.training(settings_for(pairs))
+    streamed = data.training(settings_for(pairs), memory=1e-9)
+    assert kept.cache is not None
+    assert streamed.cache is None
+    order = data.epoch_order(len(kept), 3, 0, 0)
+    batches = zip(kept.batches(order), streamed.batches(order), strict=True)
+    for one, other in batches:
+        assert torch.equal(one, other)
+
+def test_colourisation_sees_one_channel_and_makes_two():
     settings = settings_for(task="colorization")
-    x, y = data.to_network(settings, photos)
-    assert x.shape[1] == 1
-    assert y.shape[1] == 2
+    x, y = data.to_network(settings, noise_picture(2, 3, 64, 64))
+    assert x.shape == (2, 1, 64, 64)
+    assert y.shape == (2, 2, 64, 64)
     assert x.abs().max() <= 1
     assert y.abs().max() <= 1
-    assert (data.to_pixels(settings, x, y).int() - photos.int()).abs().max() <= 1
-    x, y = data.to_network(settings_for(task="inpainting"), photos)
-    assert (x[:, :, 16:48, 16:48] == 1).all()
-    x[:, :, 16:48, 16:48] = y[:, :, 16:48, 16:48]
-    assert torch.equal(x, y)
 
-def test_edges_are_thin_lines_where_a_picture_changes_and_a_sketch_becomes_such_lines():
-    y, x = torch.meshgrid(torch.arange(384.0), torch.arange(384.0), indexing="ij")
-    # In pixels of a third of the size.
-    radius = torch.hypot(y - 192, x - 180) / 3
-    disc = torch.where(radius[1::3, 1::3] < 40, 200, 60) + torch.randint(-3, 4, (1, 3, 128, 128))
-    # 12 pixels wide, dark blue on yellow,
-    ring = ((radius - 40).abs() < 2).expand(3, -1, -1)
-    # lit from right.
-    paper = torch.tensor([240, 225, 160]).view(3, 1, 1) * (0.7 + 0.3 * x / 384)
-    sketch = torch.where(ring, torch.tensor([30, 30, 110]).view(3, 1, 1), paper)[None].byte()
+def distances(side):
+    """(side, side): of each pixel from a point near the middle, in 128ths of the side."""
+    y, x = np.ogrid[:side, :side]
+    rows = (y + 0.5) * 128 / side - 64
+    columns = (x + 0.5) * 128 / side - 60
+    return torch.from_numpy(np.hypot(rows, columns))
+
+def is_the_thin_circle(picture):
+    """Of radius 40: a line of 0 in 255, one pixel wide."""
+    assert picture.shape == (1, 1, 128, 128)
+    assert picture.unique().tolist() == [0, 255]
+    line = picture[0, 0] == 0
+    assert (distances(128)[line] - 40).abs().max() < 2.5
+    # Whole: 4 * sqrt(2) * 40 = 226 pixels.
+    assert 200 < line.sum() < 260
+    # No 2x2 pixels are all line.
+    blocks = F.avg_pool2d(line[None].float(), 2, stride=1)
+    assert blocks.max() < 1
+
+def test_a_photos_noise_is_no_edge():
+    disc = torch.where(distances(128) < 40, 200, 60)
+    noise = torch.randint(-3, 4, (1, 3, 128, 128))
+    photo = (disc + noise).byte()
+    is_the_thin_circle(data.edges(photo))
+
+def test_a_broad_sketch_on_coloured_paper_becomes_a_thin_line():
+    # 12 pixels wide, dark blue on yellow, lit from the right.
+    ring = (distances(384) - 40).abs() < 2
+    ink = torch.tensor([30, 30, 110]).view(3, 1, 1)
+    yellow = torch.tensor([240, 225, 160]).view(3, 1, 1)
+    paper = yellow * torch.linspace(0.7, 1, 384)
+    sketch = torch.where(ring, ink, paper)[None].byte()
     # A speck.
     sketch[:, :, 9:11, 9:11] = 0
-    for drawn in (data.edges(disc.byte()), data.clean_sketch(sketch, [128, 128])):
-        lines = drawn[0, 0] == 0
-        assert drawn.shape == (1, 1, 128, 128)
-        assert set(drawn.unique().tolist()) == {0, 255}
-        # On the circle alone,
-        assert (radius[1::3, 1::3][lines] - 40).abs().max() < 2.5
-        # whole: 4 * sqrt(2) * 40 = 226 pixels,
-        assert 200 < lines.sum() < 260
-        # and one of them wide.
-        assert F.avg_pool2d(lines.float()[None], 2, 1).max() < 1
+    is_the_thin_circle(data.clean_sketch(sketch, [128, 128]))
 
-@pytest.mark.skipif("FACADES" not in os.environ, reason="FACADES names no folder of pairs")
-def test_real_facades_have_their_published_split_and_colours():
+real_facades = pytest.mark.skipif(
+    "FACADES" not in os.environ, reason="FACADES names no folder of pairs")
+
+@real_facades
+def test_real_facades_have_their_published_split():
     settings = settings_for(os.environ["FACADES"])
-    kept = data.held_out(settings)
-    assert len(kept) == 40
+    assert len(data.held_out(settings)) == 40
     assert len(data.training(settings, memory=1e-9)) == 360
-    labels = data.label_map_of(settings, torch.stack([kept[i] for i in range(40)]))
-    shares = labels.flatten().bincount(minlength=12) / labels.numel()
-    assert shares[:3].tolist() == pytest.approx([0.236, 0.343, 0.127], abs=0.05)
 
-@pytest.mark.skipif("CAMVID" not in os.environ, reason="CAMVID names no folder of index maps")
-def test_real_index_maps_are_read_as_classes_and_match_their_photos():
+@real_facades
+def test_real_facades_have_the_palettes_colours():
+    settings = settings_for(os.environ["FACADES"])
+    pictures = data.held_out(settings)
+    shown = torch.stack([pictures[i] for i in range(40)])
+    labels = data.label_map_of(settings, shown).flatten()
+    shares = labels.bincount(minlength=12) / len(labels)
+    wanted = [0.236, 0.343, 0.127]
+    assert shares[:3].tolist() == pytest.approx(wanted, abs=0.05)
+
+real_streets = pytest.mark.skipif(
+    "CAMVID" not in os.environ, reason="CAMVID names no folder of index maps")
+
+def real_street_maps():
+    """Six of the 101 that are held out, of classes."""
+    settings = settings_for(os.environ["CAMVID"], "segmentation")
+    settings["palette"] = data.CAMVID
+    settings["size"] = [96, 128]
+    pictures = data.held_out(settings)
+    assert len(pictures) == 101
+    shown = torch.stack([pictures[i] for i in range(0, 101, 20)])
+    return data.label_map_of(settings, shown)
+
+@real_streets
+def test_real_index_maps_are_known_as_camvids():
     folder = Path(os.environ["CAMVID"])
-    settings = {**settings_for(folder, "segmentation"), "palette": data.CAMVID, "size": [96, 128]}
     assert data.palette_of("segmentation", folder) is data.CAMVID
-    kept = data.held_out(settings)
-    truth = data.label_map_of(settings, torch.stack([kept[i] for i in range(0, 101, 20)]))
-    assert len(kept) == 101
-    assert set(truth.unique().tolist()) <= {*range(11), 255}
-    upper, lower = (half.flatten().mode()[0] for half in (truth[:, :20], truth[:, -20:]))
-    assert data.CAMVID[lower][0] == "road"
-    assert data.CAMVID[upper][0] in ("sky", "building", "tree")
 
-def test_cityscapes_as_published_keeps_its_splits_and_its_ids_become_the_22_classes(tmp_path):
-    for number, split in enumerate(("train", "train", "val", "test")):
+@real_streets
+def test_real_index_maps_are_read_as_classes():
+    found = set(real_street_maps().unique().tolist())
+    assert found <= {*range(11), 255}
+
+@real_streets
+def test_real_index_maps_have_the_road_below():
+    maps = real_street_maps()
+    above, _ = maps[:, :20].flatten().mode()
+    below, _ = maps[:, -20:].flatten().mode()
+    assert data.CAMVID[below][0] == "road"
+    assert data.CAMVID[above][0] in ("sky", "building", "tree")
+
+# What labelIds.png holds below: each id of Cityscapes, again and again.
+STREET_IDS = np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 34
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """Four maps, in folders and with names as published. -> settings"""
+    splits = ("train", "train", "val", "test")
+    for number, split in enumerate(splits):
         folder = tmp_path / "gtFine" / split / f"city{number}"
         folder.mkdir(parents=True)
-        ids = np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 34
-        Image.fromarray(ids).save(folder / f"a{number}_gtFine_labelIds.png")
-        data.save_picture(folder / f"a{number}_gtFine_color.png", noise_picture(3, 64, 64))
-    settings = {**settings_for(tmp_path, "semantic-cityscapes"), "palette": data.CITYSCAPES}
-    train_on = data.training(settings)
-    kept = data.held_out(settings)
+        name = f"a{number}_gtFine"
+        ids = Image.fromarray(STREET_IDS)
+        ids.save(folder / f"{name}_labelIds.png")
+        colours = noise_picture(3, 64, 64)
+        data.save_picture(folder / f"{name}_color.png", colours)
+    settings = settings_for(tmp_path, "semantic-cityscapes")
+    settings["palette"] = data.CITYSCAPES
+    return settings
+
+def test_cityscapes_as_published_keeps_its_splits(cityscapes):
+    assert len(data.training(cityscapes)) == 2
     # test/ is not among them.
-    assert (len(train_on), len(kept)) == (2, 1)
-    names = {7: "road", 11: "building", 15: "building", 9: "ground", 26: "car", 0: "static"}
-    for value, name in names.items():
-        assert {data.CITYSCAPES[k][0] for k in kept[0][0][ids == value].tolist()} == {name}
-    # A map of ids is not a pair.
-    for folder in (tmp_path, tmp_path / "gtFine"):
-        refuses("no pictures for train", data.training, settings_for(folder, "cityscapes"))
+    assert len(data.held_out(cityscapes)) == 1
 
-def test_colours_of_cityscapes_mean_what_its_ids_mean():
-    for number, colour in {
-            5: (111, 74, 0), 7: (128, 64, 128), 9: (250, 170, 160), 10: (230, 150, 140),
-            14: (180, 165, 180), 15: (150, 100, 100), 16: (150, 120, 90), 18: (153, 153, 153),
-            29: (0, 0, 90), 30: (0, 0, 110)}.items():
-        patch = torch.tensor(colour).byte().view(3, 1, 1).repeat(1, 9, 9)
-        data.check_colours("flat", patch, data.CITYSCAPES)
-        found = data.nearest_class(patch[None], data.CITYSCAPES)[0]
-        clean = data.clean_label_map(patch.permute(1, 2, 0).numpy(), data.CITYSCAPES)
-        assert (found == data.CITYSCAPES_IDS[number]).all()
-        assert (clean == found.numpy()).all()
+@pytest.mark.parametrize("number, name", [
+    (7, "road"), (11, "building"), (15, "building"),
+    (9, "ground"), (26, "car"), (0, "static")])
+def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
+    label_map = data.held_out(cityscapes)[0][0]
+    [found] = label_map[STREET_IDS == number].unique()
+    assert data.CITYSCAPES[found][0] == name
 
-def test_what_an_index_map_ignores_stays_ignored(tmp_path):
-    for name, picture in (("photos", np.full((64, 64, 3), 90)), ("labels", np.full((64, 64), 2))):
-        (tmp_path / name).mkdir()
-        picture[:32] = 200 if name == "photos" else 255
-        for i in range(12):
-            Image.fromarray(picture.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
-    settings = settings_for(tmp_path, one_hot=True)
-    pictures = data.training(settings).batches([[0]])
-    shown = next(pictures)[:, :, :64, :64]
-    truth = data.label_map_of(settings, shown)
-    (x, _) = data.to_network(settings, shown)
+@pytest.mark.parametrize("folder", ["", "gtFine"])
+def test_a_map_of_ids_is_not_a_pair(folder, cityscapes, tmp_path):
+    settings = settings_for(tmp_path / folder, "cityscapes")
+    refuses("no pictures for train", data.training, settings)
+
+@pytest.mark.parametrize("number, colour", [
+    (5, (111, 74, 0)),
+    (7, (128, 64, 128)),
+    (9, (250, 170, 160)),
+    (10, (230, 150, 140)),
+    (14, (180, 165, 180)),
+    (15, (150, 100, 100)),
+    (16, (150, 120, 90)),
+    (18, (153, 153, 153)),
+    (29, (0, 0, 90)),
+    (30, (0, 0, 110))])
+def test_colours_of_cityscapes_mean_what_its_ids_mean(number, colour):
+    patch = torch.tensor(colour).byte().view(3, 1, 1).repeat(1, 9, 9)
+    data.check_colours("flat", patch, data.CITYSCAPES)
+    wanted = data.CITYSCAPES_IDS[number]
+    [found] = data.nearest_class(patch[None], data.CITYSCAPES)
+    assert (found == wanted).all()
+    pixels = patch.permute(1, 2, 0).numpy()
+    clean = data.clean_label_map(pixels, data.CITYSCAPES)
+    assert (clean == wanted).all()
+
+@pytest.fixture
+def half_ignored(tmp_path):
+    """Photos and their label maps: of class 2, above of none."""
+    photo = np.full((64, 64, 3), 90, np.uint8)
+    photo[:32] = 200
+    label_map = np.full((64, 64), 2, np.uint8)
+    label_map[:32] = 255
+    photos = Image.fromarray(photo)
+    labels = Image.fromarray(label_map)
+    return make_label_folders(tmp_path, [labels] * 12, photos)
+
+def test_what_an_index_map_ignores_is_no_class(half_ignored):
+    settings = settings_for(half_ignored)
+    pictures = data.training(settings)
+    truth = data.label_map_of(settings, pictures[0][None])
     # Not the class nearest to black.
     assert set(truth.unique().tolist()) == {2, 255}
-    assert (x.sum(1) == (truth != 255)).all()
-    assert (x[:, 2] == (truth == 2)).all()
-    # Of the photos.
-    assert data.training(settings_for(tmp_path, "colorization"))[0].min() > 80
 
-def test_label_maps_by_kmeans_keep_their_colours_in_training(tmp_path):
-    (tmp_path / "photos").mkdir()
+def test_what_an_index_map_ignores_is_in_no_one_hot_map(half_ignored):
+    settings = settings_for(half_ignored, one_hot=True)
+    [batch] = data.training(settings).batches([[0]])
+    shown = batch[:, :, :64, :64]
+    truth = data.label_map_of(settings, shown)
+    x, _ = data.to_network(settings, shown)
+    assert torch.equal(x.sum(dim=1) == 1, truth != 255)
+    assert torch.equal(x[:, 2] == 1, truth == 2)
+    assert set(x.unique().tolist()) == {0, 1}
+
+def test_colourisation_takes_the_photos_beside_label_maps(half_ignored):
+    settings = settings_for(half_ignored, "colorization")
+    assert data.training(settings)[0].min() > 80
+
+@pytest.fixture(scope="module")
+def kmeans(tmp_path_factory):
+    """-> settings of pairs: label maps by k-means, and the photos that they are of"""
+    folder = tmp_path_factory.mktemp("kmeans")
     for i in range(6):
-        data.save_picture(tmp_path / "photos" / f"{i}.png", data.draw_facade(i, size=150)[0])
-    data.kmeans_folder(tmp_path / "photos", tmp_path / "out", 5, size=(64, 64))
-    settings = settings_for(tmp_path / "out", "pairs")
-    settings["palette"] = data.palette_of("pairs", tmp_path / "out")
-    for pictures in (data.training(settings), data.held_out(settings)):
-        assert semgan.out_of_palette(pictures[0][None, :3], settings["palette"]) == 0
-        assert semgan.out_of_palette(pictures[0][None, 3:], settings["palette"]) > 0.5
-    studio = paint.Studio([tiny_run(tmp_path / "run", **settings)])
-    assert studio.runs["run"]["mode"] == "labels"
-    photos = tiny_run(tmp_path / "maps", "maps", palette=settings["palette"])
-    # Its x is no label map.
-    assert paint.Studio([photos]).runs["maps"]["mode"] == "plain"
-    # Half as high as a pixel.
-    Image.new("RGB", (1, 1)).save(tmp_path / "photos" / "dot.png")
+        photo, _ = data.draw_facade(i, size=150)
+        data.save_picture(folder / "photos" / f"{i}.png", photo)
+    pairs = folder / "pairs"
+    data.kmeans_folder(folder / "photos", pairs, 5, size=(64, 64))
+    palette = data.palette_of("pairs", pairs)
+    return settings_for(pairs, "pairs", palette=palette)
+
+def test_label_maps_by_kmeans_keep_their_colours_in_training(kmeans):
+    for pictures in (data.training(kmeans), data.held_out(kmeans)):
+        labels, photo = pictures[0][None].split(3, dim=1)
+        palette = kmeans["palette"]
+        assert semgan.out_of_palette(labels, palette) == 0
+        assert semgan.out_of_palette(photo, palette) > 0.5
+
+def test_label_maps_by_kmeans_are_painted_as_label_maps(kmeans, tmp_path):
+    run = tiny_run(tmp_path / "run", **kmeans)
+    assert paint.Studio([run]).runs["run"]["mode"] == "labels"
+
+def test_a_run_whose_x_is_no_label_map_paints_colours(kmeans, tmp_path):
+    run = tiny_run(tmp_path / "run", "maps", palette=kmeans["palette"])
+    assert paint.Studio([run]).runs["run"]["mode"] == "plain"
+
+def test_kmeans_takes_a_photo_of_one_pixel(tmp_path):
+    for i in range(3):
+        photo, _ = data.draw_facade(i, size=150)
+        data.save_picture(tmp_path / "photos" / f"{i}.png", photo)
+    dot = Image.new("RGB", (1, 1))
+    dot.save(tmp_path / "photos" / "dot.png")
+    # Made as wide as the size, it would be half as high as a pixel.
     data.kmeans_folder(tmp_path / "photos", tmp_path / "wide", 5, size=(32, 64))
 
-def test_resizing_invents_no_class_and_cleaning_removes_what_a_jpeg_smeared():
-    wrong = [0, 0]
+@pytest.mark.parametrize("number", range(4))
+def test_resizing_a_facade_invents_no_class(number):
+    _, labels = data.draw_facade(number, size=286)
+    small = data.resize(labels[None], [100, 77], nearest=True)
+    found = set(small.unique().tolist())
+    assert found <= set(labels.unique().tolist())
+
+def smeared(labels, **options):
+    """A label map's colours after JPEG. -> array (h, w, 3)"""
+    colours = data.to_image(data.colorize(labels, FACADES))
+    buffer = io.BytesIO()
+    colours.save(buffer, "JPEG", **options)
+    return np.array(Image.open(buffer))
+
+def well_inside(labels):
+    """Where a pixel is within reach of a block of 5x5 pixels of one class."""
+    maps = semgan.one_hot(labels[None].long(), 12)
+    blocks = -F.max_pool2d(-maps, 5, stride=1, padding=2)
+    reach = F.max_pool2d(blocks, 7, stride=1, padding=3)
+    return reach.amax(dim=(0, 1)) > 0
+
+def test_cleaning_removes_what_a_jpeg_smeared():
+    wrong_before = 0
+    wrong_after = 0
     for i in range(4):
-        labels = data.draw_facade(i, size=286)[1]
-        small = data.resize(labels[None], [100, 77], nearest=True)
-        assert set(small.unique().tolist()) <= set(labels.unique().tolist())
-        data.to_image(data.colorize(labels, FACADES)).save(jpeg := io.BytesIO(), "JPEG", quality=75)
-        smeared = data.to_tensor(Image.open(jpeg))
-        nearest = data.nearest_class(smeared[None], FACADES)[0]
-        clean = torch.from_numpy(data.clean_label_map(smeared.permute(1, 2, 0).numpy(), FACADES))
-        thick = -F.max_pool2d(-F.max_pool2d(F.one_hot(labels.long(), 12).permute(2, 0, 1).float(),
-                                            # Solid 5x5 blocks and their reach.
-                                            1), 5, 1, 2)
-        sure = F.max_pool2d(thick, 7, 1, 3).amax(0) > 0
-        wrong = [n + ((v != labels) & sure).sum().item() for n, v in zip(wrong, (nearest, clean))]
-    assert wrong[1] < 0.6 * wrong[0], wrong
+        _, labels = data.draw_facade(i, size=286)
+        pixels = smeared(labels, quality=75)
+        colours = torch.from_numpy(pixels).permute(2, 0, 1)
+        [nearest] = data.nearest_class(colours[None], FACADES)
+        clean = torch.from_numpy(data.clean_label_map(pixels, FACADES))
+        sure = well_inside(labels)
+        wrong_before += (nearest != labels)[sure].sum().item()
+        wrong_after += (clean != labels)[sure].sum().item()
+    assert wrong_after < 0.6 * wrong_before
 
-def test_a_label_file_is_read_alike_in_training_and_in_use(tmp_path, monkeypatch):
-    for name in ("photos", "labels"):
-        (tmp_path / name).mkdir()
+@pytest.fixture
+def numbered_maps(tmp_path):
+    """Label maps by number, photos and a palette.json."""
     maps = noise_picture(12, 64, 64).numpy() % 12
-    for i, label_map in enumerate(maps):
-        Image.fromarray(label_map).save(tmp_path / "labels" / f"{i}.png")
-        data.save_picture(tmp_path / "photos" / f"{i}.jpg", noise_picture(3, 64, 64))
+    make_label_folders(tmp_path, [Image.fromarray(each) for each in maps])
     (tmp_path / "palette.json").write_text(json.dumps(FACADES))
-    # x of one, y of the other.
-    for task, half in (("facades", slice(3)), ("pairs", slice(3, 6))):
-        settings = settings_for(tmp_path, task, palette=data.palette_of(task, tmp_path))
-        pictures = data.held_out(settings)
-        path = pictures.files[0][1]
-        expected = data.colorize(maps[int(path.stem)], FACADES)
-        assert torch.equal(pictures[0][half], expected)
-        studio = paint.Studio([tiny_run(tmp_path / "runs" / task, **settings)])
-        # x is a photo.
-        painted = "labels" if task == "facades" else "plain"
-        assert studio.runs[task]["mode"] == painted
-        if task == "facades":
-            monkeypatch.chdir(path.parent)
-            for name in (path, path.name):
-                assert torch.equal(data.read_input(settings, name), expected)
-            three = {**settings, "one_hot": True, "palette": [[n, c] for n, c in FACADES[:3]]}
-            x, y = data.to_network(three, pictures[0][None])
-            # Three classes, not three colours.
-            shown = data.to_pixels(three, x, x)
-            assert (data.to_pixels(three, x, y).int() - pictures[0][3:].int()).abs().max() <= 1
-            assert semgan.out_of_palette(shown, FACADES[:3]) == 0
+    return tmp_path
 
-def test_drawn_facades_come_from_their_numbers_alone_and_use_every_class():
+def held_out_map(folder, task):
+    """-> settings, the first of the pictures, its label map's path and colours"""
+    palette = data.palette_of(task, folder)
+    settings = settings_for(folder, task, palette=palette)
+    pictures = data.held_out(settings)
+    _, path = pictures.files[0]
+    label_map = torch.from_numpy(np.array(Image.open(path)))
+    return settings, pictures[0], path, data.colorize(label_map, FACADES)
+
+@pytest.mark.parametrize("task, mode", [
+    ("facades", "labels"),
+    ("pairs", "plain")])
+def test_maps_by_number_are_seen_in_colours(task, mode, numbered_maps, tmp_path):
+    settings, picture, _, colours = held_out_map(numbered_maps, task)
+    # In pairs the label map is y, and x the photo.
+    half = picture[:3] if task == "facades" else picture[3:6]
+    assert torch.equal(half, colours)
+    run = tiny_run(tmp_path / "run", **settings)
+    assert paint.Studio([run]).runs["run"]["mode"] == mode
+
+def test_a_map_by_number_is_read_in_use_as_in_training(numbered_maps, monkeypatch):
+    settings, _, path, colours = held_out_map(numbered_maps, "facades")
+    monkeypatch.chdir(path.parent)
+    for name in (path, path.name):
+        assert torch.equal(data.read_input(settings, name), colours)
+
+def test_three_one_hot_classes_are_not_three_colours(numbered_maps):
+    settings, picture, _, _ = held_out_map(numbered_maps, "facades")
+    settings["one_hot"] = True
+    settings["palette"] = [[name, colour] for name, colour in FACADES[:3]]
+    x, y = data.to_network(settings, picture[None])
+    shown = data.to_pixels(settings, x, x)
+    assert semgan.out_of_palette(shown, FACADES[:3]) == 0
+    photo = data.to_pixels(settings, x, y)
+    assert (photo.int() - picture[3:].int()).abs().max() <= 1
+
+def test_drawn_facades_come_from_their_numbers_alone():
     photo, labels = data.draw_facade(3, seed=1, size=128)
-    again, other = (data.draw_facade(i, seed=1, size=128) for i in (3, 4))
     assert photo.shape == (3, 128, 128)
     assert photo.dtype == torch.uint8
-    assert torch.equal(photo, again[0])
-    assert torch.equal(labels, again[1])
     assert labels.shape == (128, 128)
-    assert not torch.equal(photo, other[0])
-    shares = sum(torch.bincount(data.draw_facade(i, size=64)[1].flatten().long(), minlength=12)
-                 for i in range(40)) / (40 * 64 * 64)
-    real = torch.tensor([.236, .343, .127, .013, .029, .037, .046, .008, .018, .084, .008, .052])
+    same_photo, same_labels = data.draw_facade(3, seed=1, size=128)
+    assert torch.equal(photo, same_photo)
+    assert torch.equal(labels, same_labels)
+    other_photo, _ = data.draw_facade(4, seed=1, size=128)
+    assert not torch.equal(photo, other_photo)
+
+def test_drawn_facades_have_the_classes_shares_of_real_ones():
+    maps = torch.stack([data.draw_facade(i, size=64)[1] for i in range(40)])
+    shares = maps.flatten().bincount(minlength=12) / maps.numel()
+    real = torch.tensor([
+        0.236, 0.343, 0.127, 0.013, 0.029, 0.037,
+        0.046, 0.008, 0.018, 0.084, 0.008, 0.052])
     assert shares.min() > 0.002
     assert (shares - real).abs().max() < 0.05
 
