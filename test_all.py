@@ -62,9 +62,11 @@ import train
 
 HERE = Path(__file__).parent
 LOG2 = pytest.approx(np.log(2))
-SHAPES, FACADES = data.TASKS["shapes"].palette, data.TASKS["facades"].palette
+SHAPES = data.TASKS["shapes"].palette
+FACADES = data.TASKS["facades"].palette
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's `&` leaves it ignored
+# A script's `&` leaves it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
 def alike():
@@ -174,7 +176,8 @@ def test_the_noise_is_dropout_on_at_test_time():
     generator = pix2pix.UNet(width=8, depth=6).eval()
     x = random_pictures(1)
     assert not torch.equal(generator(x), generator(x))
-    generator.dropout = 0  # Sec. 3.1
+    # Sec. 3.1.
+    generator.dropout = 0
     assert torch.equal(generator(x), generator(x))
 
 def test_a_seed_fixes_the_noise():
@@ -199,7 +202,8 @@ def test_train_and_eval_mode_give_the_same_picture():
     generator = pix2pix.UNet(width=8, depth=6, dropout=0)
     x = random_pictures(2)
     assert torch.equal(generator.train()(x), generator.eval()(x))
-    assert not list(generator.buffers())  # no running statistics
+    # No running statistics.
+    assert not list(generator.buffers())
 
 def test_a_norm_gives_each_channel_mean_0_and_spread_1():
     spreads = torch.tensor([1.0, 7.0, 30.0]).view(3, 1, 1)
@@ -302,12 +306,15 @@ def test_g_still_learns_where_d_is_sure():
     assert logits.grad.item() == pytest.approx(-1, abs=1e-3)
 
 def test_feature_matching_is_the_hand_worked_number():
-    real = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # mean (2, 3)
-    fake = torch.tensor([[3.0, 0.0], [-3.0, 2.0]])  # mean (0, 1)
+    # Mean (2, 3).
+    real = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    # Mean (0, 1).
+    fake = torch.tensor([[3.0, 0.0], [-3.0, 2.0]])
     loss = semgan.feature_matching_loss([real], [fake])
     assert loss.item() == 2  # (2 + 2) / 2
     loss = semgan.feature_matching_loss([real] * 3, [fake] * 3)
-    assert loss.item() == 6  # three layers' sum
+    # Three layers' sum.
+    assert loss.item() == 6
 
 # How are the networks trained? train.py
 
@@ -330,7 +337,8 @@ def gradients_of(optimizer):
     return torch.cat([weight.grad.flatten() for weight in weights])
 
 def test_each_network_learns_nothing_in_the_others_turn(pairs, tmp_path):
-    kept = {}  # each optimizer's gradients as at its last step
+    # Each optimizer's gradients as at its last step.
+    kept = {}
 
     def compare(optimizer, *_):
         for other in kept.keys() - {optimizer}:
@@ -373,7 +381,8 @@ def plain_step(x, y):
     D = pix2pix.PatchGAN(width=4)
     g_optimizer = torch.optim.Adam(G.parameters(), rate, betas=(0.5, 0.999))
     d_optimizer = torch.optim.Adam(D.parameters(), rate, betas=(0.5, 0.999))
-    torch.manual_seed(train.step_seed(0, 0))  # of the dropout
+    # Of the dropout.
+    torch.manual_seed(train.step_seed(0, 0))
     lines = train.train_pix2pix.__doc__.splitlines()
     step = [line[8:] for line in lines if line.startswith(" " * 8)]
     names = {"pix2pix": pix2pix, "G": G, "D": D, "x": x, "y": y,
@@ -394,7 +403,8 @@ def test_the_real_step_is_its_docstrings(pairs, tmp_path, monkeypatch):
 # What do the networks see? data.py
 
 def test_facades_are_painted_from_the_right_half(tmp_path):
-    make_pairs(tmp_path)  # photo left, labels right
+    # Photo left, labels right.
+    make_pairs(tmp_path)
     settings = settings_for(tmp_path)
     x, y = data.held_out(settings)[0].split(3)
     assert semgan.out_of_palette(x[None], settings["palette"]) == 0
@@ -477,7 +487,8 @@ def test_inpainting_hides_the_central_half_alone():
     settings = settings_for(task="inpainting")
     x, y = data.to_network(settings, noise_picture(2, 3, 64, 64))
     middle = slice(16, 48)
-    assert (x[:, :, middle, middle] == 1).all()  # white
+    # White.
+    assert (x[:, :, middle, middle] == 1).all()
     x[:, :, middle, middle] = y[:, :, middle, middle]
     assert torch.equal(x, y)
 
@@ -487,15 +498,18 @@ def test_the_edge_of_a_disc_is_one_thin_circle():
     disc = torch.where(radius < 40, 200, 60).byte().expand(1, 3, -1, -1)
     lines = data.edges(disc)[0, 0] == 0
     assert (radius[lines] - 40).abs().max() < 2
-    assert 200 < lines.sum() < 260  # whole: 4 * sqrt(2) * 40 = 226 pixels
+    # Whole: 4 * sqrt(2) * 40 = 226 pixels.
+    assert 200 < lines.sum() < 260
     blocks = F.avg_pool2d(lines[None].float(), 2, stride=1)
-    assert blocks.max() < 1  # no 2x2 pixels are all line
+    # No 2x2 pixels are all line.
+    assert blocks.max() < 1
 
 # How does noise become a label map? semgan.py
 
 def test_class_probabilities_sum_to_1_at_each_pixel():
     generator = semgan.Generator(5, latent=8, size=64, kernel=5, width=4)
-    nn.init.normal_(generator.to_classes.weight)  # far from uniform
+    # Far from uniform.
+    nn.init.normal_(generator.to_classes.weight)
     probs = generator(torch.randn(2, 8))
     assert probs.shape == (2, 5, 64, 64)
     assert probs.min() >= 0
@@ -504,7 +518,8 @@ def test_class_probabilities_sum_to_1_at_each_pixel():
 def test_g_sees_the_direction_of_its_latent_alone():
     generator = semgan.Generator(4, latent=16, size=64, kernel=5, width=4)
     for weight in generator.parameters():
-        nn.init.normal_(weight, 0, 0.3)  # biases, too: at first 0
+        # Biases, too: at first 0.
+        nn.init.normal_(weight, 0, 0.3)
     z = torch.randn(6, 16)
     assert torch.allclose(generator(z), generator(2 * z), atol=1e-3)
     assert not torch.allclose(generator(z), generator(-z), atol=1e-3)
@@ -579,13 +594,15 @@ def test_a_file_copied_out_alone_imports_there(name, tmp_path):
 CLAIMS = [test for name, test in list(globals().items()) if name.startswith("test_")]
 
 # Which tests run: `-m claims` those above; `-m slow` the long ones, which are skipped without it.
-pytest_plugins = [__name__]  # this file is a plugin, too: pytest calls what follows
+# This file is a plugin, too: pytest calls what follows.
+pytest_plugins = [__name__]
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "claims: what to believe, in less than a minute")
     config.addinivalue_line("markers", "slow: long, run by -m slow alone")
 
-@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
+# Before pytest looks at the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.function in CLAIMS:
@@ -712,7 +729,8 @@ def test_faster_networks_translate_like_the_plain_ones(name):
     plain = PLAIN_NETWORKS[name]()
     fast = faster_copy(plain)
     x = random_pictures(2, 128)
-    with torch.no_grad():  # large: in another layout
+    # Large: in another layout.
+    with torch.no_grad():
         assert torch.allclose(fast(x), plain(x), atol=1e-5)
 
 def test_a_faster_output_does_not_depend_on_its_batch():
@@ -751,7 +769,8 @@ FAST_LAYERS = {
 @pytest.mark.parametrize("name", FAST_LAYERS)
 def test_faster_layers_and_gradients_equal_the_librarys(name, h, w):
     layer = double(FAST_LAYERS[name]())
-    library = type(layer).__base__  # nn.Conv2d, or the transposed one
+    # nn.Conv2d, or the transposed one.
+    library = type(layer).__base__
     x = torch.randn(3, 6, h, w).double().requires_grad_()
     out = layer(x)
     wanted = library.forward(layer, x)
@@ -776,7 +795,8 @@ def norm_and_input(kind, make):
     nn.init.normal_(norm.weight, 1, 0.1)
     nn.init.normal_(norm.bias)
     x = torch.randn(2, 8, 256, 256) * 3 + 10
-    x[:, 0] = 0.25  # no spread to divide by
+    # No spread to divide by.
+    x[:, 0] = 0.25
     weight = norm.weight.double()
     bias = norm.bias.double()
     if kind == "instance":
@@ -808,7 +828,8 @@ class NestedLevel(nn.Module):
     def __init__(self, outer, inner, deeper, norm, dropout=0, in_channels=None):
         super().__init__()
         self.outermost = in_channels is not None
-        biased = norm is nn.InstanceNorm2d  # its own norm then has no bias
+        # Its own norm then has no bias.
+        biased = norm is nn.InstanceNorm2d
         down = nn.Conv2d(in_channels or outer, inner, 4, 2, 1, bias=biased)
         joined = 2 * inner if deeper else inner
         up = nn.ConvTranspose2d(joined, outer, 4, 2, 1, bias=biased or self.outermost)
@@ -831,7 +852,8 @@ def nested_generator(levels, width, norm, dropout=0, in_channels=3, out_channels
     """In eval mode; its vectors, of norms or biases, are not as at first."""
     widths = [width * min(2 ** i, 8) for i in range(levels)]
     net = None
-    for i in reversed(range(1, levels)):  # from the bottleneck out
+    # From the bottleneck out.
+    for i in reversed(range(1, levels)):
         net = NestedLevel(widths[i - 1], widths[i], net, norm, dropout)
     whole = nn.Module()
     whole.model = NestedLevel(out_channels, width, net, norm, in_channels=in_channels)
@@ -908,197 +930,396 @@ def test_converting_never_overwrites_a_run(tmp_path):
 
 # data.py
 
-def test_both_halves_are_cropped_and_mirrored_alike():
-    grid = torch.arange(72 * 72).view(72, 72)
-    half = torch.stack([grid // 72, grid % 72, grid % 7]).byte()
-    for mirror in [], [-1], [-1, -2]:
-        out = data.augment(torch.stack([torch.cat([half, half])] * 16), [64, 64], mirror,
-                           torch.Generator().manual_seed(0))
-        assert torch.equal(out[:, :3], out[:, 3:])
-        assert len({tuple(p[:2, 0, 0].tolist()) for p in out}) > 8       # each has its own crop
-        for dim, step in (-1, (1, 0, 1)), (-2, (0, 1, 0)):               # some are mirrored
-            assert {int(p[step]) - int(p[step[0], 0, 0]) for p in out} == (
-                {1, -1} if dim in mirror else {1})
+def sixteen_crops(mirror):
+    """Of pictures of two equal halves, whose pixels hold their row and their column."""
+    rows = torch.arange(72).view(-1, 1).expand(72, 72)
+    columns = torch.arange(72).expand(72, 72)
+    half = torch.stack([rows, columns, columns % 7]).byte()
+    pairs = torch.cat([half, half]).expand(16, -1, -1, -1)
+    rng = torch.Generator().manual_seed(0)
+    return data.augment(pairs, [64, 64], mirror, rng)
 
-def test_test_pictures_are_never_trained_on_and_held_out_ones_stay(tmp_path):
-    folder = make_pairs(tmp_path / "a", 30, splits=("train", "test"))
-    settings = settings_for(folder)
-    splits = [{f[0].name for f in p(settings).files} for p in (data.training, data.held_out)]
-    assert splits[0] and splits[1] and not splits[0] & splits[1]
-    assert all(name.startswith("train") for name in splits[0] | splits[1])
-    shutil.rmtree(folder / "test")
-    refuses("--data: missing", data.held_out, {**settings, "data": None})
-    (folder / "train" / "train0.png").unlink()               # the others keep their side
-    assert {f[0].name for f in data.held_out(settings).files} == splits[1] - {"train0.png"}
+@pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
+def test_each_picture_of_a_batch_has_its_own_crop_alike_in_both_halves(mirror):
+    out = sixteen_crops(mirror)
+    assert torch.equal(out[:, :3], out[:, 3:])
+    corners = out[:, :2, 0, 0].tolist()
+    different = {tuple(corner) for corner in corners}
+    assert len(different) > 8
 
-def test_two_folders_side_by_side_files_and_a_small_memory_give_the_same_pictures(pairs, tmp_path):
+@pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
+@pytest.mark.parametrize("channel, dim", [(0, -2), (1, -1)])
+def test_some_pictures_are_mirrored_along_the_named_axes(channel, dim, mirror):
+    numbers = sixteen_crops(mirror)[:, channel].int()
+    steps = numbers.diff(dim=dim).unique().tolist()
+    assert steps == ([-1, 1] if dim in mirror else [1])
+
+def names_in(pictures):
+    return {paths[0].name for paths in pictures.files}
+
+def test_no_picture_is_both_trained_on_and_held_out(tmp_path):
+    make_pairs(tmp_path, 30, splits=("train", "test"))
+    settings = settings_for(tmp_path)
+    trained_on = names_in(data.training(settings))
+    held_out = names_in(data.held_out(settings))
+    assert trained_on
+    assert held_out
+    assert not trained_on & held_out
+    # Those of test/ are neither.
+    for name in trained_on | held_out:
+        assert name.startswith("train")
+
+def test_held_out_pictures_stay_when_others_are_deleted(tmp_path):
+    make_pairs(tmp_path, 30, splits=("train", "test"))
+    settings = settings_for(tmp_path)
+    before = names_in(data.held_out(settings))
+    shutil.rmtree(tmp_path / "test")
+    (tmp_path / "train" / "train0.png").unlink()
+    after = names_in(data.held_out(settings))
+    assert after == before - {"train0.png"}
+
+def test_settings_without_a_folder_are_refused():
+    settings = settings_for(drawn=False)
+    refuses("--data: missing", data.held_out, settings)
+
+def test_two_folders_give_the_pictures_of_files_side_by_side(pairs, tmp_path):
     for path in pairs.glob("*.png"):
-        for side, half in zip("AB", data.to_tensor(data.open_picture(path)).split(64, dim=2)):
-            data.save_picture(tmp_path / side / path.name, half)
-    one, two = (data.training(settings_for(f)) for f in (pairs, tmp_path))
-    assert torch.equal(one.cache, two.cache)
+        picture = data.to_tensor(data.open_picture(path))
+        left, right = picture.split(64, dim=2)
+        data.save_picture(tmp_path / "A" / path.name, left)
+        data.save_picture(tmp_path / "B" / path.name, right)
+    joined = data.training(settings_for(pairs))
+    apart = data.training(settings_for(tmp_path))
+    assert torch.equal(joined.cache, apart.cache)
+
+def test_a_small_memory_gives_the_same_pictures(pairs):
+    kept = data.training(settings_for(pairs))
     streamed = data.training(settings_for(pairs), memory=1e-9)
-    assert one.cache is not None and streamed.cache is None
-    order = data.epoch_order(len(one), 3, 0, 0)
-    for a, b in zip(one.batches(order), streamed.batches(order), strict=True):
-        assert torch.equal(a, b)
+    assert kept.cache is not None
+    assert streamed.cache is None
+    order = data.epoch_order(len(kept), 3, 0, 0)
+    batches = zip(kept.batches(order), streamed.batches(order), strict=True)
+    for one, other in batches:
+        assert torch.equal(one, other)
 
-def test_colourisation_loses_no_colour_and_inpainting_hides_the_central_half_only():
-    photos, settings = noise_picture(2, 3, 64, 64), settings_for(task="colorization")
-    x, y = data.to_network(settings, photos)
-    assert x.shape[1] == 1 and y.shape[1] == 2 and x.abs().max() <= 1 and y.abs().max() <= 1
-    assert (data.to_pixels(settings, x, y).int() - photos.int()).abs().max() <= 1
-    x, y = data.to_network(settings_for(task="inpainting"), photos)
-    assert (x[:, :, 16:48, 16:48] == 1).all()
-    x[:, :, 16:48, 16:48] = y[:, :, 16:48, 16:48]
-    assert torch.equal(x, y)
+def test_colourisation_sees_one_channel_and_makes_two():
+    settings = settings_for(task="colorization")
+    x, y = data.to_network(settings, noise_picture(2, 3, 64, 64))
+    assert x.shape == (2, 1, 64, 64)
+    assert y.shape == (2, 2, 64, 64)
+    assert x.abs().max() <= 1
+    assert y.abs().max() <= 1
 
-def test_edges_are_thin_lines_where_a_picture_changes_and_a_sketch_becomes_such_lines():
-    y, x = torch.meshgrid(torch.arange(384.0), torch.arange(384.0), indexing="ij")
-    radius = torch.hypot(y - 192, x - 180) / 3               # in pixels of a third of the size
-    disc = torch.where(radius[1::3, 1::3] < 40, 200, 60) + torch.randint(-3, 4, (1, 3, 128, 128))
-    ring = ((radius - 40).abs() < 2).expand(3, -1, -1)       # 12 pixels wide, dark blue on yellow,
-    paper = torch.tensor([240, 225, 160]).view(3, 1, 1) * (0.7 + 0.3 * x / 384)    # lit from right
-    sketch = torch.where(ring, torch.tensor([30, 30, 110]).view(3, 1, 1), paper)[None].byte()
-    sketch[:, :, 9:11, 9:11] = 0                             # a speck
-    for drawn in (data.edges(disc.byte()), data.clean_sketch(sketch, [128, 128])):
-        lines = drawn[0, 0] == 0
-        assert drawn.shape == (1, 1, 128, 128) and set(drawn.unique().tolist()) == {0, 255}
-        assert (radius[1::3, 1::3][lines] - 40).abs().max() < 2.5        # on the circle alone,
-        assert 200 < lines.sum() < 260                       # whole: 4 * sqrt(2) * 40 = 226 pixels,
-        assert F.avg_pool2d(lines.float()[None], 2, 1).max() < 1         # and one of them wide
+def distances(side):
+    """(side, side): of each pixel from a point near the middle, in 128ths of the side."""
+    y, x = np.ogrid[:side, :side]
+    rows = (y + 0.5) * 128 / side - 64
+    columns = (x + 0.5) * 128 / side - 60
+    return torch.from_numpy(np.hypot(rows, columns))
 
-@pytest.mark.skipif("FACADES" not in os.environ, reason="FACADES names no folder of pairs")
-def test_real_facades_have_their_published_split_and_colours():
+def is_the_thin_circle(picture):
+    """Of radius 40: a line of 0 in 255, one pixel wide."""
+    assert picture.shape == (1, 1, 128, 128)
+    assert picture.unique().tolist() == [0, 255]
+    line = picture[0, 0] == 0
+    assert (distances(128)[line] - 40).abs().max() < 2.5
+    # Whole: 4 * sqrt(2) * 40 = 226 pixels.
+    assert 200 < line.sum() < 260
+    # No 2x2 pixels are all line.
+    blocks = F.avg_pool2d(line[None].float(), 2, stride=1)
+    assert blocks.max() < 1
+
+def test_a_photos_noise_is_no_edge():
+    disc = torch.where(distances(128) < 40, 200, 60)
+    noise = torch.randint(-3, 4, (1, 3, 128, 128))
+    photo = (disc + noise).byte()
+    is_the_thin_circle(data.edges(photo))
+
+def test_a_broad_sketch_on_coloured_paper_becomes_a_thin_line():
+    # 12 pixels wide, dark blue on yellow, lit from the right.
+    ring = (distances(384) - 40).abs() < 2
+    ink = torch.tensor([30, 30, 110]).view(3, 1, 1)
+    yellow = torch.tensor([240, 225, 160]).view(3, 1, 1)
+    paper = yellow * torch.linspace(0.7, 1, 384)
+    sketch = torch.where(ring, ink, paper)[None].byte()
+    # A speck.
+    sketch[:, :, 9:11, 9:11] = 0
+    is_the_thin_circle(data.clean_sketch(sketch, [128, 128]))
+
+real_facades = pytest.mark.skipif(
+    "FACADES" not in os.environ, reason="FACADES names no folder of pairs")
+
+@real_facades
+def test_real_facades_have_their_published_split():
     settings = settings_for(os.environ["FACADES"])
-    kept = data.held_out(settings)
-    assert len(kept) == 40 and len(data.training(settings, memory=1e-9)) == 360
-    labels = data.label_map_of(settings, torch.stack([kept[i] for i in range(40)]))
-    shares = labels.flatten().bincount(minlength=12) / labels.numel()
-    assert shares[:3].tolist() == pytest.approx([0.236, 0.343, 0.127], abs=0.05)
+    assert len(data.held_out(settings)) == 40
+    assert len(data.training(settings, memory=1e-9)) == 360
 
-@pytest.mark.skipif("CAMVID" not in os.environ, reason="CAMVID names no folder of index maps")
-def test_real_index_maps_are_read_as_classes_and_match_their_photos():
+@real_facades
+def test_real_facades_have_the_palettes_colours():
+    settings = settings_for(os.environ["FACADES"])
+    pictures = data.held_out(settings)
+    shown = torch.stack([pictures[i] for i in range(40)])
+    labels = data.label_map_of(settings, shown).flatten()
+    shares = labels.bincount(minlength=12) / len(labels)
+    wanted = [0.236, 0.343, 0.127]
+    assert shares[:3].tolist() == pytest.approx(wanted, abs=0.05)
+
+real_streets = pytest.mark.skipif(
+    "CAMVID" not in os.environ, reason="CAMVID names no folder of index maps")
+
+def real_street_maps():
+    """Six of the 101 that are held out, of classes."""
+    settings = settings_for(os.environ["CAMVID"], "segmentation")
+    settings["palette"] = data.CAMVID
+    settings["size"] = [96, 128]
+    pictures = data.held_out(settings)
+    assert len(pictures) == 101
+    shown = torch.stack([pictures[i] for i in range(0, 101, 20)])
+    return data.label_map_of(settings, shown)
+
+@real_streets
+def test_real_index_maps_are_known_as_camvids():
     folder = Path(os.environ["CAMVID"])
-    settings = {**settings_for(folder, "segmentation"), "palette": data.CAMVID, "size": [96, 128]}
     assert data.palette_of("segmentation", folder) is data.CAMVID
-    kept = data.held_out(settings)
-    truth = data.label_map_of(settings, torch.stack([kept[i] for i in range(0, 101, 20)]))
-    assert len(kept) == 101 and set(truth.unique().tolist()) <= {*range(11), 255}
-    upper, lower = (half.flatten().mode()[0] for half in (truth[:, :20], truth[:, -20:]))
-    assert data.CAMVID[lower][0] == "road" and data.CAMVID[upper][0] in ("sky", "building", "tree")
 
-def test_cityscapes_as_published_keeps_its_splits_and_its_ids_become_the_22_classes(tmp_path):
-    for number, split in enumerate(("train", "train", "val", "test")):
+@real_streets
+def test_real_index_maps_are_read_as_classes():
+    found = set(real_street_maps().unique().tolist())
+    assert found <= {*range(11), 255}
+
+@real_streets
+def test_real_index_maps_have_the_road_below():
+    maps = real_street_maps()
+    above, _ = maps[:, :20].flatten().mode()
+    below, _ = maps[:, -20:].flatten().mode()
+    assert data.CAMVID[below][0] == "road"
+    assert data.CAMVID[above][0] in ("sky", "building", "tree")
+
+# What labelIds.png holds below: each id of Cityscapes, again and again.
+STREET_IDS = np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 34
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """Four maps, in folders and with names as published. -> settings"""
+    splits = ("train", "train", "val", "test")
+    for number, split in enumerate(splits):
         folder = tmp_path / "gtFine" / split / f"city{number}"
         folder.mkdir(parents=True)
-        ids = np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 34
-        Image.fromarray(ids).save(folder / f"a{number}_gtFine_labelIds.png")
-        data.save_picture(folder / f"a{number}_gtFine_color.png", noise_picture(3, 64, 64))
-    settings = {**settings_for(tmp_path, "semantic-cityscapes"), "palette": data.CITYSCAPES}
-    train_on, kept = data.training(settings), data.held_out(settings)
-    assert (len(train_on), len(kept)) == (2, 1)              # test/ is not among them
-    names = {7: "road", 11: "building", 15: "building", 9: "ground", 26: "car", 0: "static"}
-    for value, name in names.items():
-        assert {data.CITYSCAPES[k][0] for k in kept[0][0][ids == value].tolist()} == {name}
-    for folder in (tmp_path, tmp_path / "gtFine"):           # a map of ids is not a pair
-        refuses("no pictures for train", data.training, settings_for(folder, "cityscapes"))
+        name = f"a{number}_gtFine"
+        ids = Image.fromarray(STREET_IDS)
+        ids.save(folder / f"{name}_labelIds.png")
+        colours = noise_picture(3, 64, 64)
+        data.save_picture(folder / f"{name}_color.png", colours)
+    settings = settings_for(tmp_path, "semantic-cityscapes")
+    settings["palette"] = data.CITYSCAPES
+    return settings
 
-def test_colours_of_cityscapes_mean_what_its_ids_mean():
-    for number, colour in {
-            5: (111, 74, 0), 7: (128, 64, 128), 9: (250, 170, 160), 10: (230, 150, 140),
-            14: (180, 165, 180), 15: (150, 100, 100), 16: (150, 120, 90), 18: (153, 153, 153),
-            29: (0, 0, 90), 30: (0, 0, 110)}.items():
-        patch = torch.tensor(colour).byte().view(3, 1, 1).repeat(1, 9, 9)
-        data.check_colours("flat", patch, data.CITYSCAPES)
-        found = data.nearest_class(patch[None], data.CITYSCAPES)[0]
-        clean = data.clean_label_map(patch.permute(1, 2, 0).numpy(), data.CITYSCAPES)
-        assert (found == data.CITYSCAPES_IDS[number]).all() and (clean == found.numpy()).all()
+def test_cityscapes_as_published_keeps_its_splits(cityscapes):
+    assert len(data.training(cityscapes)) == 2
+    # test/ is not among them.
+    assert len(data.held_out(cityscapes)) == 1
 
-def test_what_an_index_map_ignores_stays_ignored(tmp_path):
-    for name, picture in (("photos", np.full((64, 64, 3), 90)), ("labels", np.full((64, 64), 2))):
-        (tmp_path / name).mkdir()
-        picture[:32] = 200 if name == "photos" else 255
-        for i in range(12):
-            Image.fromarray(picture.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
-    settings = settings_for(tmp_path, one_hot=True)
-    pictures = data.training(settings).batches([[0]])
-    shown = next(pictures)[:, :, :64, :64]
-    truth, (x, _) = data.label_map_of(settings, shown), data.to_network(settings, shown)
-    assert set(truth.unique().tolist()) == {2, 255}          # not the class nearest to black
-    assert (x.sum(1) == (truth != 255)).all() and (x[:, 2] == (truth == 2)).all()
-    assert data.training(settings_for(tmp_path, "colorization"))[0].min() > 80       # of the photos
+@pytest.mark.parametrize("number, name", [
+    (7, "road"), (11, "building"), (15, "building"),
+    (9, "ground"), (26, "car"), (0, "static")])
+def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
+    label_map = data.held_out(cityscapes)[0][0]
+    [found] = label_map[STREET_IDS == number].unique()
+    assert data.CITYSCAPES[found][0] == name
 
-def test_label_maps_by_kmeans_keep_their_colours_in_training(tmp_path):
-    (tmp_path / "photos").mkdir()
+@pytest.mark.parametrize("folder", ["", "gtFine"])
+def test_a_map_of_ids_is_not_a_pair(folder, cityscapes, tmp_path):
+    settings = settings_for(tmp_path / folder, "cityscapes")
+    refuses("no pictures for train", data.training, settings)
+
+@pytest.mark.parametrize("number, colour", [
+    (5, (111, 74, 0)),
+    (7, (128, 64, 128)),
+    (9, (250, 170, 160)),
+    (10, (230, 150, 140)),
+    (14, (180, 165, 180)),
+    (15, (150, 100, 100)),
+    (16, (150, 120, 90)),
+    (18, (153, 153, 153)),
+    (29, (0, 0, 90)),
+    (30, (0, 0, 110))])
+def test_colours_of_cityscapes_mean_what_its_ids_mean(number, colour):
+    patch = torch.tensor(colour).byte().view(3, 1, 1).repeat(1, 9, 9)
+    data.check_colours("flat", patch, data.CITYSCAPES)
+    wanted = data.CITYSCAPES_IDS[number]
+    [found] = data.nearest_class(patch[None], data.CITYSCAPES)
+    assert (found == wanted).all()
+    pixels = patch.permute(1, 2, 0).numpy()
+    clean = data.clean_label_map(pixels, data.CITYSCAPES)
+    assert (clean == wanted).all()
+
+@pytest.fixture
+def half_ignored(tmp_path):
+    """Photos and their label maps: of class 2, above of none."""
+    photo = np.full((64, 64, 3), 90, np.uint8)
+    photo[:32] = 200
+    label_map = np.full((64, 64), 2, np.uint8)
+    label_map[:32] = 255
+    photos = Image.fromarray(photo)
+    labels = Image.fromarray(label_map)
+    return make_label_folders(tmp_path, [labels] * 12, photos)
+
+def test_what_an_index_map_ignores_is_no_class(half_ignored):
+    settings = settings_for(half_ignored)
+    pictures = data.training(settings)
+    truth = data.label_map_of(settings, pictures[0][None])
+    # Not the class nearest to black.
+    assert set(truth.unique().tolist()) == {2, 255}
+
+def test_what_an_index_map_ignores_is_in_no_one_hot_map(half_ignored):
+    settings = settings_for(half_ignored, one_hot=True)
+    [batch] = data.training(settings).batches([[0]])
+    shown = batch[:, :, :64, :64]
+    truth = data.label_map_of(settings, shown)
+    x, _ = data.to_network(settings, shown)
+    assert torch.equal(x.sum(dim=1) == 1, truth != 255)
+    assert torch.equal(x[:, 2] == 1, truth == 2)
+    assert set(x.unique().tolist()) == {0, 1}
+
+def test_colourisation_takes_the_photos_beside_label_maps(half_ignored):
+    settings = settings_for(half_ignored, "colorization")
+    assert data.training(settings)[0].min() > 80
+
+@pytest.fixture(scope="module")
+def kmeans(tmp_path_factory):
+    """-> settings of pairs: label maps by k-means, and the photos that they are of"""
+    folder = tmp_path_factory.mktemp("kmeans")
     for i in range(6):
-        data.save_picture(tmp_path / "photos" / f"{i}.png", data.draw_facade(i, size=150)[0])
-    data.kmeans_folder(tmp_path / "photos", tmp_path / "out", 5, size=(64, 64))
-    settings = settings_for(tmp_path / "out", "pairs")
-    settings["palette"] = data.palette_of("pairs", tmp_path / "out")
-    for pictures in (data.training(settings), data.held_out(settings)):
-        assert semgan.out_of_palette(pictures[0][None, :3], settings["palette"]) == 0
-        assert semgan.out_of_palette(pictures[0][None, 3:], settings["palette"]) > 0.5
-    studio = paint.Studio([tiny_run(tmp_path / "run", **settings)])
-    assert studio.runs["run"]["mode"] == "labels"
-    photos = tiny_run(tmp_path / "maps", "maps", palette=settings["palette"])
-    assert paint.Studio([photos]).runs["maps"]["mode"] == "plain"        # its x is no label map
-    Image.new("RGB", (1, 1)).save(tmp_path / "photos" / "dot.png")       # half as high as a pixel
+        photo, _ = data.draw_facade(i, size=150)
+        data.save_picture(folder / "photos" / f"{i}.png", photo)
+    pairs = folder / "pairs"
+    data.kmeans_folder(folder / "photos", pairs, 5, size=(64, 64))
+    palette = data.palette_of("pairs", pairs)
+    return settings_for(pairs, "pairs", palette=palette)
+
+def test_label_maps_by_kmeans_keep_their_colours_in_training(kmeans):
+    for pictures in (data.training(kmeans), data.held_out(kmeans)):
+        labels, photo = pictures[0][None].split(3, dim=1)
+        palette = kmeans["palette"]
+        assert semgan.out_of_palette(labels, palette) == 0
+        assert semgan.out_of_palette(photo, palette) > 0.5
+
+def test_label_maps_by_kmeans_are_painted_as_label_maps(kmeans, tmp_path):
+    run = tiny_run(tmp_path / "run", **kmeans)
+    assert paint.Studio([run]).runs["run"]["mode"] == "labels"
+
+def test_a_run_whose_x_is_no_label_map_paints_colours(kmeans, tmp_path):
+    run = tiny_run(tmp_path / "run", "maps", palette=kmeans["palette"])
+    assert paint.Studio([run]).runs["run"]["mode"] == "plain"
+
+def test_kmeans_takes_a_photo_of_one_pixel(tmp_path):
+    for i in range(3):
+        photo, _ = data.draw_facade(i, size=150)
+        data.save_picture(tmp_path / "photos" / f"{i}.png", photo)
+    dot = Image.new("RGB", (1, 1))
+    dot.save(tmp_path / "photos" / "dot.png")
+    # Made as wide as the size, it would be half as high as a pixel.
     data.kmeans_folder(tmp_path / "photos", tmp_path / "wide", 5, size=(32, 64))
 
-def test_resizing_invents_no_class_and_cleaning_removes_what_a_jpeg_smeared():
-    wrong = [0, 0]
+@pytest.mark.parametrize("number", range(4))
+def test_resizing_a_facade_invents_no_class(number):
+    _, labels = data.draw_facade(number, size=286)
+    small = data.resize(labels[None], [100, 77], nearest=True)
+    found = set(small.unique().tolist())
+    assert found <= set(labels.unique().tolist())
+
+def smeared(labels, **options):
+    """A label map's colours after JPEG. -> array (h, w, 3)"""
+    colours = data.to_image(data.colorize(labels, FACADES))
+    buffer = io.BytesIO()
+    colours.save(buffer, "JPEG", **options)
+    return np.array(Image.open(buffer))
+
+def well_inside(labels):
+    """Where a pixel is within reach of a block of 5x5 pixels of one class."""
+    maps = semgan.one_hot(labels[None].long(), 12)
+    blocks = -F.max_pool2d(-maps, 5, stride=1, padding=2)
+    reach = F.max_pool2d(blocks, 7, stride=1, padding=3)
+    return reach.amax(dim=(0, 1)) > 0
+
+def test_cleaning_removes_what_a_jpeg_smeared():
+    wrong_before = 0
+    wrong_after = 0
     for i in range(4):
-        labels = data.draw_facade(i, size=286)[1]
-        small = data.resize(labels[None], [100, 77], nearest=True)
-        assert set(small.unique().tolist()) <= set(labels.unique().tolist())
-        data.to_image(data.colorize(labels, FACADES)).save(jpeg := io.BytesIO(), "JPEG", quality=75)
-        smeared = data.to_tensor(Image.open(jpeg))
-        nearest = data.nearest_class(smeared[None], FACADES)[0]
-        clean = torch.from_numpy(data.clean_label_map(smeared.permute(1, 2, 0).numpy(), FACADES))
-        thick = -F.max_pool2d(-F.max_pool2d(F.one_hot(labels.long(), 12).permute(2, 0, 1).float(),
-                                            1), 5, 1, 2)     # solid 5x5 blocks and their reach
-        sure = F.max_pool2d(thick, 7, 1, 3).amax(0) > 0
-        wrong = [n + ((v != labels) & sure).sum().item() for n, v in zip(wrong, (nearest, clean))]
-    assert wrong[1] < 0.6 * wrong[0], wrong
+        _, labels = data.draw_facade(i, size=286)
+        pixels = smeared(labels, quality=75)
+        colours = torch.from_numpy(pixels).permute(2, 0, 1)
+        [nearest] = data.nearest_class(colours[None], FACADES)
+        clean = torch.from_numpy(data.clean_label_map(pixels, FACADES))
+        sure = well_inside(labels)
+        wrong_before += (nearest != labels)[sure].sum().item()
+        wrong_after += (clean != labels)[sure].sum().item()
+    assert wrong_after < 0.6 * wrong_before
 
-def test_a_label_file_is_read_alike_in_training_and_in_use(tmp_path, monkeypatch):
-    for name in ("photos", "labels"):
-        (tmp_path / name).mkdir()
+@pytest.fixture
+def numbered_maps(tmp_path):
+    """Label maps by number, photos and a palette.json."""
     maps = noise_picture(12, 64, 64).numpy() % 12
-    for i, label_map in enumerate(maps):
-        Image.fromarray(label_map).save(tmp_path / "labels" / f"{i}.png")
-        data.save_picture(tmp_path / "photos" / f"{i}.jpg", noise_picture(3, 64, 64))
+    make_label_folders(tmp_path, [Image.fromarray(each) for each in maps])
     (tmp_path / "palette.json").write_text(json.dumps(FACADES))
-    for task, half in (("facades", slice(3)), ("pairs", slice(3, 6))):   # x of one, y of the other
-        settings = settings_for(tmp_path, task, palette=data.palette_of(task, tmp_path))
-        pictures = data.held_out(settings)
-        path = pictures.files[0][1]
-        expected = data.colorize(maps[int(path.stem)], FACADES)
-        assert torch.equal(pictures[0][half], expected)
-        studio = paint.Studio([tiny_run(tmp_path / "runs" / task, **settings)])
-        painted = "labels" if task == "facades" else "plain"   # x is a photo
-        assert studio.runs[task]["mode"] == painted
-        if task == "facades":
-            monkeypatch.chdir(path.parent)
-            for name in (path, path.name):
-                assert torch.equal(data.read_input(settings, name), expected)
-            three = {**settings, "one_hot": True, "palette": [[n, c] for n, c in FACADES[:3]]}
-            x, y = data.to_network(three, pictures[0][None])
-            shown = data.to_pixels(three, x, x)              # three classes, not three colours
-            assert (data.to_pixels(three, x, y).int() - pictures[0][3:].int()).abs().max() <= 1
-            assert semgan.out_of_palette(shown, FACADES[:3]) == 0
+    return tmp_path
 
-def test_drawn_facades_come_from_their_numbers_alone_and_use_every_class():
+def held_out_map(folder, task):
+    """-> settings, the first of the pictures, its label map's path and colours"""
+    palette = data.palette_of(task, folder)
+    settings = settings_for(folder, task, palette=palette)
+    pictures = data.held_out(settings)
+    _, path = pictures.files[0]
+    label_map = torch.from_numpy(np.array(Image.open(path)))
+    return settings, pictures[0], path, data.colorize(label_map, FACADES)
+
+@pytest.mark.parametrize("task, mode", [
+    ("facades", "labels"),
+    ("pairs", "plain")])
+def test_maps_by_number_are_seen_in_colours(task, mode, numbered_maps, tmp_path):
+    settings, picture, _, colours = held_out_map(numbered_maps, task)
+    # In pairs the label map is y, and x the photo.
+    half = picture[:3] if task == "facades" else picture[3:6]
+    assert torch.equal(half, colours)
+    run = tiny_run(tmp_path / "run", **settings)
+    assert paint.Studio([run]).runs["run"]["mode"] == mode
+
+def test_a_map_by_number_is_read_in_use_as_in_training(numbered_maps, monkeypatch):
+    settings, _, path, colours = held_out_map(numbered_maps, "facades")
+    monkeypatch.chdir(path.parent)
+    for name in (path, path.name):
+        assert torch.equal(data.read_input(settings, name), colours)
+
+def test_three_one_hot_classes_are_not_three_colours(numbered_maps):
+    settings, picture, _, _ = held_out_map(numbered_maps, "facades")
+    settings["one_hot"] = True
+    settings["palette"] = [[name, colour] for name, colour in FACADES[:3]]
+    x, y = data.to_network(settings, picture[None])
+    shown = data.to_pixels(settings, x, x)
+    assert semgan.out_of_palette(shown, FACADES[:3]) == 0
+    photo = data.to_pixels(settings, x, y)
+    assert (photo.int() - picture[3:].int()).abs().max() <= 1
+
+def test_drawn_facades_come_from_their_numbers_alone():
     photo, labels = data.draw_facade(3, seed=1, size=128)
-    again, other = (data.draw_facade(i, seed=1, size=128) for i in (3, 4))
-    assert photo.shape == (3, 128, 128) and photo.dtype == torch.uint8
-    assert torch.equal(photo, again[0]) and torch.equal(labels, again[1])
-    assert labels.shape == (128, 128) and not torch.equal(photo, other[0])
-    shares = sum(torch.bincount(data.draw_facade(i, size=64)[1].flatten().long(), minlength=12)
-                 for i in range(40)) / (40 * 64 * 64)
-    real = torch.tensor([.236, .343, .127, .013, .029, .037, .046, .008, .018, .084, .008, .052])
-    assert shares.min() > 0.002 and (shares - real).abs().max() < 0.05
+    assert photo.shape == (3, 128, 128)
+    assert photo.dtype == torch.uint8
+    assert labels.shape == (128, 128)
+    same_photo, same_labels = data.draw_facade(3, seed=1, size=128)
+    assert torch.equal(photo, same_photo)
+    assert torch.equal(labels, same_labels)
+    other_photo, _ = data.draw_facade(4, seed=1, size=128)
+    assert not torch.equal(photo, other_photo)
+
+def test_drawn_facades_have_the_classes_shares_of_real_ones():
+    maps = torch.stack([data.draw_facade(i, size=64)[1] for i in range(40)])
+    shares = maps.flatten().bincount(minlength=12) / maps.numel()
+    real = torch.tensor([
+        0.236, 0.343, 0.127, 0.013, 0.029, 0.037,
+        0.046, 0.008, 0.018, 0.084, 0.008, 0.052])
+    assert shares.min() > 0.002
+    assert (shares - real).abs().max() < 0.05
 
 # train.py
 
@@ -1183,7 +1404,8 @@ def fingerprint(out):
 def log_steps(out):
     with open(Path(out) / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    for row in rows:  # is whole
+    # Is whole.
+    for row in rows:
         assert None not in row
         assert None not in row.values()
     return [int(row["step"]) for row in rows]
@@ -1308,7 +1530,8 @@ def killed_at_file(count, *args):
         patch.setattr(data, "write_whole", write_or_die)
         train_here(*args)
 
-@pytest.mark.parametrize("files", [1, 2, 3, 11])  # of 12: checkpoint and generator, 6 times
+# Of 12: checkpoint and generator, 6 times.
+@pytest.mark.parametrize("files", [1, 2, 3, 11])
 def test_a_run_killed_between_two_files_goes_on(files, straight_run, pairs, tmp_path):
     killed_at_file(files, *arguments(tmp_path, pairs))
     train_here(*arguments(tmp_path, pairs))
@@ -1363,7 +1586,8 @@ def stop_at_signals():
     for number, handler in zip(numbers, handlers):
         signal.signal(number, handler)
 
-MOMENTS = {  # function, which of its calls, signals, steps that are then done
+# Function, which of its calls, signals, steps that are then done.
+MOMENTS = {
     "load": (data, "training", 0, 1, 0),
     "step": (data, "augment", 3, 1, 4),
     "sample": (data, "contact_sheet", 3, 1, 5),
@@ -1420,7 +1644,8 @@ def test_a_nan_weight_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
 
     def poison(run):
         run.parts["generator"].to_image.bias.data.fill_(float("nan"))
-        run.signal = signal.SIGINT  # asks for a checkpoint
+        # Asks for a checkpoint.
+        run.signal = signal.SIGINT
     before_each_step_ends(monkeypatch, poison)
     with pytest.raises(SystemExit, match="a weight is not finite"):
         train_here(*arguments(tmp_path, pairs))
@@ -1472,7 +1697,8 @@ def test_d_sees_only_shapes_through_noise(task, noise, pairs, tmp_path, monkeypa
     calls = watch(monkeypatch, semgan.Discriminator, "forward")
     command = task.replace("PAIRS", str(pairs)).split()
     cut_after(1, "--task", *command, *SMALL_SEMGAN, "--batch", 4, "--out", tmp_path)
-    real, fake, real_again, fake_again = [call.args[1] for call in calls]  # D's step, then G's
+    # D's step, then G's.
+    real, fake, real_again, fake_again = [call.args[1] for call in calls]
     for first, second in ((real, real_again), (fake, fake_again)):
         assert (first - second).std().item() == pytest.approx(noise * 2 ** 0.5, rel=0.03)
     if not noise:
@@ -1510,7 +1736,8 @@ def test_the_rate_is_held_then_falls_in_a_straight_line(pairs, tmp_path, monkeyp
     cut_after(7, *arguments(tmp_path, pairs))
     train_here(*arguments(tmp_path, pairs))
     lr = train.PRESETS["pix2pix"]["laptop"]["lr"]
-    falling = [lr * k / 6 for k in range(6, 0, -1)]  # the last 6 of 10 steps
+    # The last 6 of 10 steps.
+    falling = [lr * k / 6 for k in range(6, 0, -1)]
     assert rates == pytest.approx([lr] * 4 + falling)
 
 @pytest.mark.parametrize("objective, pictures", [
@@ -1519,7 +1746,8 @@ def test_each_objective_trains_what_it_names(objective, pictures, pairs, tmp_pat
     judged = watch(monkeypatch, pix2pix.PatchGAN, "forward")
     losses = watch(monkeypatch, pix2pix, "generator_loss")
     train_here(*arguments(tmp_path, pairs, "--objective", objective, "--epochs", 1))
-    assert {len(call.args) - 1 for call in judged} == pictures  # D(y) or D(x, y)
+    # D(y) or D(x, y)
+    assert {len(call.args) - 1 for call in judged} == pictures
     l1_weights = {call.args[3] for call in losses}
     assert l1_weights == ({100.0} if "l1" in objective else {0.0})
 
@@ -1527,7 +1755,8 @@ def test_each_objective_trains_what_it_names(objective, pictures, pairs, tmp_pat
 def test_only_by_batch_norm_do_neighbours_matter(norm, alike, pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--norm", norm, "--epochs", 1))
     generator, _ = pix2pix.load_generator(tmp_path)
-    generator.dropout = 0  # no noise
+    # No noise.
+    generator.dropout = 0
     x = random_pictures(2)
     with torch.no_grad():
         together = generator(x)[:1]
@@ -1560,11 +1789,13 @@ def test_dreams_by_one_hot_maps_need_no_colours(one_hot_run, tmp_path, monkeypat
     calls = watch(monkeypatch, pix2pix, "generate")
     out = tmp_path / "dreams.png"
     run_here(semgan, maps, "--dream", one_hot_run, "--count", 33, "--out", out)
-    assert [len(call.args[1]) for call in calls] == [32, 1]  # in parts: many fill no memory
+    # In parts: many fill no memory.
+    assert [len(call.args[1]) for call in calls] == [32, 1]
     x = calls[0].args[1]
     assert x.shape == (32, 12, 64, 64)
     assert torch.allclose(x.sum(dim=1), torch.ones(32, 64, 64))
-    assert len(x.unique()) > 100  # probabilities, not their argmax
+    # Probabilities, not their argmax.
+    assert len(x.unique()) > 100
     assert data.open_picture(out).size == (4 + 6 * 68, 20 + 11 * 68)
 
 def test_semgan_goes_on_as_if_uncut_too(tmp_path, monkeypatch):
@@ -1729,7 +1960,8 @@ def test_epochs_are_the_tasks_or_give_as_many_steps(
     train.find_pictures(settings, 1.0)
     assert settings["epochs"] == epochs
 
-BAD_OPTIONS = {  # and a word of what is said
+# And a word of what is said.
+BAD_OPTIONS = {
     "train --batchs 2": "--batch",
     "train --batch 0": "above 0",
     "train --lr nan": "above 0",
@@ -1757,7 +1989,8 @@ BAD_OPTIONS = {  # and a word of what is said
     "semgan RUN --train-encoder 2 --seed 3": "goes alone",
     "semgan RUN --encode a.png --count 3": "without --count",
     "semgan RUN --encode a.png --out a.png": "--out MAP",
-    "semgan RUN --encode grid.png": "--out MAP",  # the default of --out
+    # The default of --out.
+    "semgan RUN --encode grid.png": "--out MAP",
     "semgan RUN --walk w.png": "a GIF",
     "semgan RUN --walk w.gif --out w.png": "no --out",
     "semgan RUN --walk w.gif --dream RUN": "not allowed with",
@@ -1844,7 +2077,8 @@ def test_one_process_chooses_a_gpu_several_take_one_each(asked, device, index, t
     assert two_gpus == ([] if index is None else [index])
 
 def test_each_process_needs_a_gpu_of_its_own(two_gpus):
-    for rank in range(3):  # the first one says it
+    # The first one says it.
+    for rank in range(3):
         refuses("one for each process", data.device_of, None, rank, 3)
     refuses("one for each process", data.device_of, "cuda:0", 0, 2)
 
@@ -1969,7 +2203,8 @@ def test_a_gpu_gives_the_pictures_of_a_cpu(straight_run):
     x = random_pictures(2)
     here = pix2pix.generate(generator, x)
     there = pix2pix.generate(generator.cuda(), x.cuda())
-    assert torch.allclose(here, there.cpu(), atol=0.02)  # its convolutions round to TF32
+    # Its convolutions round to TF32.
+    assert torch.allclose(here, there.cpu(), atol=0.02)
 
 DRIVER = """
 import os, signal, sys, torch
@@ -2038,7 +2273,8 @@ def test_two_processes_train_as_one(pairs, tmp_path):
     for a, b in zip(one, two):
         assert a.dtype == torch.float64
         assert (a - b).abs().max() <= 1e-12
-    assert log_steps(tmp_path / "2") == log_steps(tmp_path / "1")  # one writer
+    # One writer.
+    assert log_steps(tmp_path / "2") == log_steps(tmp_path / "1")
 
 def test_two_processes_hold_the_very_same_weights(run_of_two):
     for a, b in zip(weights_of(run_of_two, 0), weights_of(run_of_two, 1)):
@@ -2095,7 +2331,8 @@ def damage_is_named(path, whole):
         content = pix2pix.load_file(path)
     except pix2pix.Refusal as refusal:
         assert "damaged" in str(refusal)
-        assert "weights_only" not in str(refusal)  # torch's own advice, which is unsafe
+        # Torch's own advice, which is unsafe.
+        assert "weights_only" not in str(refusal)
         return
     assert has_the_values_of(content, whole)
 
@@ -2134,7 +2371,8 @@ def files_in(folder):
 @pytest.mark.parametrize("file, content, words", [
     ("log.csv", b"step\nx;1\n", "log.csv: damaged"),
     ("checkpoint.pt", b"PK", "checkpoint.pt: damaged"),
-    ("checkpoint.pt", None, "no checkpoint.pt to go on"),  # or a converted generator
+    # Or a converted generator.
+    ("checkpoint.pt", None, "no checkpoint.pt to go on"),
     ("settings.json", b"{", "settings.json: missing or damaged"),
     ("settings.json", None, "settings.json: missing or damaged"),
     ("settings.json", b'{"noise": 0.3}', "noise 0.3 there, None now")])
@@ -2225,7 +2463,8 @@ def test_files_are_on_the_disk_before_they_take_their_place(
 
     def forced(number):
         found = os.fstat(number)
-        assert found.st_size > 0  # nothing waits in Python
+        # Nothing waits in Python.
+        assert found.st_size > 0
         is_folder = os.path.samestat(found, tmp_path.stat())
         done.append("folder" if is_folder else "file")
         fsync(number)
@@ -2243,8 +2482,10 @@ def test_a_disk_that_fills_up_in_a_save_loses_nothing(pairs, tmp_path):
     before = (tmp_path / "checkpoint.pt").read_bytes()
     half = len(before) // 2
 
-    def limit():  # no file may grow beyond half a checkpoint
-        import resource  # not on Windows
+    # No file may grow beyond half a checkpoint.
+    def limit():
+        # Not on Windows.
+        import resource
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (half, half))
     done = python(HERE / "train.py", *arguments(tmp_path, pairs), preexec_fn=limit)
@@ -2253,8 +2494,10 @@ def test_a_disk_that_fills_up_in_a_save_loses_nothing(pairs, tmp_path):
     assert "MiB" in done.stderr
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert not list(tmp_path.glob(".*.partial"))
-    assert log_steps(tmp_path)  # whole rows only
-    train_here(*arguments(tmp_path, pairs))  # once there is room
+    # Whole rows only.
+    assert log_steps(tmp_path)
+    # Once there is room.
+    train_here(*arguments(tmp_path, pairs))
     assert log_steps(tmp_path)[-1] == 10
 
 @pytest.mark.parametrize("name, content", [("log.csv", b"new"), ("checkpoint.pt", {"new": 1})])
@@ -2288,7 +2531,8 @@ def png(width, height, depth, colour_type, rows=b"", extra=b""):
             chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 def test_every_kind_of_picture_becomes_the_right_colour_upright(tmp_path):
-    grey16 = Image.fromarray(np.full((9, 9), 40_000, np.uint16))         # 40000 / 257 = 155.6
+    # 40000 / 257 = 155.6.
+    grey16 = Image.fromarray(np.full((9, 9), 40_000, np.uint16))
     palette = Image.new("P", (9, 9), 1)
     palette.putpalette([0, 0, 0, 200, 100, 50])
     kinds = {"16.png": (grey16, {}, 156), "16.tif": (grey16, {}, 156),
@@ -2304,7 +2548,8 @@ def test_every_kind_of_picture_becomes_the_right_colour_upright(tmp_path):
         pixel = data.open_picture(tmp_path / name).getpixel((0, 0))
         assert np.abs(np.subtract(pixel, expected)).max() <= 1, name
     exif = Image.Exif()
-    exif[274] = 6  # stored lying: turn by 90 degrees to view
+    # Stored lying: turn by 90 degrees to view.
+    exif[274] = 6
     PHOTO.save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(data.open_picture(tmp_path / "a.png"), np.rot90(PHOTO, -1))
 
@@ -2314,7 +2559,8 @@ def test_bad_pictures_are_refused_by_name_in_one_line(tmp_path, recwarn):
         (tmp_path / f"half.{ending}").write_bytes(buffer.getvalue()[:len(buffer.getvalue()) // 2])
     PHOTO.save(tmp_path / "moves.gif", save_all=True, append_images=[PHOTO.rotate(180)])
     PHOTO.convert("F").save(tmp_path / "float.tif")
-    text, rows = b"a\0" + b"x" * 80_000_000, b"\0" * 14
+    text = b"a\0" + b"x" * 80_000_000
+    rows = b"\0" * 14
     packed = b"a\0\0" + zlib.compress(text)
     files = {"empty.jpg": b"", "page.jpg": b"<!DOCTYPE html>", "big.png": png(10_000, 10_000, 8, 2),
              "huge.png": png(20_000, 20_000, 8, 2),
@@ -2323,19 +2569,23 @@ def test_bad_pictures_are_refused_by_name_in_one_line(tmp_path, recwarn):
     for name, whole in files.items():
         (tmp_path / name).write_bytes(whole)
     (tmp_path / "folder.jpg").mkdir()
-    Image.new("1", (9_500, 9_500)).save(tmp_path / "wide.png")           # whole, but a bomb
+    # Whole, but a bomb.
+    Image.new("1", (9_500, 9_500)).save(tmp_path / "wide.png")
     (tmp_path / "heavy.png").write_bytes(b"")
     os.truncate(tmp_path / "heavy.png", data.MOST_BYTES + 1)
     for name, word in (("wide", "pixels"), ("heavy", "bytes")):
         refuses(f"{name}.*{word}", data.open_picture, tmp_path / f"{name}.png")
     for path in sorted(tmp_path.iterdir()) + [tmp_path / "missing.jpg"]:
         refuses(re.escape(str(path)), data.open_picture, path)
-    assert not recwarn.list  # Pillow's warnings would be further lines
+    # Pillow's warnings would be further lines.
+    assert not recwarn.list
 
 @pytest.mark.parametrize("count", [60, slow(1000)])
 def test_mutated_pictures_raise_only_our_error(count, tmp_path):
     """Random bytes changed or cut off: read, or refused, and nothing else."""
-    random, sources, refused = np.random.default_rng(1), [], 0
+    random = np.random.default_rng(1)
+    sources = []
+    refused = 0
     for options in ({"format": "PNG"}, {"format": "JPEG"}, {"format": "JPEG", "progressive": True}):
         PHOTO.save(buffer := io.BytesIO(), **options)
         sources.append(buffer.getvalue())
@@ -2355,7 +2605,8 @@ def test_mutated_pictures_raise_only_our_error(count, tmp_path):
     assert count / 2 < refused < 2 * count
 
 STREET = data.CAMVID
-BANDS = (np.indices((60, 80)).sum(0) // 12).astype(np.uint8)            # classes 0-11
+# Classes 0-11.
+BANDS = (np.indices((60, 80)).sum(0) // 12).astype(np.uint8)
 GREYS = [(k, k, k) for k in range(12)]
 
 def renumbered(rows, order):
@@ -2434,7 +2685,8 @@ def test_a_mask_of_0_and_255_is_black_and_white_or_refused(classes, value, words
         assert np.array_equal(data.open_label_map(tmp_path / "a.png", palette), expected)
 
 def test_a_map_that_means_one_thing_by_number_and_another_by_colour_is_refused(tmp_path):
-    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")        # black: class 11, or number 0
+    # Black: class 11, or number 0.
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     refuses(r"classes \[11\] by colour, \[0\] by number", data.open_label_map, tmp_path / "a.png",
             STREET)
 
@@ -2515,7 +2767,8 @@ def test_float_and_signed_pictures_have_a_scale_and_gaps_are_named(tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", ramp.astype(kind))
         assert data.find_scale([tmp_path / "a.tif"]) == [-120, 2400]
         levels = np.array(data.open_picture(tmp_path / "a.tif", [-120, 2400]))
-        assert levels.min() == 0 and levels.max() == 255
+        assert levels.min() == 0
+        assert levels.max() == 255
         refuses("no known range", data.open_picture, tmp_path / "a.tif")
     ramp[3, 5] = np.nan
     tifffile.imwrite(tmp_path / "a.tif", ramp.astype(np.float32))
@@ -2589,7 +2842,8 @@ def test_what_is_not_used_is_counted_and_valid_is_a_split(tmp_path, capsys):
 
 def test_what_stays_near_a_class_is_not_cleaned_away():
     labels = data.draw_facade(3, size=128)[1]
-    labels[:, 9::32] = 3                                     # doors of one pixel: poles
+    # Doors of one pixel: poles.
+    labels[:, 9::32] = 3
     data.to_image(data.colorize(labels, FACADES)).save(jpeg := io.BytesIO(), "JPEG", quality=95,
                                                        subsampling=0)
     clean = data.clean_label_map(np.array(Image.open(jpeg)), FACADES)
@@ -2598,7 +2852,9 @@ def test_what_stays_near_a_class_is_not_cleaned_away():
 def test_a_profile_is_followed_and_a_broken_one_is_no_end(tmp_path, capsys):
     from PIL import ImageCms
     swap = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    red, blue = swap.index(b"rXYZ"), swap.index(b"bXYZ")     # entries of its table
+    # Entries of its table.
+    red = swap.index(b"rXYZ")
+    blue = swap.index(b"bXYZ")
     swap = bytearray(swap)
     swap[red:red + 4], swap[blue:blue + 4] = b"bXYZ", b"rXYZ"
     for profile, order in ((bytes(swap), [2, 1, 0]), (swap[:40], [0, 1, 2])):
@@ -2608,12 +2864,14 @@ def test_a_profile_is_followed_and_a_broken_one_is_no_end(tmp_path, capsys):
     assert "of no use" in capsys.readouterr().err
 
 def test_the_judges_labels_lie_under_its_photos(monkeypatch):
-    modes, interpolate = [], F.interpolate
+    modes = []
+    interpolate = F.interpolate
     monkeypatch.setattr(F, "interpolate", lambda *a, mode="nearest", **k:
                         modes.append(mode) or interpolate(*a, mode=mode, **k))
     photos = noise_picture(2, 3, 64, 64)
     metrics.train_fcn(photos, torch.zeros(2, 64, 64).byte(), 2, [32, 32], width=4, views=2)
-    assert "nearest-exact" in modes and "nearest" not in modes
+    assert "nearest-exact" in modes
+    assert "nearest" not in modes
 
 @pytest.mark.parametrize("number, passes", [(errno.ENOSYS, True), (errno.ENOTSUP, True),
                                             (errno.EINVAL, True), (errno.EIO, False)])
@@ -2642,7 +2900,8 @@ def test_a_colour_of_no_class_is_named_with_its_place(tmp_path):
         refuses("no class's", data.read_picture, one_hot, (path,), [286, 286])
 
 def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
-    a, b = tmp_path / "A", tmp_path / "B"
+    a = tmp_path / "A"
+    b = tmp_path / "B"
     for folder, names, ending in ((a, "ab c é", "png"), (b, "c éz", "jpg")):
         folder.mkdir()
         for name in names:
@@ -2655,7 +2914,8 @@ def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
     refuses("B: 2 partners missing: a, b; [^;]*A: 1 partners missing: z; both", data.pair_names,
             a, b)
     (b / "z.jpg").unlink()
-    (a / "a.png").unlink(), (a / "b.png").unlink()
+    (a / "a.png").unlink()
+    (a / "b.png").unlink()
     assert [(x.name, y.name) for x, y in data.pair_names(a, b)][1] == ("c.png", "c.jpg")
     PHOTO.save(a / "c.jpg")
     refuses("share a name", data.list_pictures, a)
@@ -2664,14 +2924,17 @@ def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
     refuses(r"112.png: is 112x64.*into A/ and B/ "
             r"\(and 6 more: 114.png, 116.png, 118.png, 120.png\)", data.training, settings_for(tmp_path / "C"))
 
-FILE, LINK, HARD = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+FILE = tarfile.REGTYPE
+LINK = tarfile.SYMTYPE
+HARD = tarfile.LNKTYPE
 
 def archive_of(*members):
     """A .tar.gz of (name, type, bytes or link name)."""
     with tarfile.open(fileobj=(buffer := io.BytesIO()), mode="w:gz") as archive:
         for name, kind, content in members:
             member = tarfile.TarInfo(name)
-            member.type, member.size = kind, len(content) if kind == FILE else 0
+            member.type = kind
+            member.size = len(content) if kind == FILE else 0
             member.linkname = content if kind in (LINK, HARD) else ""
             archive.addfile(member, io.BytesIO(content) if kind == FILE else None)
     return buffer.getvalue()
@@ -2690,7 +2953,8 @@ class Misbehaving(BaseHTTPRequestHandler):
     def do_GET(self):
         kind = self.path[1:].split(".")[0]
         moved = {"loop": "/loop", "file": "file:///etc/passwd", "moved": "/good"}
-        while kind == "headers":                             # they never end
+        # They never end.
+        while kind == "headers":
             self.wfile.write(b"X")
             time.sleep(0.05)
         body = {"page": b"<!DOCTYPE html>", "few": archive_of(("set/train/1.jpg", FILE, b"x")),
@@ -2732,7 +2996,8 @@ def test_a_failed_or_evil_download_leaves_nothing_and_the_next_works(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     refuses(f"^{server}/{kind}.tar.gz: .*{WHY[kind]}", data.fetch, f"{server}/{kind}.tar.gz",
             tmp_path / "data" / "set", {"train": 3})
-    assert [path.name for path in tmp_path.rglob("*")] == ["data"] and not OUTSIDE.exists()
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
+    assert not OUTSIDE.exists()
     data.fetch(f"{server}/moved.tar.gz", tmp_path / "data" / "set", {"train": 3})
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
 
@@ -2778,7 +3043,8 @@ def test_train_and_eval_mode_give_the_same_map():
     generator = small_generator()
     z = torch.randn(2, 16)
     assert torch.equal(generator.train()(z), generator.eval()(z))
-    assert not list(generator.buffers())  # no running statistics
+    # No running statistics.
+    assert not list(generator.buffers())
 
 def test_feature_matching_teaches_all_of_g():
     generator = small_generator()
@@ -2838,9 +3104,11 @@ def test_the_square_is_where_its_number_says():
     for i, label_map in enumerate(all_shapes()):
         row, column = divmod(i, 54)
         square = label_map[row:row + 10, column:column + 10]
-        assert np.isin(square, (1, 3)).all()  # the disc may cover it
+        # The disc may cover it.
+        assert np.isin(square, (1, 3)).all()
         assert (label_map == 3).sum() == (square == 3).sum()
-        assert (label_map == 1).sum() == 317  # pixels within radius 10
+        # Pixels within radius 10.
+        assert (label_map == 1).sum() == 317
         assert 0 < (label_map == 2).sum() <= 12 * 24
 
 def near(mask):
@@ -2906,7 +3174,8 @@ def test_a_walk_meets_each_latent_and_keeps_its_length():
 
 def test_the_encoder_learns_latents():
     generator = small_generator().requires_grad_(False)
-    nn.init.normal_(generator.to_classes.weight, 0, 0.2)  # maps with some content
+    # Maps with some content.
+    nn.init.normal_(generator.to_classes.weight, 0, 0.2)
     encoder = semgan.Encoder(4, 16, **SMALL_NETWORK)
     optimizer = torch.optim.Adam(encoder.parameters(), 2e-3, betas=(0.5, 0.999))
     maps = semgan.to_label_map(generator(torch.randn(16, 16)))
@@ -2959,7 +3228,8 @@ def test_samples_are_drawn_as_a_square_sheet(shapes_run, tmp_path):
 def test_a_walk_is_an_animation_that_plays_for_ever(shapes_run, tmp_path):
     run_here(semgan, shapes_run, "--walk", tmp_path / "walk.gif", "--count", 2)
     with Image.open(tmp_path / "walk.gif") as walk:
-        assert 9 < walk.n_frames <= 48  # equal frames become one
+        # Equal frames become one.
+        assert 9 < walk.n_frames <= 48
         assert walk.info["loop"] == 0
 
 def test_a_map_is_rebuilt_by_the_encoder_of_its_run(encoder_run, tmp_path):
@@ -3042,7 +3312,8 @@ def test_patches_reach_each_border_but_not_beyond():
     assert columns.tolist() == [3, 4, 5, 6]
 
 def test_descriptors_have_mean_0_and_spread_1():
-    uneven = torch.tensor([1.0, 5.0, 0.0]).view(3, 1, 1)  # the third colour is flat
+    # The third colour is flat.
+    uneven = torch.tensor([1.0, 5.0, 0.0]).view(3, 1, 1)
     flat = metrics.normalize_descriptors(ramp_patches() * uneven + 7)
     assert flat.shape == (2000, 147)
     assert abs(flat.mean()) < 1e-5
@@ -3075,7 +3346,8 @@ def test_swd_has_a_value_for_each_level_and_their_mean():
     assert list(scores) == [64, 32, 16, "average"]
     mean = (scores[64] + scores[32] + scores[16]) / 3
     assert scores["average"] == pytest.approx(mean)
-    assert scores == metrics.swd(real, fake)  # whatever torch's seed
+    # Whatever torch's seed.
+    assert scores == metrics.swd(real, fake)
     odd = metrics.swd(real[..., :62], fake[..., :62], patches=9)
     assert list(odd) == [62, 31, "average"]
 
@@ -3220,7 +3492,8 @@ def test_frechets_distance_is_scipys():
     assert back == pytest.approx(wanted)
 
 def test_frechets_distance_takes_singular_covariances():
-    few = metrics.feature_statistics(features_of(0)[:4])  # rank 3 of 8
+    # Rank 3 of 8.
+    few = metrics.feature_statistics(features_of(0)[:4])
     assert metrics.frechet_distance(*few, *few) == pytest.approx(0, abs=1e-6)
     mean, covariance = metrics.feature_statistics(features_of(1))
     found = metrics.frechet_distance(mean, 0 * covariance, mean, covariance)
@@ -3262,7 +3535,8 @@ def test_inception_weights_that_lack_one_are_refused(inception, tmp_path):
 
 @pytest.mark.parametrize("absent, counted", [("skip", 2), ("zero", 3)])
 def test_an_absent_class_counts_as_0_or_not_at_all(absent, counted):
-    matrix = torch.tensor([[3, 1, 0], [0, 1, 1], [0, 0, 0]])  # class 2 is found, but never true
+    # Class 2 is found, but never true.
+    matrix = torch.tensor([[3, 1, 0], [0, 1, 1], [0, 0, 0]])
     scores = metrics.segmentation_scores(matrix, absent)
     assert scores["pixel_accuracy"] == pytest.approx(4 / 6)
     assert scores["class_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / counted)
@@ -3276,7 +3550,8 @@ def test_a_confusion_matrix_knows_its_classes_alone(truth, found):
 def test_the_judges_trunk_is_vgg_16s():
     trunk = metrics.FCN8s(5, width=64).stages
     kernels = [weight for weight in trunk.parameters() if weight.dim() == 4]
-    assert sum(kernel.numel() for kernel in kernels) == 14_710_464  # of 13 convolutions
+    # Of 13 convolutions.
+    assert sum(kernel.numel() for kernel in kernels) == 14_710_464
 
 @functools.cache
 def trained_judge():
@@ -3312,13 +3587,16 @@ def test_grey_sits_on_0_in_lab_histograms():
     lightness, a, b = metrics.lab_histograms(data.rgb_to_lab(grey.byte()))
     assert len(lightness) == 101
     assert len(a) == len(b) == 256
-    assert lightness.sum() == a[128] == b[128] == 256  # all pixels
+    # All pixels.
+    assert lightness.sum() == a[128] == b[128] == 256
 
 def test_intersections_of_colours_are_hand_worked():
     one = torch.zeros(1, 3, 1, 4)
     other = torch.zeros(1, 3, 1, 4)
-    other[0, 0] = torch.tensor([0.49, 0.51, 0, 100])  # L: half of them still round to 0
-    other[0, 1] = 127  # a: none is shared
+    # L: half of them still round to 0.
+    other[0, 0] = torch.tensor([0.49, 0.51, 0, 100])
+    # A: none is shared.
+    other[0, 1] = 127
     assert metrics.lab_histogram_intersection(one, other) == (0.5, 0.0, 1.0)
 
 def test_the_fooling_rate_is_the_hand_worked_number():
@@ -3328,7 +3606,8 @@ def test_the_fooling_rate_is_the_hand_worked_number():
 
 @pytest.mark.parametrize("a, b, p", [
     ([4] * 9, [4] * 7, 1), ([9], [1], 0),
-    ([0, 40], [20] * 5, 0.75)])  # A's resampled means are 0, 1/2, 1 as 1 : 2 : 1
+    # A's resampled means are 0, 1/2, 1 as 1 : 2 : 1.
+    ([0, 40], [20] * 5, 0.75)])
 def test_the_bootstraps_p_is_hand_worked(a, b, p):
     assert metrics.bootstrap_test(a, b, 40) == pytest.approx(p, abs=0.02)
 
@@ -3359,7 +3638,8 @@ def test_a_table_marks_the_best_run(scored):
     head = next(i for i, line in enumerate(lines) if "L1" in line)
     real, a, b = lines[head + 1:head + 4]
     assert [row.split()[0] for row in (real, a, b)] == ["real", "a", "b"]
-    assert a.count("*") + b.count("*") >= 8  # of 9 columns
+    # Of 9 columns.
+    assert a.count("*") + b.count("*") >= 8
 
 def test_missing_weights_of_the_fid_are_said(scored):
     assert "\nFID: no weights at datasets/" in (scored / "table.txt").read_text()
@@ -3380,7 +3660,8 @@ def test_figure_4_shows_x_then_each_runs_output_then_y(scored):
     _, settings = pix2pix.load_generator(scored / "a")
     x, y = data.held_out(settings)[0].split(3)
     assert torch.equal(sheet[:, 20:84, 4:68], x)
-    assert torch.equal(sheet[:, 20:84, 208:272], y)  # the fourth column
+    # The fourth column.
+    assert torch.equal(sheet[:, 20:84, 208:272], y)
 
 def test_a_judge_is_of_the_runs_own_task(scored):
     refuses("is of facades", run_metrics, scored, "a", "--train-fcn", "cityscapes")
@@ -3484,7 +3765,8 @@ def answer(server, route="translate", **fields):
     assert status == 200, text
     return json.loads(text)
 
-def picture_in(text):                                        # of a reply's PNG -> uint8 (3, h, w)
+# Of a reply's PNG -> uint8 (3, h, w)
+def picture_in(text):
     return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(text))))
 
 def raw_reply(server, content):
@@ -3520,14 +3802,18 @@ def test_the_paint_server_answers_strangers_in_a_sentence_and_goes_on(painter):
         ("\x16\x03\x01\x02\r\n\r\n", 400)]
     for content, status in strange:
         head, sentence = raw_reply(painter, content).split("\r\n\r\n", 1)
-        assert head.startswith(f"HTTP/1.0 {status} ") and len(sentence) < 160, (content[:90], head)
+        assert head.startswith(f"HTTP/1.0 {status} "), (content[:90], head)
+        assert len(sentence) < 160, (content[:90], head)
         head, page = raw_reply(painter, f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
-        assert page.count(f'nonce="{head.split("nonce-")[1][:22]}"') == 2 and "://" not in page
+        assert page.count(f'nonce="{head.split("nonce-")[1][:22]}"') == 2
+        assert "://" not in page
     for word in ("default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-store"):
-        assert word in head and "Allow-Origin" not in head
+        assert word in head
+        assert "Allow-Origin" not in head
 
 def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(painter):
-    assert asked(painter, seed=2 ** 70)[0] == 200            # more bits than torch's seeds have
+    # More bits than torch's seeds have.
+    assert asked(painter, seed=2 ** 70)[0] == 200
     plain = {"run": "plain", "cells": bytes(64 * 128 * 3)}
     assert asked(painter, **plain)[0] == 200
     for wrong in ({"cells": b""}, {"cells": bytes(128 * 128 + 1)}, {"cells": 12}, {"cells": 255},
@@ -3536,7 +3822,9 @@ def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(painter):
                   {**plain, "route": "dream"}, {**plain, "route": "example"},
                   {**plain, "judge": "fake"}, {"run": "other", "judge": "fake"}):
         status, sentence = asked(painter, **wrong)
-        assert status == 400 and 0 < len(sentence) < 250 and "\n" not in sentence, (wrong, sentence)
+        assert status == 400, (wrong, sentence)
+        assert 0 < len(sentence) < 250, (wrong, sentence)
+        assert "\n" not in sentence, (wrong, sentence)
 
 def test_local_names_may_ask_through_any_port_and_others_where_they_are_allowed(painter):
     server = paint.open_server(painter.studio, "127.0.0.1", 0, allowed=["Lab.example"])
@@ -3547,9 +3835,11 @@ def test_local_names_may_ask_through_any_port_and_others_where_they_are_allowed(
     head = raw_reply(server, "GET / HTTP/1.1\r\nHost: lab.example\r\n\r\n")
     assert "frame-ancestors http://lab.example:* https://lab.example:*" in head
     status, sentence = asked(painter, host="lab.example")
-    assert status == 403 and "--allow-host lab.example" in sentence
+    assert status == 403
+    assert "--allow-host lab.example" in sentence
     assert f"http://127.0.0.1:{painter.server_port}/" in sentence
-    server.shutdown(), server.server_close()
+    server.shutdown()
+    server.server_close()
 
 @pytest.mark.parametrize("name", ["lab.example:80", "http://lab.example", "a b", ""])
 def test_a_name_to_allow_is_a_hosts_name_alone(name):
@@ -3561,14 +3851,17 @@ def test_nobody_keeps_the_paint_server_waiting_and_all_at_once_are_right(painter
     assert asked(painter, cells=99)[0] == 400
     assert time.time() - start < 2.9, "the deadline had to let somebody go"
     with socket.create_connection(painter.server_address) as drip, pytest.raises(OSError):
-        while time.time() - start < 30:                    # a byte each 0.1 s, for ever
+        # A byte each 0.1 s, for ever.
+        while time.time() - start < 30:
             drip.send(b"G")
             time.sleep(0.1)
-    assert time.time() - start < 20 and idle[0].recv(9) == idle[99].recv(9) == b""
+    assert time.time() - start < 20
+    assert idle[0].recv(9) == idle[99].recv(9) == b""
     with ThreadPoolExecutor() as pool:
         together = list(pool.map(lambda k: asked(painter, cells=k), range(6)))
     assert together == [asked(painter, cells=k) for k in range(6)]
-    assert len({*together}) == 6 and {status for status, _ in together} == {200}
+    assert len({*together}) == 6
+    assert {status for status, _ in together} == {200}
 
 def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
     studio = painter.studio
@@ -3576,7 +3869,8 @@ def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
 
     def slow_generate(*_):
         try:
-            for _ in range(300):                           # as a network does: step after step
+            # As a network does: step after step.
+            for _ in range(300):
                 time.sleep(0.01)
                 torch.zeros(1) + 1
         finally:
@@ -3590,7 +3884,8 @@ def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
         while not studio.lock.locked():
             time.sleep(0.01)
     left = time.time()
-    assert asked(painter, "dream")[0] == 200 and ended[0] - left < 0.5
+    assert asked(painter, "dream")[0] == 200
+    assert ended[0] - left < 0.5
 
 def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
     server = paint.open_server(painter.studio, "0.0.0.0", 0)
@@ -3599,32 +3894,42 @@ def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
         connection = http.client.HTTPConnection("127.0.0.2", server.server_port)
         connection.request("GET", "/", headers={"Host": f"{name}:{server.server_port}"})
         assert connection.getresponse().status == status, name
-    server.shutdown(), server.server_close()
+    server.shutdown()
+    server.server_close()
 
 def test_a_taken_port_is_named_and_ctrl_c_ends_the_server(painter):
     server, taken = (started(HERE / "paint.py", painter.studio.runs["facades"]["folder"],
                              "--no-browser", "--port", port) for port in (0, painter.server_port))
     error = taken.communicate(timeout=300)[1]
-    assert taken.returncode == 2 and error.count("\n") == 1 and "try --port" in error
+    assert taken.returncode == 2
+    assert error.count("\n") == 1
+    assert "try --port" in error
     port = int(re.search(r"http://127.0.0.1:(\d+)/ ", server.stdout.readline())[1])
     server.send_signal(signal.SIGINT)
-    assert server.wait(30) == 130 and "Traceback" not in server.stderr.read()
+    assert server.wait(30) == 130
+    assert "Traceback" not in server.stderr.read()
     socket.create_server(("127.0.0.1", port)).close()
 
 def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(painter, tmp_path, monkeypatch):
-    monkeypatch.setattr(paint, "PRACTICE", 1), monkeypatch.setattr(paint, "TRIALS", 2)
-    studio, run = painter.studio, {**painter.studio.runs["facades"], "folder": tmp_path}
+    monkeypatch.setattr(paint, "PRACTICE", 1)
+    monkeypatch.setattr(paint, "TRIALS", 2)
+    studio = painter.studio
+    run = {**painter.studio.runs["facades"], "folder": tmp_path}
     token = studio.study(run, {"session": "", "fake": ""})["session"]
 
-    def answer():                                            # fooled each time
+    # Fooled each time.
+    def answer():
         side = {"left": "right", "right": "left"}[studio.sessions[token]["fake"]]
         return studio.study(run, {"session": token, "fake": side})
-    assert answer()["fooled"] and answer()["fooled"] is None             # the second one counts
+    # The second one counts.
+    assert answer()["fooled"]
+    assert answer()["fooled"] is None
     with monkeypatch.context() as patch:
         patch.setattr(data, "write_whole", lambda path, _: (_ for _ in ()).throw(data.Refusal("")))
         with pytest.raises(data.Refusal):
             answer()
-    assert answer()["total"] == 2 and token not in studio.sessions
+    assert answer()["total"] == 2
+    assert token not in studio.sessions
     assert json.loads((tmp_path / "study.jsonl").read_text())["answers"] == [True, True]
 
 def test_the_photo_is_what_the_run_makes_of_the_classes_that_were_sent(painter):
@@ -3642,10 +3947,13 @@ def test_a_muted_skip_carries_zeros_and_without_dropout_all_noises_are_one():
 
     def output(seed=0, muted=(), quiet=()):
         return pix2pix.generate_without(network, x, seed, muted, quiet)
-    assert torch.equal(output(), pix2pix.generate(network, x, 0)) and network.muted_skips == ()
-    for step in range(5):                                  # each skip carries something
+    assert torch.equal(output(), pix2pix.generate(network, x, 0))
+    assert network.muted_skips == ()
+    # Each skip carries something.
+    for step in range(5):
         assert not torch.equal(output(muted=[step]), output())
-        with torch.no_grad():                              # zero weights for its half: the same
+        # Zero weights for its half: the same.
+        with torch.no_grad():
             half = [*network.decoder, network.to_image][step + 1].weight
             kept = half.clone()
             half[len(half) // 2:] = 0
@@ -3671,7 +3979,8 @@ def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
         assert side == field
         first = [max(top, 0), max(left, 0)]
         last = [min(top + side, size) - 1, min(left + side, size) - 1]
-        assert reached.min(0)[0].tolist() == first and reached.max(0)[0].tolist() == last
+        assert reached.min(0)[0].tolist() == first
+        assert reached.max(0)[0].tolist() == last
 
 @pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
 def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
@@ -3681,7 +3990,8 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
     label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
     request = {**paint.FIELDS, "cells": base64.b64encode(label_map.numpy().tobytes()).decode()}
     x = data.to_network(run, data.colorize(label_map, FACADES)[None])[0]
-    _, real = data.to_network(run, data.draw_pair(405, [64, 64], "pairs")[None])  # held-out one 5
+    # Held-out one 5.
+    _, real = data.to_network(run, data.draw_pair(405, [64, 64], "pairs")[None])
     d = pix2pix.load_discriminator(folder / "checkpoint.pt")
     for judge, y in (("fake", pix2pix.generate(run["network"], x, 0)), ("real", real)):
         judged = studio.translate(run, {**request, "judge": judge, "example": 5})["judged"]
@@ -3735,7 +4045,8 @@ def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     make_pairs(tmp_path / "pairs")
     run = {**settings_for(tmp_path / "pairs"), "mode": "labels"}
     held = data.held_out(run)
-    cells, words = opened_as(run, held.files[0][0])        # photo | labels, 128 x 64
+    # Photo | labels, 128 x 64.
+    cells, words = opened_as(run, held.files[0][0])
     assert torch.equal(data.colorize(cells, FACADES), held[0][:3])
     assert words == "the label half of a pair taken, its right"
     streets = {**settings_for(task="cityscapes"), "mode": "labels"}
@@ -3743,7 +4054,8 @@ def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     path = tmp_path / "a_labelIds.png"
     Image.fromarray(ids).save(path)
     cells, words = opened_as(streets, path)
-    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist() and "numbers" in words
+    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist()
+    assert "numbers" in words
 
 def test_the_page_says_what_was_done_with_a_picture(facades_run, tmp_path):
     label_map = torch.arange(12).repeat_interleave(16).expand(96, 192).byte()   # 16 columns each
@@ -3755,10 +4067,12 @@ def test_the_page_says_what_was_done_with_a_picture(facades_run, tmp_path):
     data.save_picture(tmp_path / "large.png", picture[:, :, :96].repeat_interleave(2, 1)[:, :96])
     assert opened_as(facades_run, tmp_path / "large.png")[1] == "resized to 64x64"
     picture = picture[:, :64, :64].clone()
-    picture[:, :16] = torch.tensor([1, 50, 250]).byte().view(3, 1, 1)           # nearly "facade"
+    # Nearly "facade".
+    picture[:, :16] = torch.tensor([1, 50, 250]).byte().view(3, 1, 1)
     data.save_picture(tmp_path / "off.png", picture)
     cells, words = opened_as(facades_run, tmp_path / "off.png")
-    assert (cells[:15] == 1).all() and words.startswith("25.0% of its pixels moved to a class")
+    assert (cells[:15] == 1).all()
+    assert words.startswith("25.0% of its pixels moved to a class")
 
 def test_damaged_bombs_and_what_is_no_picture_are_refused_without_a_path(facades_run, tmp_path):
     data.save_picture(tmp_path / "a.png", noise_picture(3, 64, 64))
@@ -3768,14 +4082,16 @@ def test_damaged_bombs_and_what_is_no_picture_are_refused_without_a_path(facades
         (tmp_path / "b.png").write_bytes(content)
         with pytest.raises(data.Refusal, match="^This file: ") as caught:
             opened_as(facades_run, tmp_path / "b.png")
-        assert tempfile.gettempdir() not in str(caught.value) and "\n" not in str(caught.value)
+        assert tempfile.gettempdir() not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
     picture = noise_picture(3, 64, 64)
     data.save_picture(tmp_path / "a.png", picture)
     plain = {**settings_for(task="aerial"), "mode": "plain"}
     cells, words = opened_as(plain, tmp_path / "a.png")
-    assert torch.equal(cells, picture.permute(1, 2, 0)) and words == "taken as it is"
+    assert torch.equal(cells, picture.permute(1, 2, 0))
+    assert words == "taken as it is"
     assert torch.equal(paint.painted(plain, paint.cells_of(plain, picture)), picture)
 
 
@@ -3821,7 +4137,8 @@ class Firefox:
     adds noise to each canvas that is read back, and takes its display for a wide-gamut one."""
 
     def __init__(self, folder):
-        import websocket                                     # selenium brings it
+        # Selenium brings it.
+        import websocket
         profile = folder.parent / "profile"
         profile.mkdir()
         preferences = {
@@ -3843,7 +4160,8 @@ class Firefox:
         self.context = self.send("browsingContext.getTree")["contexts"][0]["context"]
 
     @staticmethod
-    def port_in(file):                                       # which it writes when it is ready
+    # Which it writes when it is ready.
+    def port_in(file):
         end = time.time() + 120
         while time.time() < end:
             if file.exists() and file.read_text().endswith("}"):
@@ -3928,7 +4246,8 @@ class Page:
 
     def __init__(self, browser, server, folder):
         self.browser = browser
-        self.folder = folder                                 # of downloads
+        # Of downloads.
+        self.folder = folder
         self.address = f"http://127.0.0.1:{server.server_port}/"
         self.js = browser.js
 
@@ -3967,7 +4286,8 @@ class Page:
         self.until(lambda: self.js("return photoVersion === version"))
         return self.js("return $('photo').src")
 
-    def at(self, x, y):                                      # a cell's middle, on the screen
+    # A cell's middle, on the screen.
+    def at(self, x, y):
         box = self.js("const b = map.getBoundingClientRect(); return [b.left, b.top, b.width]")
         cell = box[2] / 128
         return {"x": round(box[0] + (x + 0.5) * cell), "y": round(box[1] + (y + 0.5) * cell)}
@@ -4014,7 +4334,8 @@ def browsers(painter, tmp_path_factory):
     faults = [fault for page in opened.values() for fault in page.browser.faults()]
     for page in opened.values():
         page.browser.quit()
-    assert not faults, faults                                # the page keeps to its own policy
+    # The page keeps to its own policy.
+    assert not faults, faults
 
 @pytest.fixture
 def page(browsers):
@@ -4030,7 +4351,8 @@ def either(request, browsers):
 def test_painting_is_exact(either):
     page = either
     page.opened()
-    page.press("clear", "class 10", "rectangle"), page.drag((20, 30), (59, 40))
+    page.press("clear", "class 10", "rectangle")
+    page.drag((20, 30), (59, 40))
     expected = np.zeros((128, 128), int)
     expected[30:41, 20:60] = 10
     assert (page.cells() == expected).all()
@@ -4050,13 +4372,15 @@ def test_what_is_saved_is_what_was_painted_and_opens_as_it_was(either, painter):
     assert (page.folder / "facades-seed0-photo.png").read_bytes() == photo
     both = data.to_tensor(Image.open(page.folder / "facades-seed0-map-photo.png"))
     assert torch.equal(both, torch.cat([saved, data.to_tensor(Image.open(io.BytesIO(photo)))], 2))
-    coloured = page.folder / "srgb.png"                      # an sRGB chunk, for managed screens
+    # An sRGB chunk, for managed screens.
+    coloured = page.folder / "srgb.png"
     whole = (page.folder / "facades-map.png").read_bytes()
     chunk = b"sRGB\0"
     coloured.write_bytes(whole[:33] + struct.pack(">I", 1) + chunk +
                          struct.pack(">I", zlib.crc32(chunk)) + whole[33:])
     for path in (page.folder / "facades-map.png", coloured):
-        page.press("clear"), page.browser.choose("file", path)
+        page.press("clear")
+        page.browser.choose("file", path)
         page.until(lambda: "taken as it is" in page.said())
         assert (page.cells() == painted).all(), path
     for path in page.folder.iterdir():
@@ -4066,7 +4390,8 @@ def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, paint
     page = either
     page.opened()
     count_photos(page)
-    page.drag(*((10 + 5 * i, 20 + 7 * (i % 3)) for i in range(20)), ms=100)    # two seconds
+    # Two seconds.
+    page.drag(*((10 + 5 * i, 20 + 7 * (i % 3)) for i in range(20)), ms=100)
     during = page.js("return seen.length")
     photo = page.photo()
     cells = page.cells().astype(np.uint8).tobytes()
@@ -4100,14 +4425,17 @@ def test_a_slow_server_is_asked_again_at_once_and_no_photo_is_thrown_away(page, 
     seen = page.js("return seen.length")
     made = np.array(slow_server)
     assert seen >= len(made) - 1 >= 2
-    rests = made[1:, 0] - made[:-1, 1]           # so a photo comes each 600 ms, and a little
-    assert np.median(rests) < 0.1, rests         # the median, as others may use this machine
+    # So a photo comes each 600 ms, and a little.
+    rests = made[1:, 0] - made[:-1, 1]
+    # The median, as others may use this machine.
+    assert np.median(rests) < 0.1, rests
 
 def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypatch):
     page.opened()
     assert re.fullmatch(r"\d+ ms", page.js("return $('speed').value"))
     def broken(*_):
-        raise ConnectionError                                # the connection ends without a reply
+        # The connection ends without a reply.
+        raise ConnectionError
     with monkeypatch.context() as patch:
         patch.setitem(paint.ROUTES, "POST /translate", broken)
         page.drag((20, 20), (60, 60))
@@ -4122,42 +4450,54 @@ def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypa
 def test_only_its_own_pointer_draws_a_stroke(either):
     page = either
     page.opened()
-    kind = "pen" if isinstance(page.browser, Chromium) else "mouse"      # Firefox acts no pens
-    page.press("clear", "class 10", "brush"), page.js("$('size').value = 5")
+    # Firefox acts no pens.
+    kind = "pen" if isinstance(page.browser, Chromium) else "mouse"
+    page.press("clear", "class 10", "brush")
+    page.js("$('size').value = 5")
     page.drag((20, 20), (60, 20), kind=kind)
     alone = page.cells()
     page.press("clear")
     wait = {"type": "pause", "duration": 0}
     pen = page.pointer((20, 20), (40, 20), (60, 20), kind=kind, ms=60)
     palm = page.pointer((90, 90), (100, 110), kind="touch", ms=60)
-    palm["actions"][:0] = [wait, wait]                       # it comes down after the pen
+    # It comes down after the pen.
+    palm["actions"][:0] = [wait, wait]
     page.browser.act(pen, palm)
     assert (page.cells() == alone).all()
-    assert set(np.unique(alone)) == {0, 10} and alone[20, 20:61].all()
+    assert set(np.unique(alone)) == {0, 10}
+    assert alone[20, 20:61].all()
 
 def test_escape_takes_a_stroke_back(either):
     page = either
     page.opened()
-    before, undos = page.cells(), page.js("return past.length")
-    page.press("class 10"), page.drag((20, 20), (60, 60), lift=False)
+    before = page.cells()
+    undos = page.js("return past.length")
+    page.press("class 10")
+    page.drag((20, 20), (60, 60), lift=False)
     assert (page.cells() != before).any()
     page.keys(KEYS["Escape"])
-    assert (page.cells() == before).all() and page.js("return past.length") == undos
+    assert (page.cells() == before).all()
+    assert page.js("return past.length") == undos
     up = page.pointer((80, 80))
-    del up["actions"][1]                                     # it moves on, and lifts: no stroke
+    # It moves on, and lifts: no stroke.
+    del up["actions"][1]
     page.browser.act(up)
-    assert (page.cells() == before).all() and page.js("return past.length") == undos
+    assert (page.cells() == before).all()
+    assert page.js("return past.length") == undos
 
 def test_a_brush_that_leaves_the_canvas_does_not_paint_its_edge(page):
     page.opened()
-    page.press("clear", "class 10", "brush"), page.js("$('size').value = 3")
+    page.press("clear", "class 10", "brush")
+    page.js("$('size').value = 3")
     page.drag((5, 20), (-20, 20), (-20, 60), (5, 60))
     painted = page.cells()
-    assert painted[20, 0] == painted[60, 0] == 10 and not painted[25:55].any()
+    assert painted[20, 0] == painted[60, 0] == 10
+    assert not painted[25:55].any()
 
 def test_each_cell_can_be_hit_up_to_the_corners(page):
     page.opened()
-    page.press("clear", "class 10", "brush"), page.js("$('size').value = 1")
+    page.press("clear", "class 10", "brush")
+    page.js("$('size').value = 1")
     for corner in ((0, 0), (127, 0), (0, 127), (127, 127)):
         page.drag(corner)
     assert page.cells()[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [10] * 4
@@ -4169,65 +4509,90 @@ def test_every_stroke_stays_in_the_palette_and_undo_and_redo_are_exact(page):
     for i, (tool, k) in enumerate([("brush", 7), ("eraser", 0), ("line", 3), ("rectangle", 10),
                                    ("ellipse", 4), ("fill", 8), ("block window", 0),
                                    ("block door", 0)]):
-        page.press(f"class {k}", tool), page.drag((9 * i + 5, 20), (9 * i + 30, 70), (60, 90))
+        page.press(f"class {k}", tool)
+        page.drag((9 * i + 5, 20), (9 * i + 30, 70), (60, 90))
         states.append(page.cells())
-        assert states[-1].max() < 12 and (states[-1] != states[-2]).any(), tool
+        assert states[-1].max() < 12, tool
+        assert (states[-1] != states[-2]).any(), tool
     for key, state in [*(("undo", s) for s in states[-2::-1]), *(("redo", s) for s in states[1:])]:
         page.press(key)
         assert (page.cells() == state).all()
-    page.press("picker"), page.drag((5, 20)), page.press("clear")
-    assert page.js("return chosen") == 7 and not page.cells().any()
+    page.press("picker")
+    page.drag((5, 20))
+    page.press("clear")
+    assert page.js("return chosen") == 7
+    assert not page.cells().any()
 
 def test_a_block_goes_behind_what_stands_before_it_and_takes_its_size_from_a_drag(page):
     page.opened()
-    page.press("clear", "block window"), page.drag((64, 64))       # a click: the natural size
+    # A click: the natural size.
+    page.press("clear", "block window")
+    page.drag((64, 64))
     window = (page.cells() == 2).sum()
-    page.press("block wall"), page.drag((64, 64))
+    page.press("block wall")
+    page.drag((64, 64))
     assert {1, 2, 4, 5} == {*np.unique(page.cells())} - {0}
     assert (page.cells() == 2).sum() == window > 50
-    page.press("block balcony"), page.drag((40, 30), (79, 35))
+    page.press("block balcony")
+    page.drag((40, 30), (79, 35))
     assert (page.cells() == 6).sum() == 40 * 6
 
 def test_ellipses_and_polygons_fill_the_cells_whose_middles_they_hold(page):
     page.opened()
-    page.press("clear", "class 3", "ellipse"), page.drag((20, 30), (79, 69))
+    page.press("clear", "class 3", "ellipse")
+    page.drag((20, 30), (79, 69))
     y, x = np.mgrid[:128, :128] + 0.5
     disc = ((x - 50) / 30) ** 2 + ((y - 50) / 20) ** 2 <= 1
     assert ((page.cells() == 3) == disc).all()
     page.press("clear", "polygon")
     for corner in ((10, 10), (100, 10), (10, 100)):
         page.drag(corner)
-    page.js("map.focus()"), page.keys(KEYS["Enter"])
+    page.js("map.focus()")
+    page.keys(KEYS["Enter"])
     y, x = np.mgrid[:128, :128]
     assert ((page.cells() == 3) == ((x >= 10) & (y >= 10) & (x + y <= 110))).all()
 
 def test_a_selection_moves_leaves_a_copy_and_repeats_across_the_floor(page):
     page.opened()
-    page.press("clear", "class 1", "rectangle"), page.drag((10, 0), (117, 100))
-    page.press("class 2"), page.drag((20, 20), (23, 29))
-    page.press("select"), page.drag((18, 18), (27, 31)), page.drag((20, 20), (40, 50))
+    page.press("clear", "class 1", "rectangle")
+    page.drag((10, 0), (117, 100))
+    page.press("class 2")
+    page.drag((20, 20), (23, 29))
+    page.press("select")
+    page.drag((18, 18), (27, 31))
+    page.drag((20, 20), (40, 50))
     moved = page.cells()
-    assert (moved[50:60, 40:44] == 2).all() and not moved[18:32, 18:28].any()
-    page.press("undo", "select"), page.drag((18, 18), (27, 31)), page.press("copying")
+    assert (moved[50:60, 40:44] == 2).all()
+    assert not moved[18:32, 18:28].any()
+    page.press("undo", "select")
+    page.drag((18, 18), (27, 31))
+    page.press("copying")
     page.drag((20, 20), (40, 50))
     copied = page.cells()
-    assert (copied[50:60, 40:44] == 2).all() and (copied[20:30, 20:24] == 2).all()
-    page.press("undo", "select", "copying"), page.drag((18, 18), (27, 31)), page.press("repeat")
+    assert (copied[50:60, 40:44] == 2).all()
+    assert (copied[20:30, 20:24] == 2).all()
+    page.press("undo", "select", "copying")
+    page.drag((18, 18), (27, 31))
+    page.press("repeat")
     row = page.cells()[25]
-    assert (row[:10] == 0).all() and (row[118:] == 0).all()        # not over background
+    # Not over background.
+    assert (row[:10] == 0).all()
+    assert (row[118:] == 0).all()
     assert (np.flatnonzero(row == 2) % 10).tolist() == [0, 1, 2, 3] * 11
 
 def test_wheel_fingers_and_keys_zoom_and_the_zoomed_cells_are_hit(either):
     page = either
     page.opened()
-    page.press("clear", "class 10", "brush"), page.js("$('size').value = 1")
+    page.press("clear", "class 10", "brush")
+    page.js("$('size').value = 1")
     middle = page.at(64, 64)
     page.browser.act({"type": "wheel", "id": "wheel", "actions": [
         {"type": "scroll", "deltaX": 0, "deltaY": -200, **middle}]})
     page.until(lambda: page.js("return view.zoom") > 1.5)
     page.drag((70, 70))
     assert np.argwhere(page.cells() == 10).tolist() == [[70, 70]]
-    page.js("map.focus()"), page.keys("0")
+    page.js("map.focus()")
+    page.keys("0")
     assert page.js("return view.zoom") == 1
     page.keys("+", "+", "-")
     assert page.js("return view.zoom") == pytest.approx(1.5)
@@ -4242,7 +4607,9 @@ def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
     page = either
     page.opened()
     first = page.cells()
-    page.press("class 10", "rectangle"), page.drag((20, 20), (60, 60)), page.press("noise", "noise")
+    page.press("class 10", "rectangle")
+    page.drag((20, 20), (60, 60))
+    page.press("noise", "noise")
     painted = page.cells()
     page.opened(fresh=False)
     assert (page.cells() == painted).all()
@@ -4250,18 +4617,24 @@ def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
     page.press("undo")
     assert (page.cells() == first).all()
     page.press("redo")
-    page.js("$('runs').selectedIndex = 1; $('runs').onchange()")       # of the same size
-    assert (page.cells() == painted).all() and page.js("return past.length") == 1
-    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")       # another kind, and back
+    # Of the same size.
+    page.js("$('runs').selectedIndex = 1; $('runs').onchange()")
+    assert (page.cells() == painted).all()
+    assert page.js("return past.length") == 1
+    # Another kind, and back.
+    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
     page.js("$('runs').selectedIndex = 0; $('runs').onchange()")
-    assert (page.cells() == painted).all() and page.js("return seed") == 2
+    assert (page.cells() == painted).all()
+    assert page.js("return seed") == 2
 
 def test_the_way_back_and_the_studys_link_lose_nothing(page):
     page.opened()
-    page.press("class 10"), page.drag((20, 20), (60, 60))
+    page.press("class 10")
+    page.drag((20, 20), (60, 60))
     painted = page.cells()
     assert page.js("return $('elsewhere').target") == "_blank"
-    page.browser.get(page.address + "study"), page.browser.driver.back()
+    page.browser.get(page.address + "study")
+    page.browser.driver.back()
     page.until(lambda: page.js("return photoVersion === version"))
     assert (page.cells() == painted).all()
 
@@ -4277,14 +4650,16 @@ def test_pictures_are_pasted_and_dropped(page, tmp_path):
                 "const event = new Event(arguments[1], {bubbles: true, cancelable: true});"
                 "event[arguments[2]] = transfer; map.dispatchEvent(event)", file, event, field)
         page.until(lambda: "dropped.png: cropped" in page.said())
-        assert page.cells().any() and (page.cells() != drawn).any()
+        assert page.cells().any()
+        assert (page.cells() != drawn).any()
 
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     page.opened()
     page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
             "sleep(800) : sleep(0)).then(() => ask(address, more)); sessionStorage.clear(); "
             "setUp()")
-    page.press("class 10"), page.drag((20, 20), (60, 60))
+    page.press("class 10")
+    page.drag((20, 20), (60, 60))
     painted = page.cells()
     time.sleep(1.2)
     assert (page.cells() == painted).all()
@@ -4293,15 +4668,21 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
 def test_a_late_example_waits_for_the_strokes_end(page):
     page.opened()
     before = page.cells()
-    page.press("class 10"), page.drag((20, 20), (60, 60), lift=False)
+    page.press("class 10")
+    page.drag((20, 20), (60, 60), lift=False)
     stroke = page.cells()
-    page.js("window.late = showExample()"), time.sleep(0.5)
-    assert (page.cells() == stroke).all() and (stroke != before).any()
+    page.js("window.late = showExample()")
+    time.sleep(0.5)
+    assert (page.cells() == stroke).all()
+    assert (stroke != before).any()
     up = page.pointer((60, 60))
-    del up["actions"][1]                                     # the pen is down already
-    page.browser.act(up), page.js("return late")
+    # The pen is down already.
+    del up["actions"][1]
+    page.browser.act(up)
+    page.js("return late")
     assert (page.cells() != stroke).any()
-    page.press("undo")                                       # the example's, and then the stroke's
+    # The example's, and then the stroke's.
+    page.press("undo")
     assert (page.cells() == stroke).all()
     page.press("undo")
     assert (page.cells() == before).all()
@@ -4310,7 +4691,8 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
     page.opened()
     assert page.js("return $('walk').disabled")
     painted = page.cells()
-    page.press("dream"), page.until(lambda: not page.js("return $('walk').disabled"))
+    page.press("dream")
+    page.until(lambda: not page.js("return $('walk').disabled"))
     dream = page.cells()
     assert (dream != painted).any()
     for step in (10, 35, 60):
@@ -4326,23 +4708,29 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
 def test_noises_go_forward_and_back_and_four_stand_in_a_strip(page):
     page.opened()
     photo = page.photo()
-    page.press("noise"), page.press("noise")
-    assert page.photo() != photo and page.js("return $('seed').value") == "2"
+    page.press("noise")
+    page.press("noise")
+    assert page.photo() != photo
+    assert page.js("return $('seed').value") == "2"
     page.press("back", "back")
     assert page.photo() == photo
-    page.js("$('seed').value = 7; $('seed').onchange()"), page.press("four")
+    page.js("$('seed').value = 7; $('seed').onchange()")
+    page.press("four")
     sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
     page.until(lambda: all(page.js(sources)))
-    assert len({*page.js(sources)}) == 4 and page.js(sources)[0] == page.photo()
+    assert len({*page.js(sources)}) == 4
+    assert page.js(sources)[0] == page.photo()
     page.js("$('noises').children[3].click()")
-    assert page.js("return seed") == 10 and page.photo() == page.js(sources)[3]
+    assert page.js("return seed") == 10
+    assert page.photo() == page.js(sources)[3]
     page.press("four")
 
 def test_two_runs_stand_side_by_side_on_one_map(page, painter):
     page.opened()
     assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
     page.js("$('rival').value = 'other'; $('rival').onchange()")
-    page.drag((20, 20), (60, 60)), page.photo()
+    page.drag((20, 20), (60, 60))
+    page.photo()
     cells = page.cells().astype(np.uint8).tobytes()
     other = answer(painter, run="other", cells=cells)["png"]
     page.until(lambda: page.js("return $('other').src").endswith(other))
@@ -4380,16 +4768,20 @@ def test_the_panel_shows_what_d_sees(page, painter):
     page.js("$('insides').open = true; $('judge').value = 'fake'; $('judge').onchange()")
     page.until(lambda: page.js("return verdict"))
     assert page.js("return verdict") == answer(painter, cells=cells, judge="fake")["judged"]
-    for field, side in (("", 16), ("70", 70), ("1", 1)):     # the run's own, and others
+    # The run's own, and others.
+    for field, side in (("", 16), ("70", 70), ("1", 1)):
         page.js("$('field').value = arguments[0]; $('field').onchange()", field)
         page.js("lookAt({x: 64, y: 64})")
         left, top, right, bottom = page.js("return patch")
-        assert right - left == bottom - top == side and left <= 64 < right and top <= 64 < bottom
+        assert right - left == bottom - top == side
+        assert left <= 64 < right
+        assert top <= 64 < bottom
     page.js("$('field').value = ''; $('field').onchange()")
     page.js("$('judge').value = 'real'; $('judge').onchange()")
     page.until(lambda: "real photo" in page.js("return $('whose').textContent"))
     assert page.photo().endswith(answer(painter, "example", seed=0)["photo"])
-    page.js("$('judge').value = ''; $('insides').open = false"), page.photo()
+    page.js("$('judge').value = ''; $('insides').open = false")
+    page.photo()
 
 def test_a_phone_shows_the_photo_beside_the_map_in_letters_and_targets_that_fit(page):
     page.opened(360, 740)
@@ -4403,20 +4795,26 @@ def test_a_phone_shows_the_photo_beside_the_map_in_letters_and_targets_that_fit(
     assert not cut
     page.js("$('classes').scrollIntoView()")
     top, bottom = page.js("const b = $('photo').getBoundingClientRect(); return [b.top, b.bottom]")
-    assert 0 <= top and bottom <= 740
+    assert 0 <= top
+    assert bottom <= 740
 
 def test_fingers_paint_on_a_phone_and_keys_at_twice_the_zoom(page):
-    page.opened(640, 430), page.opened(360, 740), page.js("map.scrollIntoView({block: 'center'})")
+    page.opened(640, 430)
+    page.opened(360, 740)
+    page.js("map.scrollIntoView({block: 'center'})")
     before = page.cells()
-    page.press("class 11"), page.drag((60, 20), (80, 28), kind="touch")
+    page.press("class 11")
+    page.drag((60, 20), (80, 28), kind="touch")
     touched = page.cells()
     assert (touched != before).any()
-    page.js("document.activeElement.blur(); scrollTo(0, 0)"), page.keys(KEYS["Tab"])
+    page.js("document.activeElement.blur(); scrollTo(0, 0)")
+    page.keys(KEYS["Tab"])
     assert page.js("return document.activeElement === map"), "the canvas is the first to be reached"
     page.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
     assert page.said().startswith("Pen down")
     page.keys(KEYS["Down"], KEYS["Enter"])
-    assert page.said() == "Pen up." and page.js("return [chosen, past.length]") == [9, 2]
+    assert page.said() == "Pen up."
+    assert page.js("return [chosen, past.length]") == [9, 2]
     page.keys((KEYS["Control"], "z"))
     assert (page.cells() == touched).all()
 
@@ -4433,7 +4831,8 @@ def test_a_block_is_not_called_like_a_class(page):
     page.opened()
     names = page.js("return [...document.querySelectorAll('button')].filter(each => "
                     "each.offsetParent).map(each => each.ariaLabel ?? each.textContent)")
-    assert len({*names}) == len(names) and {"window", "window block"} <= {*names}
+    assert len({*names}) == len(names)
+    assert {"window", "window block"} <= {*names}
 
 def test_letters_keep_their_size_when_the_page_changes_its_own(page):
     page.opened()
@@ -4456,14 +4855,18 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
     empty = ("const c = $('pair'), all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
              "return all.data.every(value => value === 0)")
     for k in range(50):
-        page.press(side), page.until(lambda: not page.js("return $('left').disabled"))
+        page.press(side)
+        page.until(lambda: not page.js("return $('left').disabled"))
         said = page.said()
-        assert ("real one" in said) == (k - 1 in wrong and k <= 10) and ("Pair" in said) == (k > 9)
+        assert ("real one" in said) == (k - 1 in wrong and k <= 10)
+        assert ("Pair" in said) == (k > 9)
         assert page.js(empty), "the pair is gone when the question comes"
         fake = list(studio.sessions.values())[-1]["fake"]
         side = fake if k not in wrong else {"left": "right", "right": "left"}[fake]
-    page.press(side), page.until(lambda: "4 of 40" in page.said())
-    assert page.js("return waits.filter(ms => ms === 1000).length") == 50    # one second each
+    page.press(side)
+    page.until(lambda: "4 of 40" in page.said())
+    # One second each.
+    assert page.js("return waits.filter(ms => ms === 1000).length") == 50
     kept = studio.runs["facades"]["folder"] / "study.jsonl"
     row, = map(json.loads, kept.read_text().splitlines())
     assert (row["format"], row["algorithm"], row["trials"], row["fooled"]) == (1, "facades", 40, 4)
@@ -4577,7 +4980,8 @@ def readme_block(word):
 def test_the_step_in_the_readme_runs_and_gives_the_weights_of_the_loops_step():
     def weights_after(two_steps):
         torch.manual_seed(0)
-        G, D = pix2pix.UNet(width=4, depth=6), pix2pix.PatchGAN(width=4)
+        G = pix2pix.UNet(width=4, depth=6)
+        D = pix2pix.PatchGAN(width=4)
         x, y = torch.rand(2, 1, 3, 64, 64) * 2 - 1
         two_steps(G, D, x, y)
         return [*G.parameters(), *D.parameters()]
@@ -4589,7 +4993,8 @@ def test_the_step_in_the_readme_runs_and_gives_the_weights_of_the_loops_step():
         exec(step + step, {"G": G, "D": D, "x": x, "y": y,
                            "g_optimizer": g_optimizer, "d_optimizer": d_optimizer})
 
-    def as_trained(G, D, x, y):                              # with D frozen in G's step
+    # With D frozen in G's step.
+    def as_trained(G, D, x, y):
         step = training_step(
             G, D, lambda x, y, fake: pix2pix.discriminator_loss(D(x, y), D(x, fake)),
             lambda x, y, fake: pix2pix.generator_loss(D(x, fake), fake, y)[0], True)
@@ -4612,22 +5017,25 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     command = re.sub(r"\bTASK\b", "facades", re.sub(r"(-encoder) \d+", r"\1 2", command))
     words = shlex.split(command)
     script = next(i for i, word in enumerate(words) if word.endswith(".py"))
-    name, args = words[script].removesuffix(".py"), words[script + 1:]
-    if name == "test_all":                                   # what -k names must be there; the
-        # benchmark, of minutes, has its own test behind -m slow
+    name = words[script].removesuffix(".py")
+    args = words[script + 1:]
+    # What -k names must be there; the benchmark, of minutes, has its own test behind -m slow.
+    if name == "test_all":
         tests = " ".join(test for test in globals() if test.startswith("test_"))
         assert "-k" not in args or args[-1] in tests
         return
     monkeypatch.chdir(tmp_path)
     folder = make_pairs(tmp_path / "my" / "pairs", 16)
     pictures = sorted(folder.glob("*.png"))
-    if "cityscapes" in command:                              # whose classes have other colours
+    # The pairs that are made here have the facades' colours.
+    if "cityscapes" in command or "segmentation" in command:
         (folder / "palette.json").write_text(json.dumps(data.FACADES))
     [(tmp_path / link).symlink_to(folder) for link in ("DIR", "PHOTOS")]
     (tmp_path / "LABELS").mkdir()
     for file in ("labels.png", "pair.jpg", "LABELS/1.png", "big.png"):
         Image.open(pictures[0]).save(file, "PNG")
-    made = {"train", "--convert"} & {name, *args}            # these make their runs themselves
+    # These make their runs themselves.
+    made = {"train", "--convert"} & {name, *args}
     for run in {word for word in args if word.startswith("runs/") and not made}:
         named = re.sub(r"^runs/|(-tanh)?(-\d)?$", "", run)
         tiny_run(tmp_path / run, named if named in data.TASKS else "facades",
@@ -4652,7 +5060,8 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
 def test_the_benchmark_runs(how):
     command = [sys.executable, HERE / "test_all.py", "benchmark", how]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "peak memory" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "peak memory" in done.stdout, done.stderr
 
 # The benchmark: python test_all.py benchmark [quick]
 
