@@ -1125,7 +1125,8 @@ def test_cityscapes_as_published_keeps_its_splits(cityscapes):
     (9, "ground"), (26, "car"), (0, "static")])
 def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
     label_map = data.held_out(cityscapes)[0][0]
-    [found] = label_map[STREET_IDS == number].unique()
+    here = STREET_IDS == number
+    [found] = label_map[here].unique()
     assert data.CITYSCAPES[found][0] == name
 
 @pytest.mark.parametrize("folder", ["", "gtFine"])
@@ -2649,7 +2650,19 @@ def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
 
 def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
-    refuses("a.png: class 11 at x=73, y=59", data.open_label_map, tmp_path / "a.png", STREET[:11])
+    refuses("a.png: class 11 at x=79, y=53", data.open_label_map, tmp_path / "a.png", STREET[:11])
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_an_enlarged_jpeg_of_labels_is_no_map_of_unknown_classes(times, tmp_path):
+    label_map = data.draw_facade(3, size=128)[1]
+    picture = data.to_image(data.colorize(label_map, FACADES))
+    picture.save(tmp_path / "small.jpg", quality=75)
+    with Image.open(tmp_path / "small.jpg") as small:
+        large = small.resize((128 * times, 128 * times), Image.Resampling.NEAREST)
+    large.save(tmp_path / "large.png")
+    settings = settings_for(tmp_path)
+    found = data.read_input(settings, tmp_path / "large.png")
+    assert found.shape == (3, 128 * times, 128 * times)
 
 def test_palette_rows_that_are_no_class_colours_are_numbers_and_files_must_agree(tmp_path):
     rows = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
