@@ -583,8 +583,9 @@ def check_colours(path, picture, palette, every=1):
         return
     # In a JPEG that was enlarged each smeared pixel is flat: many colours, none of them in over
     # 0.4% of the pixels (40 facades, enlarged up to four times). A missing class has one.
-    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
-    _, counts = np.unique(colours[far] // 8, axis=0, return_counts=True)
+    shades, counts = np.unique(colours[far] // 8, axis=0, return_counts=True)
+    near = ((off > 0) & (off <= 40)).mean()
+    smeared = near > 0.01 or len(shades) > 8
     if not smeared or counts.max() > 0.005 * flat.size:
         first = far[0]
         y, x = np.argwhere(flat)[first] * every + 1
