@@ -15,6 +15,7 @@ import hashlib
 import http.client
 import errno
 import io
+import itertools
 import json
 import os
 import pickle
@@ -32,7 +33,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -1125,7 +1126,8 @@ def test_cityscapes_as_published_keeps_its_splits(cityscapes):
     (9, "ground"), (26, "car"), (0, "static")])
 def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
     label_map = data.held_out(cityscapes)[0][0]
-    [found] = label_map[STREET_IDS == number].unique()
+    there = STREET_IDS == number
+    [found] = label_map[there].unique()
     assert data.CITYSCAPES[found][0] == name
 
 @pytest.mark.parametrize("folder", ["", "gtFine"])
@@ -2521,87 +2523,147 @@ def test_a_failed_save_names_its_own_cause(tmp_path):
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 
+def png_chunk(kind, body):
+    length = struct.pack(">I", len(body))
+    checked = kind + body
+    return length + checked + struct.pack(">I", zlib.crc32(checked))
+
 def png(width, height, depth, colour_type, rows=b"", extra=b""):
-    """A PNG made by hand, for what Pillow will not write."""
-    def chunk(kind, body):
-        body, length = kind + body, struct.pack(">I", len(body))
-        return length + body + struct.pack(">I", zlib.crc32(body))
+    """A PNG made by hand, for what Pillow will not write; extra: a chunk more."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + (chunk(*extra) if extra else b"") +
-            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return b"".join([
+        b"\x89PNG\r\n\x1a\n",
+        png_chunk(b"IHDR", header),
+        extra,
+        png_chunk(b"IDAT", zlib.compress(rows)),
+        png_chunk(b"IEND", b"")])
 
-def test_every_kind_of_picture_becomes_the_right_colour_upright(tmp_path):
-    # 40000 / 257 = 155.6.
-    grey16 = Image.fromarray(np.full((9, 9), 40_000, np.uint16))
-    palette = Image.new("P", (9, 9), 1)
-    palette.putpalette([0, 0, 0, 200, 100, 50])
-    kinds = {"16.png": (grey16, {}, 156), "16.tif": (grey16, {}, 156),
-             "cmyk.jpg": (Image.new("CMYK", (9, 9), (0, 0, 0, 55)), {"quality": 100}, 200),
-             "la.png": (Image.new("LA", (9, 9), (80, 255)), {}, 80),
-             "one.png": (Image.new("1", (9, 9), 1), {}, 255),
-             "rgba.webp": (Image.new("RGBA", (9, 9), (9, 9, 9, 0)), {"lossless": True}, 255),
-             "palette.png": (palette, {}, (200, 100, 50)),
-             "clear.gif": (palette, {"transparency": 1}, 255),
-             "clear.png": (Image.new("RGB", (9, 9), (5, 6, 7)), {"transparency": (5, 6, 7)}, 255)}
-    for name, (image, options, expected) in kinds.items():
-        image.save(tmp_path / name, **options)
-        pixel = data.open_picture(tmp_path / name).getpixel((0, 0))
-        assert np.abs(np.subtract(pixel, expected)).max() <= 1, name
+def flat(mode, colour):
+    return Image.new(mode, (9, 9), colour)
+
+def flat_of_16_bits():
+    return Image.fromarray(np.full((9, 9), 40_000, np.uint16))
+
+def flat_by_a_palette():
+    image = flat("P", 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    return image
+
+KINDS = {  # Pillow picture, how it is saved, the colour that it must have
+    "16.png": (flat_of_16_bits(), {}, 40_000 / 257),
+    "16.tif": (flat_of_16_bits(), {}, 40_000 / 257),
+    "cmyk.jpg": (flat("CMYK", (0, 0, 0, 55)), {"quality": 100}, 200),
+    "la.png": (flat("LA", (80, 255)), {}, 80),
+    "one.png": (flat("1", 1), {}, 255),
+    "rgba.webp": (flat("RGBA", (9, 9, 9, 0)), {"lossless": True}, 255),
+    "palette.png": (flat_by_a_palette(), {}, (200, 100, 50)),
+    "clear.gif": (flat_by_a_palette(), {"transparency": 1}, 255),
+    "clear.png": (flat("RGB", (5, 6, 7)), {"transparency": (5, 6, 7)}, 255)}
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_picture_has_the_right_colour(name, tmp_path):
+    image, options, wanted = KINDS[name]
+    image.save(tmp_path / name, **options)
+    found = data.open_picture(tmp_path / name).getpixel((0, 0))
+    assert np.abs(np.subtract(found, wanted)).max() <= 1
+
+def turned():
+    """An orientation tag: stored lying, to be turned by 90 degrees."""
     exif = Image.Exif()
-    # Stored lying: turn by 90 degrees to view.
     exif[274] = 6
-    PHOTO.save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(data.open_picture(tmp_path / "a.png"), np.rot90(PHOTO, -1))
+    return exif
 
-def test_bad_pictures_are_refused_by_name_in_one_line(tmp_path, recwarn):
-    for ending in ("jpg", "png"):
-        PHOTO.save(buffer := io.BytesIO(), {"jpg": "JPEG", "png": "PNG"}[ending])
-        (tmp_path / f"half.{ending}").write_bytes(buffer.getvalue()[:len(buffer.getvalue()) // 2])
-    PHOTO.save(tmp_path / "moves.gif", save_all=True, append_images=[PHOTO.rotate(180)])
-    PHOTO.convert("F").save(tmp_path / "float.tif")
-    text = b"a\0" + b"x" * 80_000_000
-    rows = b"\0" * 14
-    packed = b"a\0\0" + zlib.compress(text)
-    files = {"empty.jpg": b"", "page.jpg": b"<!DOCTYPE html>", "big.png": png(10_000, 10_000, 8, 2),
-             "huge.png": png(20_000, 20_000, 8, 2),
-             "text.png": png(2, 2, 8, 2, rows, (b"tEXt", text)),
-             "packed.png": png(2, 2, 8, 2, rows, (b"zTXt", packed))}
-    for name, whole in files.items():
-        (tmp_path / name).write_bytes(whole)
-    (tmp_path / "folder.jpg").mkdir()
-    # Whole, but a bomb.
-    Image.new("1", (9_500, 9_500)).save(tmp_path / "wide.png")
-    (tmp_path / "heavy.png").write_bytes(b"")
-    os.truncate(tmp_path / "heavy.png", data.MOST_BYTES + 1)
-    for name, word in (("wide", "pixels"), ("heavy", "bytes")):
-        refuses(f"{name}.*{word}", data.open_picture, tmp_path / f"{name}.png")
-    for path in sorted(tmp_path.iterdir()) + [tmp_path / "missing.jpg"]:
-        refuses(re.escape(str(path)), data.open_picture, path)
+def test_a_picture_that_is_stored_lying_is_turned_upright(tmp_path):
+    PHOTO.save(tmp_path / "a.png", exif=turned())
+    picture = data.open_picture(tmp_path / "a.png")
+    assert np.array_equal(picture, np.rot90(PHOTO, -1))
+
+def stored(image, kind, **options):
+    """The bytes of its file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+def half_of(content):
+    return content[:len(content) // 2]
+
+def with_long_text(kind, zipped):
+    """A PNG of 2x2 pixels with 80 MB of text."""
+    text = b"x" * 80_000_000
+    body = b"a\0\0" + zlib.compress(text) if zipped else b"a\0" + text
+    return png(2, 2, 8, 2, bytes(14), png_chunk(kind, body))
+
+BAD_PICTURES = {
+    "half.jpg": lambda: half_of(stored(PHOTO, "JPEG")),
+    "half.png": lambda: half_of(stored(PHOTO, "PNG")),
+    "empty.jpg": lambda: b"",
+    "page.jpg": lambda: b"<!DOCTYPE html>",
+    "big.png": lambda: png(10_000, 10_000, 8, 2),
+    "huge.png": lambda: png(20_000, 20_000, 8, 2),
+    "text.png": lambda: with_long_text(b"tEXt", zipped=False),
+    "packed.png": lambda: with_long_text(b"zTXt", zipped=True),
+    "float.tif": lambda: stored(PHOTO.convert("F"), "TIFF"),
+    "moves.gif": lambda: stored(
+        PHOTO, "GIF", save_all=True, append_images=[PHOTO.rotate(180)])}
+
+@pytest.mark.parametrize("name", BAD_PICTURES)
+def test_bad_pictures_are_refused_by_name_in_one_line(name, tmp_path, recwarn):
+    path = tmp_path / name
+    path.write_bytes(BAD_PICTURES[name]())
+    refuses(re.escape(str(path)), data.open_picture, path)
     # Pillow's warnings would be further lines.
     assert not recwarn.list
 
+@pytest.mark.parametrize("name", ["missing.jpg", "folder.jpg"])
+def test_what_is_no_file_is_refused_by_name(name, tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    path = tmp_path / name
+    refuses(re.escape(str(path)), data.open_picture, path)
+
+def test_a_whole_picture_of_too_many_pixels_is_refused(tmp_path, recwarn):
+    Image.new("1", (9_500, 9_500)).save(tmp_path / "wide.png")
+    refuses("wide.*pixels", data.open_picture, tmp_path / "wide.png")
+    assert not recwarn.list
+
+def test_a_file_of_too_many_bytes_is_refused(tmp_path):
+    path = tmp_path / "heavy.png"
+    path.write_bytes(b"")
+    os.truncate(path, data.MOST_BYTES + 1)
+    refuses("heavy.*bytes", data.open_picture, path)
+
+def mutated(content, rng, everywhere, cut):
+    """Some bytes are changed, in its head or everywhere, and its end may be cut off."""
+    content = np.frombuffer(content, np.uint8).copy()
+    length = len(content)
+    end = length if everywhere else min(length, 300)
+    places = rng.integers(0, end, rng.integers(1, 9))
+    content[places] = rng.integers(0, 256, len(places))
+    kept = rng.integers(length) if cut else length
+    return content[:kept].tobytes()
+
+def is_refused(read, *args):
+    try:
+        read(*args)
+    except data.Refusal:
+        return True
+    return False
+
 @pytest.mark.parametrize("count", [60, slow(1000)])
 def test_mutated_pictures_raise_only_our_error(count, tmp_path):
-    """Random bytes changed or cut off: read, or refused, and nothing else."""
-    random = np.random.default_rng(1)
-    sources = []
+    rng = np.random.default_rng(1)
+    sources = [
+        stored(PHOTO, "PNG"),
+        stored(PHOTO, "JPEG"),
+        stored(PHOTO, "JPEG", progressive=True),
+        png(2, 2, 2, 0, b"\0\x10" * 2)]
+    path = tmp_path / "x.png"
     refused = 0
-    for options in ({"format": "PNG"}, {"format": "JPEG"}, {"format": "JPEG", "progressive": True}):
-        PHOTO.save(buffer := io.BytesIO(), **options)
-        sources.append(buffer.getvalue())
-    sources.append(png(2, 2, 2, 0, b"\0\x10" * 2))
     for i in range(count):
-        content = np.frombuffer(sources[i % 4], np.uint8).copy()
-        end = min(len(content), 300) if i % 3 else len(content)
-        places = random.integers(0, end, random.integers(1, 9))
-        content[places] = random.integers(0, 256, len(places))
-        kept = len(content) if i % 5 else random.integers(len(content))
-        (tmp_path / "x.png").write_bytes(content[:kept].tobytes())
-        for read in (data.open_picture, lambda path: data.open_label_map(path, FACADES)):
-            try:
-                read(tmp_path / "x.png")
-            except data.Refusal:
-                refused += 1
+        content = mutated(sources[i % 4], rng, everywhere=i % 3 == 0, cut=i % 5 == 0)
+        path.write_bytes(content)
+        refused += is_refused(data.open_picture, path)
+        refused += is_refused(data.open_label_map, path, FACADES)
+    # Not all, and not none.
     assert count / 2 < refused < 2 * count
 
 STREET = data.CAMVID
@@ -2651,15 +2713,22 @@ def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
     refuses("a.png: class 11 at x=73, y=59", data.open_label_map, tmp_path / "a.png", STREET[:11])
 
-def test_palette_rows_that_are_no_class_colours_are_numbers_and_files_must_agree(tmp_path):
-    rows = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
-    folders = make_label_folders(tmp_path, [renumbered(rows, range(12))] * 3)
-    path = folders / "labels" / "0.png"
-    assert np.array_equal(data.open_label_map(path, STREET), BANDS)
+# Of a palette picture whose colours are no classes': its numbers count.
+OTHER_ROWS = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
+
+def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
+    renumbered(OTHER_ROWS, range(12)).save(tmp_path / "a.png")
+    found = data.open_label_map(tmp_path / "a.png", STREET)
+    assert np.array_equal(found, BANDS)
+
+def test_numbers_with_palettes_that_disagree_are_refused(tmp_path):
+    image = renumbered(OTHER_ROWS, range(12))
+    make_label_folders(tmp_path, [image] * 3)
     data.pictures_of("cityscapes", tmp_path)
-    renumbered(rows, ORDER).save(path)
-    refuses(r"labels/\d.png: number \d+ is shown as .*optimiser", data.pictures_of, "cityscapes",
-            tmp_path)
+    other = renumbered(OTHER_ROWS, ORDER)
+    other.save(tmp_path / "labels" / "0.png")
+    words = r"labels/\d.png: number \d+ is shown as .*optimiser"
+    refuses(words, data.pictures_of, "cityscapes", tmp_path)
 
 def make_label_folders(folder, maps, photo=None):
     """photos/ and labels/ with these maps, Pillow pictures."""
@@ -2667,56 +2736,72 @@ def make_label_folders(folder, maps, photo=None):
         (folder / name).mkdir()
     for i, label_map in enumerate(maps):
         label_map.save(folder / "labels" / f"{i}.png")
-        (photo or Image.new("RGB", label_map.size, (90, 80, 200))).save(
-            folder / "photos" / f"{i}.png")
+        other = photo or Image.new("RGB", label_map.size, (90, 80, 200))
+        other.save(folder / "photos" / f"{i}.png")
     return folder
 
-@pytest.mark.parametrize("classes, value, words", [
-    (("black", "white"), 1, None), (("white", "black"), 0, None),
-    (("green", "red"), None, "0 and 255: is 255 class 1, or 'ignore'")])
-def test_a_mask_of_0_and_255_is_black_and_white_or_refused(classes, value, words, tmp_path):
-    colours = {"black": [0, 0, 0], "white": [255] * 3, "green": [0, 128, 0], "red": [200, 0, 0]}
-    Image.fromarray(np.where(BANDS > 5, 255, 0).astype(np.uint8)).save(tmp_path / "a.png")
-    palette = [[name, colours[name]] for name in classes]
-    if words:
-        refuses(words, data.open_label_map, tmp_path / "a.png", palette)
-    else:
-        expected = np.where(BANDS > 5, value, 1 - value)
-        assert np.array_equal(data.open_label_map(tmp_path / "a.png", palette), expected)
+def save_mask(path):
+    """0, and 255 where BANDS is above 5."""
+    mask = np.where(BANDS > 5, 255, 0)
+    Image.fromarray(mask.astype(np.uint8)).save(path)
+
+BLACK = ["black", [0, 0, 0]]
+WHITE = ["white", [255, 255, 255]]
+
+@pytest.mark.parametrize("palette, above, below", [
+    ([BLACK, WHITE], 1, 0),
+    ([WHITE, BLACK], 0, 1)])
+def test_a_mask_of_0_and_255_is_black_and_white(palette, above, below, tmp_path):
+    save_mask(tmp_path / "a.png")
+    found = data.open_label_map(tmp_path / "a.png", palette)
+    assert np.array_equal(found, np.where(BANDS > 5, above, below))
+
+def test_a_mask_of_0_and_255_without_white_is_refused(tmp_path):
+    save_mask(tmp_path / "a.png")
+    palette = [["green", [0, 128, 0]], ["red", [200, 0, 0]]]
+    words = "0 and 255: is 255 class 1, or 'ignore'"
+    refuses(words, data.open_label_map, tmp_path / "a.png", palette)
 
 def test_a_map_that_means_one_thing_by_number_and_another_by_colour_is_refused(tmp_path):
     # Black: class 11, or number 0.
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    refuses(r"classes \[11\] by colour, \[0\] by number", data.open_label_map, tmp_path / "a.png",
-            STREET)
+    words = r"classes \[11\] by colour, \[0\] by number"
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_clear_background_is_no_class(tmp_path):
     NUMBERED["a palette of colours"].save(tmp_path / "a.png", transparency=3)
     refuses("transparent background", data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_numbers_without_a_palette_are_no_pictures(tmp_path):
-    make_label_folders(tmp_path, [NUMBERED["grey"].resize((64, 64))] * 3)
-    refuses("whole numbers up to 11.*palette.json", data.training,
-            settings_for(tmp_path, "pairs", palette=None))
+    small = NUMBERED["grey"].resize((64, 64))
+    make_label_folders(tmp_path, [small] * 3)
+    settings = settings_for(tmp_path, "pairs", palette=None)
+    words = "whole numbers up to 11.*palette.json"
+    refuses(words, data.training, settings)
 
 def test_numbers_in_a_jpeg_are_no_colours(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.jpg")
     refuses("nearly black", data.open_label_map, tmp_path / "a.jpg", STREET)
 
 @pytest.mark.parametrize("name, top, words", [
-    ("a_gtFine_labelTrainIds.png", 18, "trainIds"), ("a_gtFine_labelIds.png", 255, "trainIds"),
+    ("a_gtFine_labelTrainIds.png", 18, "trainIds"),
+    ("a_gtFine_labelIds.png", 255, "trainIds"),
     ("a_gtFine_labelIds.png", 6, "over half")])
 def test_only_cityscapes_own_ids_are_read_by_them(name, top, words, tmp_path):
-    Image.fromarray(np.where(BANDS > 2, top, 1).astype(np.uint8)).save(tmp_path / name)
+    ids = np.where(BANDS > 2, top, 1)
+    Image.fromarray(ids.astype(np.uint8)).save(tmp_path / name)
     refuses(words, data.open_label_map, tmp_path / name, data.CITYSCAPES)
 
 def test_a_palette_json_may_begin_with_a_byte_order_mark(tmp_path):
-    (tmp_path / "palette.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(STREET).encode())
+    content = b"\xef\xbb\xbf" + json.dumps(STREET).encode()
+    (tmp_path / "palette.json").write_bytes(content)
     assert data.palette_of("pairs", tmp_path) == STREET
 
 @pytest.mark.parametrize("rows, words", [
-    ([["a", [0, 0, 0]], ["car", [0, 0, 300]]], "car.*300"), (["sky", "car"], "sky"),
-    ([["a", [0, 0, 0]], ["c", [0, 0, 0]]], "c has the colour of a"), ({"sky": 1}, "not a list")])
+    ([["a", [0, 0, 0]], ["car", [0, 0, 300]]], "car.*300"),
+    (["sky", "car"], "sky"),
+    ([["a", [0, 0, 0]], ["c", [0, 0, 0]]], "c has the colour of a"),
+    ({"sky": 1}, "not a list")])
 def test_the_bad_entry_of_a_palette_json_is_named(rows, words, tmp_path):
     (tmp_path / "palette.json").write_text(json.dumps(rows))
     refuses(words, data.palette_of, "pairs", tmp_path)
@@ -2725,10 +2810,12 @@ def make_deep(folder, *tops):
     """A/ of 8 bits, B/ of 16: 7200 to each of tops."""
     for name in "AB":
         (folder / name).mkdir()
+    small = PHOTO.resize((64, 64))
     for i, top in enumerate(tops):
-        PHOTO.resize((64, 64)).save(folder / "A" / f"{i}.png")
-        values = np.linspace(7200, top, 64 * 64).reshape(64, 64).astype(np.uint16)
-        Image.fromarray(values).save(folder / "B" / f"{i}.png")
+        small.save(folder / "A" / f"{i}.png")
+        values = np.linspace(7200, top, 64 * 64).reshape(64, 64)
+        deep = Image.fromarray(values.astype(np.uint16))
+        deep.save(folder / "B" / f"{i}.png")
     return folder
 
 def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
@@ -2738,9 +2825,12 @@ def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
     assert settings["range"] == [None, [7200, 8730]]
     pictures = data.held_out(settings)
     path = pictures.files[0][1]
-    expected = (np.array(Image.open(path)) - 7200.0) / 1530 * 255
-    for picture in (pictures[0][3:], data.read_input(settings, path)):
-        assert np.abs(picture.numpy() - expected).max() <= 0.51
+    values = np.array(Image.open(path))
+    wanted = (values - 7200.0) / (8730 - 7200) * 255
+    in_training = pictures[0][3:]
+    in_use = data.read_input(settings, path)
+    for picture in (in_training, in_use):
+        assert np.abs(picture.numpy() - wanted).max() <= 0.51
 
 def test_a_scale_can_be_set(tmp_path):
     make_deep(tmp_path, 7800, 8400)
@@ -2752,29 +2842,41 @@ def test_8_and_16_bit_pictures_do_not_mix(tmp_path):
     PHOTO.resize((64, 64)).save(tmp_path / "B" / "0.png")
     refuses("0.png: has 8 bits.*--range 0 65535", data.pictures_of, "pairs", tmp_path)
 
-def test_one_16_bit_value_is_one_level_in_grey_and_in_rgb(tmp_path):
+@pytest.mark.parametrize("colour_type, channels", [(0, 1), (2, 3)])
+def test_one_16_bit_value_is_one_level_in_grey_and_in_rgb(colour_type, channels, tmp_path):
     values = np.linspace(0, 65535, 4000).astype(">u2").reshape(50, 80)
-    expected = np.round(values / 257)
-    for colour_type, channels in ((0, 1), (2, 3)):
-        rows = b"".join(b"\0" + row.repeat(channels).tobytes() for row in values)
-        (tmp_path / "a.png").write_bytes(png(80, 50, 16, colour_type, rows))
-        assert (np.array(data.open_picture(tmp_path / "a.png")) == expected[..., None]).all()
+    rows = [b"\0" + row.repeat(channels).tobytes() for row in values]
+    content = png(80, 50, 16, colour_type, b"".join(rows))
+    (tmp_path / "a.png").write_bytes(content)
+    picture = np.array(data.open_picture(tmp_path / "a.png"))
+    wanted = np.round(values / 257)
+    assert (picture == wanted[..., None]).all()
 
-def test_float_and_signed_pictures_have_a_scale_and_gaps_are_named(tmp_path):
+def save_ramp(path, kind, gap=None):
+    """A TIFF of 20x20 numbers from -120 to 2400; gap: one is none."""
     tifffile = pytest.importorskip("tifffile", reason="pip install tifffile")
     ramp = np.linspace(-120, 2400, 400).reshape(20, 20)
-    for kind in (np.float32, np.int16):
-        tifffile.imwrite(tmp_path / "a.tif", ramp.astype(kind))
-        assert data.find_scale([tmp_path / "a.tif"]) == [-120, 2400]
-        levels = np.array(data.open_picture(tmp_path / "a.tif", [-120, 2400]))
-        assert levels.min() == 0
-        assert levels.max() == 255
-        refuses("no known range", data.open_picture, tmp_path / "a.tif")
-    ramp[3, 5] = np.nan
-    tifffile.imwrite(tmp_path / "a.tif", ramp.astype(np.float32))
-    refuses("no data.*x=5, y=3", data.open_picture, tmp_path / "a.tif")
-    tifffile.imwrite(tmp_path / "a.tif", ramp)
-    refuses("64-bit float", data.open_picture, tmp_path / "a.tif")
+    if gap:
+        ramp[gap] = np.nan
+    tifffile.imwrite(path, ramp.astype(kind))
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_float_and_signed_pictures_have_a_scale(kind, tmp_path):
+    path = tmp_path / "a.tif"
+    save_ramp(path, kind)
+    scale = data.find_scale([path])
+    assert scale == [-120, 2400]
+    picture = np.array(data.open_picture(path, scale))
+    assert picture.min() == 0
+    assert picture.max() == 255
+    refuses("no known range", data.open_picture, path)
+
+@pytest.mark.parametrize("kind, words", [
+    (np.float32, "no data.*x=5, y=3"),
+    (np.float64, "64-bit float")])
+def test_a_gap_is_named_and_64_bits_are_refused(kind, words, tmp_path):
+    save_ramp(tmp_path / "a.tif", kind, gap=(3, 5))
+    refuses(words, data.open_picture, tmp_path / "a.tif")
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA"])
 def test_a_fourth_channel_that_is_mostly_between_is_no_opacity(kind, tmp_path):
@@ -2784,145 +2886,214 @@ def test_a_fourth_channel_that_is_mostly_between_is_no_opacity(kind, tmp_path):
     refuses("alpha, is no opacity.*drop it", data.open_picture, tmp_path / "a.png")
 
 def test_plain_tiffs_are_turned_as_their_tag_says(tmp_path):
-    exif = Image.Exif()
-    exif[274] = 6
     numbers = np.arange(1, 7, dtype=np.uint8).reshape(2, 3)
-    Image.fromarray(numbers).save(tmp_path / "a.tif", exif=exif)
+    Image.fromarray(numbers).save(tmp_path / "a.tif", exif=turned())
     picture = np.array(data.open_picture(tmp_path / "a.tif"))
     assert picture[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
 
 def test_a_pair_of_which_one_half_is_turned_is_refused(tmp_path):
-    exif = Image.Exif()
-    exif[274] = 6
     files = (tmp_path / "a.png", tmp_path / "b.png")
-    PHOTO.resize((64, 64)).save(files[0], exif=exif)
-    PHOTO.resize((64, 64)).save(files[1])
-    refuses("a.png: its orientation tag.*b.png", data.stored_pair, files, [64, 64])
+    small = PHOTO.resize((64, 64))
+    small.save(files[0], exif=turned())
+    small.save(files[1])
+    words = "a.png: its orientation tag.*b.png"
+    refuses(words, data.stored_pair, files, [64, 64])
 
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_pairs_of_another_shape_are_offered_the_size_that_fits(side_by_side, tmp_path):
-    files = [tmp_path / "a.png", tmp_path / "b.png"]
+@pytest.mark.parametrize("names, width", [
+    (["joined.png"], 160),
+    (["a.png", "b.png"], 80)])
+def test_pairs_of_another_shape_are_offered_the_size_that_fits(names, width, tmp_path):
+    files = [tmp_path / name for name in names]
     for path in files:
-        Image.new("RGB", (160 if side_by_side else 80, 60)).save(path)
-    files = files[:1] if side_by_side else files
+        Image.new("RGB", (width, 60)).save(path)
     refuses("give --size 192x256", data.stored_pair, files, [128, 128])
-    assert data.stored_pair(files, [192, 256])[0].image.size == (80, 60)
+    first = data.stored_pair(files, [192, 256])[0]
+    assert first.image.size == (80, 60)
 
 def test_a_wide_label_map_is_no_pair(tmp_path):
-    wide = np.concatenate([BAND_COLOURS, BAND_COLOURS[:, ::-1]], 1)[:, :120]
+    mirrored = BAND_COLOURS[:, ::-1]
+    wide = np.concatenate([BAND_COLOURS, mirrored], 1)[:, :120]
     Image.fromarray(wide).save(tmp_path / "a.png")
-    assert data.read_labels((tmp_path / "a.png",), STREET).shape == (60, 120)
+    label_map = data.read_labels((tmp_path / "a.png",), STREET)
+    assert label_map.shape == (60, 120)
 
-def test_a_tiffs_overviews_are_not_pages(tmp_path):
+def save_two_in_one(path, subfile):
+    """A TIFF of PHOTO and of a smaller one: 1 an overview, 0 a page."""
     tifffile = pytest.importorskip("tifffile", reason="pip install tifffile")
     photo = np.asarray(PHOTO)
-    for subfile, words in ((1, None), (0, "several frames or pages")):
-        with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-            file.write(photo, photometric="rgb")
-            file.write(photo[::2, ::2], photometric="rgb", subfiletype=subfile)
-        if words:
-            refuses(words, data.open_picture, tmp_path / "a.tif")
-        else:
-            assert np.array_equal(data.open_picture(tmp_path / "a.tif"), photo)
+    with tifffile.TiffWriter(path) as file:
+        file.write(photo, photometric="rgb")
+        smaller = photo[::2, ::2]
+        file.write(smaller, photometric="rgb", subfiletype=subfile)
 
-def test_what_is_not_used_is_counted_and_valid_is_a_split(tmp_path, capsys):
-    for split, count in (("train", 4), ("valid", 2)):
-        for i in range(count):
-            data.save_picture(tmp_path / split / f"{i}.png", noise_picture(3, 64, 64))
-    for ending in (".jfif", ".jp2"):
-        PHOTO.save(tmp_path / "train" / f"x{ending}")
-        (tmp_path / "train" / f"x{ending}").rename(tmp_path / "train" / f"{ending[1:]}{ending}")
+def test_a_tiffs_overview_is_passed_over(tmp_path):
+    save_two_in_one(tmp_path / "a.tif", 1)
+    assert np.array_equal(data.open_picture(tmp_path / "a.tif"), PHOTO)
+
+def test_a_tiff_of_two_pages_is_refused(tmp_path):
+    save_two_in_one(tmp_path / "a.tif", 0)
+    words = "several frames or pages"
+    refuses(words, data.open_picture, tmp_path / "a.tif")
+
+def sheet_of(folder, capsys):
+    """What is said on a folder of pictures to inpaint."""
+    sheet = folder / "sheet.png"
+    data.task_sheet("inpainting", folder, [64, 64], sheet)
+    return capsys.readouterr().out
+
+def make_split(folder, split, count):
+    for i in range(count):
+        picture = noise_picture(3, 64, 64)
+        data.save_picture(folder / split / f"{i}.png", picture)
+
+def test_valid_is_a_split_and_jfif_and_jp2_are_pictures(tmp_path, capsys):
+    make_split(tmp_path, "train", 4)
+    make_split(tmp_path, "valid", 2)
+    PHOTO.save(tmp_path / "train" / "jfif.jfif")
+    PHOTO.save(tmp_path / "train" / "jp2.jp2")
+    said = sheet_of(tmp_path, capsys)
+    assert "6 pictures to train on, 2 held out" in said
+
+def test_what_is_not_used_is_counted(tmp_path, capsys):
+    make_split(tmp_path, "train", 4)
     (tmp_path / "train" / "b.heic").write_bytes(b"x")
     (tmp_path / "train" / "c.jpg").symlink_to(tmp_path / "nothing")
     (tmp_path / "more").mkdir()
-    data.task_sheet("inpainting", tmp_path, [64, 64], tmp_path / "sheet.png")
-    shown = capsys.readouterr().out
-    assert "6 pictures to train on, 2 held out" in shown
-    assert "2 files not used: 1 .heic, 1 broken links, folders more/" in shown
+    said = sheet_of(tmp_path, capsys)
+    unused = "1 .heic, 1 broken links, folders more/"
+    assert f"2 files not used: {unused}" in said
 
 def test_what_stays_near_a_class_is_not_cleaned_away():
-    labels = data.draw_facade(3, size=128)[1]
+    _, labels = data.draw_facade(3, size=128)
     # Doors of one pixel: poles.
     labels[:, 9::32] = 3
-    data.to_image(data.colorize(labels, FACADES)).save(jpeg := io.BytesIO(), "JPEG", quality=95,
-                                                       subsampling=0)
-    clean = data.clean_label_map(np.array(Image.open(jpeg)), FACADES)
+    pixels = smeared(labels, quality=95, subsampling=0)
+    clean = data.clean_label_map(pixels, FACADES)
     assert (clean == labels.numpy()).mean() > 0.999
 
-def test_a_profile_is_followed_and_a_broken_one_is_no_end(tmp_path, capsys):
+def swapped_profile():
+    """sRGB's colour profile, red's and blue's entries changed places."""
     from PIL import ImageCms
-    swap = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    # Entries of its table.
-    red = swap.index(b"rXYZ")
-    blue = swap.index(b"bXYZ")
-    swap = bytearray(swap)
-    swap[red:red + 4], swap[blue:blue + 4] = b"bXYZ", b"rXYZ"
-    for profile, order in ((bytes(swap), [2, 1, 0]), (swap[:40], [0, 1, 2])):
-        PHOTO.save(tmp_path / "a.png", icc_profile=bytes(profile))
-        expected = np.asarray(PHOTO)[..., order].astype(int)
-        assert np.abs(np.asarray(data.open_picture(tmp_path / "a.png")) - expected).max() <= 3
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    profile = bytearray(made.tobytes())
+    red = profile.index(b"rXYZ")
+    blue = profile.index(b"bXYZ")
+    profile[red:red + 4] = b"bXYZ"
+    profile[blue:blue + 4] = b"rXYZ"
+    return bytes(profile)
+
+def opened_with_profile(profile, path):
+    PHOTO.save(path, icc_profile=profile)
+    return np.asarray(data.open_picture(path)).astype(int)
+
+def test_a_colour_profile_is_followed(tmp_path):
+    picture = opened_with_profile(swapped_profile(), tmp_path / "a.png")
+    wanted = np.asarray(PHOTO)[..., ::-1]
+    assert np.abs(picture - wanted).max() <= 3
+
+def test_a_broken_colour_profile_is_no_end(tmp_path, capsys):
+    broken = swapped_profile()[:40]
+    picture = opened_with_profile(broken, tmp_path / "a.png")
+    assert np.abs(picture - np.asarray(PHOTO)).max() <= 3
     assert "of no use" in capsys.readouterr().err
 
 def test_the_judges_labels_lie_under_its_photos(monkeypatch):
-    modes = []
     interpolate = F.interpolate
-    monkeypatch.setattr(F, "interpolate", lambda *a, mode="nearest", **k:
-                        modes.append(mode) or interpolate(*a, mode=mode, **k))
+    modes = []
+
+    def noted(*args, mode="nearest", **more):
+        modes.append(mode)
+        return interpolate(*args, mode=mode, **more)
+    monkeypatch.setattr(F, "interpolate", noted)
     photos = noise_picture(2, 3, 64, 64)
-    metrics.train_fcn(photos, torch.zeros(2, 64, 64).byte(), 2, [32, 32], width=4, views=2)
+    labels = torch.zeros(2, 64, 64).byte()
+    metrics.train_fcn(photos, labels, 2, [32, 32], width=4, views=2)
     assert "nearest-exact" in modes
     assert "nearest" not in modes
 
-@pytest.mark.parametrize("number, passes", [(errno.ENOSYS, True), (errno.ENOTSUP, True),
-                                            (errno.EINVAL, True), (errno.EIO, False)])
-def test_a_file_system_without_fsync_is_a_warning_alone(number, passes, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=OSError(number, "no fsync")))
-    if passes:
-        data.write_whole(tmp_path / "settings.json", b"{}")
-        assert (tmp_path / "settings.json").read_bytes() == b"{}"
-    else:
-        refuses("could not be written", data.write_whole, tmp_path / "settings.json", b"{}")
+def without_fsync(monkeypatch, number):
+    error = OSError(number, "no fsync")
+    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=error))
 
-def test_a_colour_of_no_class_is_named_with_its_place(tmp_path):
-    """In smeared pictures, too; what a JPEG smears between two classes is no such colour."""
-    labels = data.colorize(data.draw_facade(3)[1], data.FACADES)
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.EINVAL])
+def test_a_file_system_without_fsync_is_a_warning_alone(number, tmp_path, monkeypatch):
+    without_fsync(monkeypatch, number)
+    path = tmp_path / "settings.json"
+    data.write_whole(path, b"{}")
+    assert path.read_bytes() == b"{}"
+
+def test_a_failed_fsync_is_refused(tmp_path, monkeypatch):
+    without_fsync(monkeypatch, errno.EIO)
+    path = tmp_path / "settings.json"
+    refuses("could not be written", data.write_whole, path, b"{}")
+
+def save_twice(colours, path):
+    """Label map and photo are the same."""
+    pair = torch.cat([colours, colours], dim=2)
+    data.to_image(pair).save(path, quality=60)
+
+def test_what_a_jpeg_smears_between_two_classes_is_no_other_colour(tmp_path):
+    path = tmp_path / "a.jpg"
+    _, labels = data.draw_facade(3)
+    save_twice(data.colorize(labels, FACADES), path)
     settings = settings_for(tmp_path, "semantic-facades")
-    one_hot = settings_for(tmp_path, size=286, one_hot=True)
-    for ending in ("png", "jpg"):
-        path = tmp_path / f"a.{ending}"
-        data.to_image(torch.cat([labels] * 2, 2)).save(path, quality=60)
-        assert data.read_picture(settings, (path,), [286, 286]).max() <= 11
-        pink = labels.clone()
-        pink[:, 32:80, 88:128] = torch.tensor([250, 120, 200]).byte()[:, None, None]
-        data.to_image(torch.cat([pink] * 2, 2)).save(path, quality=60)
-        place = fr"{ending}: colour \(2\d\d, 1\d\d, \d+\) at x=\d+"
-        refuses(place, data.read_picture, settings, (path,), [286, 286])
-        refuses("no class's", data.read_picture, one_hot, (path,), [286, 286])
+    assert data.read_picture(settings, (path,), [286, 286]).max() <= 11
 
-def test_only_pictures_are_listed_and_partners_are_named(tmp_path):
-    a = tmp_path / "A"
-    b = tmp_path / "B"
-    for folder, names, ending in ((a, "ab c é", "png"), (b, "c éz", "jpg")):
-        folder.mkdir()
-        for name in names:
-            PHOTO.save(folder / f"{name}.{ending}")
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_colour_of_no_class_is_named_with_its_place(ending, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    _, labels = data.draw_facade(3)
+    colours = data.colorize(labels, FACADES)
+    pink = torch.tensor([250, 120, 200]).byte()
+    colours[:, 32:80, 88:128] = pink.view(3, 1, 1)
+    save_twice(colours, path)
+    place = fr"{ending}: colour \(2\d\d, 1\d\d, \d+\) at x=\d+"
+    settings = settings_for(tmp_path, "semantic-facades")
+    refuses(place, data.read_picture, settings, (path,), [286, 286])
+    one_hot = settings_for(tmp_path, size=286, one_hot=True)
+    refuses("no class's", data.read_picture, one_hot, (path,), [286, 286])
+
+def save_photos(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        PHOTO.save(folder / name)
+    return folder
+
+def test_only_pictures_are_listed(tmp_path):
+    folder = save_photos(tmp_path / "A", "a.png", "b.png", " .png", "c.png", "é.png")
     for name in (".DS_Store", "Thumbs.db", ".hidden.jpg"):
-        (a / name).write_bytes(b"x")
-    (a / "folder.jpg").mkdir()
-    (a / "dangling.jpg").symlink_to(tmp_path / "nothing")
-    assert [path.stem for path in data.list_pictures(a)] == [" ", "a", "b", "c", "é"]
-    refuses("B: 2 partners missing: a, b; [^;]*A: 1 partners missing: z; both", data.pair_names,
-            a, b)
-    (b / "z.jpg").unlink()
-    (a / "a.png").unlink()
-    (a / "b.png").unlink()
-    assert [(x.name, y.name) for x, y in data.pair_names(a, b)][1] == ("c.png", "c.jpg")
-    PHOTO.save(a / "c.jpg")
-    refuses("share a name", data.list_pictures, a)
-    for split, width in (("val", 128), *(("train", 128 - 2 * i) for i in range(9))):
-        data.save_picture(tmp_path / "C" / split / f"{width}.png", noise_picture(3, 64, width))
-    refuses(r"112.png: is 112x64.*into A/ and B/ "
-            r"\(and 6 more: 114.png, 116.png, 118.png, 120.png\)", data.training, settings_for(tmp_path / "C"))
+        (folder / name).write_bytes(b"x")
+    (folder / "folder.jpg").mkdir()
+    (folder / "dangling.jpg").symlink_to(tmp_path / "nothing")
+    listed = [path.stem for path in data.list_pictures(folder)]
+    assert listed == [" ", "a", "b", "c", "é"]
+
+def test_partners_are_found_whatever_their_endings(tmp_path):
+    a = save_photos(tmp_path / "A", " .png", "c.png", "é.png")
+    b = save_photos(tmp_path / "B", " .jpg", "c.jpg", "é.jpg")
+    names = [(x.name, y.name) for x, y in data.pair_names(a, b)]
+    assert names[1] == ("c.png", "c.jpg")
+
+def test_missing_partners_are_named(tmp_path):
+    a = save_photos(tmp_path / "A", "a.png", "b.png", "c.png")
+    b = save_photos(tmp_path / "B", "c.jpg", "z.jpg")
+    in_b = "B: 2 partners missing: a, b; "
+    in_a = "A: 1 partners missing: z; both"
+    refuses(f"{in_b}[^;]*{in_a}", data.pair_names, a, b)
+
+def test_pictures_that_share_a_name_are_refused(tmp_path):
+    folder = save_photos(tmp_path / "A", "c.png", "c.jpg")
+    refuses("share a name", data.list_pictures, folder)
+
+def test_pairs_that_are_not_two_squares_are_counted(tmp_path):
+    wide = noise_picture(3, 64, 128)
+    data.save_picture(tmp_path / "val" / "128.png", wide)
+    for width in range(112, 130, 2):
+        narrow = wide[:, :, :width]
+        data.save_picture(tmp_path / "train" / f"{width}.png", narrow)
+    others = r"\(and 6 more: 114.png, 116.png, 118.png, 120.png\)"
+    words = f"112.png: is 112x64.*into A/ and B/ {others}"
+    refuses(words, data.training, settings_for(tmp_path))
 
 FILE = tarfile.REGTYPE
 LINK = tarfile.SYMTYPE
@@ -2930,50 +3101,75 @@ HARD = tarfile.LNKTYPE
 
 def archive_of(*members):
     """A .tar.gz of (name, type, bytes or link name)."""
-    with tarfile.open(fileobj=(buffer := io.BytesIO()), mode="w:gz") as archive:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, kind, content in members:
             member = tarfile.TarInfo(name)
             member.type = kind
-            member.size = len(content) if kind == FILE else 0
-            member.linkname = content if kind in (LINK, HARD) else ""
-            archive.addfile(member, io.BytesIO(content) if kind == FILE else None)
+            if kind == FILE:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+            else:
+                member.linkname = content
+                archive.addfile(member)
     return buffer.getvalue()
 
 GOOD = archive_of(*[(f"set/train/{i}.jpg", FILE, bytes(5000)) for i in range(3)])
 OUTSIDE = Path(tempfile.gettempdir(), f"evil-{os.getpid()}")
-EVIL = {"up": [("set/../../evil", FILE, b"x")], "absolute": [(str(OUTSIDE), FILE, b"x")],
-        "link": [("set/a", LINK, "/tmp")], "hardlink": [("set/a", HARD, "/etc/passwd")],
-        "device": [("set/a", tarfile.CHRTYPE, "")], "pipe": [("set/a", tarfile.FIFOTYPE, "")],
-        "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")], "twice": [("a", FILE, b"x")] * 2,
-        "bomb": [("a", FILE, bytes(60_000_000))]}
+EVIL = {
+    "up": [("set/../../evil", FILE, b"x")],
+    "absolute": [(str(OUTSIDE), FILE, b"x")],
+    "link": [("set/a", LINK, "/tmp")],
+    "hardlink": [("set/a", HARD, "/etc/passwd")],
+    "device": [("set/a", tarfile.CHRTYPE, "")],
+    "pipe": [("set/a", tarfile.FIFOTYPE, "")],
+    "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")],
+    "twice": [("a", FILE, b"x"), ("a", FILE, b"x")],
+    "bomb": [("a", FILE, bytes(60_000_000))]}
+
+MOVED = {"loop": "/loop", "file": "file:///etc/passwd", "moved": "/good"}
+STATUS = {"404": 404, "500": 500, **dict.fromkeys(MOVED, 302)}
+ANNOUNCED = {"cut": 9, "short": -9}  # how many bytes more than there are
+
+@functools.cache
+def body_of(kind):
+    if kind in EVIL:
+        return archive_of(*EVIL[kind])
+    bodies = {
+        "page": b"<!DOCTYPE html>",
+        "few": archive_of(("set/train/1.jpg", FILE, b"x")),
+        "flipped": GOOD[:-8] + b"\0" + GOOD[-7:],
+        "empty": b""}
+    return bodies.get(kind, GOOD)
 
 class Misbehaving(BaseHTTPRequestHandler):
     """A server that answers each path in its own wrong way, and /good rightly."""
 
     def do_GET(self):
         kind = self.path[1:].split(".")[0]
-        moved = {"loop": "/loop", "file": "file:///etc/passwd", "moved": "/good"}
-        # They never end.
-        while kind == "headers":
-            self.wfile.write(b"X")
-            time.sleep(0.05)
-        body = {"page": b"<!DOCTYPE html>", "few": archive_of(("set/train/1.jpg", FILE, b"x")),
-                "flipped": GOOD[:-8] + b"\0" + GOOD[-7:], "empty": b""}.get(kind, GOOD)
-        body = archive_of(*EVIL[kind]) if kind in EVIL else body
-        length = {"cut": len(body) + 9, "short": len(body) - 9}.get(kind, len(body))
-        self.send_response(302 if kind in moved else {"404": 404, "500": 500}.get(kind, 200))
-        if kind in moved:
-            self.send_header("Location", moved[kind])
-        self.send_header("Content-Length", length)
+        if kind == "headers":
+            self.drip(itertools.repeat(b"X"))  # without end
+        body = body_of(kind)
+        self.send_response(STATUS.get(kind, 200))
+        if kind in MOVED:
+            self.send_header("Location", MOVED[kind])
+        self.send_header("Content-Length", len(body) + ANNOUNCED.get(kind, 0))
         self.end_headers()
         if kind == "stalled":
-            body = body[:9] + (time.sleep(1.5) or b"")
-        for byte in (body[:60] if kind == "drip" else b""):
-            self.wfile.write(bytes([byte]))
-            time.sleep(0.05)
-        self.wfile.write(body[60:] if kind == "drip" else body)
+            time.sleep(1.5)
+            body = body[:9]
+        if kind == "drip":
+            self.drip([bytes([byte]) for byte in body[:60]])
+            body = body[60:]
+        self.wfile.write(body)
 
-    log_message = lambda self, *words: None
+    def drip(self, parts):
+        for part in parts:
+            self.wfile.write(part)
+            time.sleep(0.05)
+
+    def log_message(self, *words):
+        pass
 
 @pytest.fixture(scope="module")
 def server():
@@ -2983,23 +3179,45 @@ def server():
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
-WHY = {"404": "404", "500": "500", "loop": "infinite loop", "file": "not allowed", "page": "header",
-       "few": "has 1 pictures, not 3", "flipped": "data check", "empty": "cut short",
-       "cut": "cut short", "short": "cut short", "stalled": "timed out", "drip": "stalled: ",
-       "headers": "hardly answers", "twice": "File exists", "bomb": "ten times",
-       **dict.fromkeys("up absolute link hardlink device pipe chain".split(), "is a link, a")}
+WHY = {
+    "404": "404",
+    "500": "500",
+    "loop": "infinite loop",
+    "file": "not allowed",
+    "page": "header",
+    "few": "has 1 pictures, not 3",
+    "flipped": "data check",
+    "empty": "cut short",
+    "cut": "cut short",
+    "short": "cut short",
+    "stalled": "timed out",
+    "drip": "stalled: ",
+    "headers": "hardly answers",
+    "up": "is a link, a",
+    "absolute": "is a link, a",
+    "link": "is a link, a",
+    "hardlink": "is a link, a",
+    "device": "is a link, a",
+    "pipe": "is a link, a",
+    "chain": "is a link, a",
+    "twice": "File exists",
+    "bomb": "ten times"}
 
 @pytest.mark.parametrize("kind", WHY)
 def test_a_failed_or_evil_download_leaves_nothing_and_the_next_works(
         kind, tmp_path, server, monkeypatch):
     monkeypatch.setattr(data, "TIMEOUT", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    refuses(f"^{server}/{kind}.tar.gz: .*{WHY[kind]}", data.fetch, f"{server}/{kind}.tar.gz",
-            tmp_path / "data" / "set", {"train": 3})
-    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
+    folder = tmp_path / "data" / "set"
+    address = f"{server}/{kind}.tar.gz"
+    words = f"^{address}: .*{WHY[kind]}"
+    refuses(words, data.fetch, address, folder, {"train": 3})
+    left = [path.name for path in tmp_path.rglob("*")]
+    assert left == ["data"]
     assert not OUTSIDE.exists()
-    data.fetch(f"{server}/moved.tar.gz", tmp_path / "data" / "set", {"train": 3})
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
+    data.fetch(f"{server}/moved.tar.gz", folder, {"train": 3})
+    left = [path.name for path in folder.parent.iterdir()]
+    assert left == ["set"]
 
 # semgan.py
 
