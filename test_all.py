@@ -3993,92 +3993,208 @@ def raw_reply(server, content):
         connection.sendall(content.encode("latin-1"))
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
-def test_the_paint_server_answers_strangers_in_a_sentence_and_goes_on(painter):
-    host = f"Host: 127.0.0.1:{painter.server_port}\r\n"
-    post = f"POST /study HTTP/1.1\r\n{host}"
-    sized = "Content-Length: 2\r\n\r\n{}"
-    typed = f"{post}Content-Type: application/json\r\n"
-    lengths = {-1: 400, "ten": 400, "1\r\nContent-Length: 2": 400, 900: 400, "9" * 5000: 413,
-               "0" * 20 + "9" * 12: 413, paint.BODY + 1: 413}
-    bodies = ("[]", "[" * 4000, "{", '{"run": "../facades"}', '{"run": ["facades"]}',
-              '{"run": "facades", "seed": 1e999}', '{"run": "facades", "session": "stolen"}',
-              '{"run": "facades", "muted": 7}')
-    paths = ("/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x")
-    strange = [
-        *((f"GET / HTTP/1.1\r\n{hosts}\r\n", 403) for hosts in (
-            "", "Host: evil.example\r\n", "Host: localhost.evil.net\r\n", host + host,
-            "Host: localhost:1/\r\n", "Host: user@localhost\r\n")),
-        *((f"{typed}Origin: {origin}\r\n{sized}", 403) for origin in (
-            "http://evil.net", "null", "file://localhost", "http://localhost.evil.net:80")),
-        (f"{post}Content-Type: text/plain\r\n{sized}", 415), (f"{typed}\r\n", 411),
-        (f"{typed}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
-        *((f"{typed}Content-Length: {n}\r\n\r\nshort", status) for n, status in lengths.items()),
-        *((f"{typed}Content-Length: {len(body)}\r\n\r\n{body}", 400) for body in bodies),
-        *((f"GET {path} HTTP/1.1\r\n{host}\r\n", 404) for path in paths),
-        *((f"{method} / HTTP/1.1\r\n{host}\r\n", 501) for method in ("PUT", "HEAD", "BREW")),
-        ("GET /" + "a" * 65532, 414), ("GET / HTTP/1.1\r\n" + "X: y\r\n" * 101, 431),
-        ("\x16\x03\x01\x02\r\n\r\n", 400)]
-    for content, status in strange:
-        head, sentence = raw_reply(painter, content).split("\r\n\r\n", 1)
-        assert head.startswith(f"HTTP/1.0 {status} "), (content[:90], head)
-        assert len(sentence) < 160, (content[:90], head)
-        head, page = raw_reply(painter, f"GET / HTTP/1.1\r\n{host}\r\n").split("\r\n\r\n", 1)
-        assert page.count(f'nonce="{head.split("nonce-")[1][:22]}"') == 2
-        assert "://" not in page
+@contextmanager
+def serving(server):
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+LOCAL = "Host: localhost\r\n"
+POST = f"POST /study HTTP/1.1\r\n{LOCAL}"
+POST_JSON = f"{POST}Content-Type: application/json\r\n"
+EMPTY_OBJECT = "Content-Length: 2\r\n\r\n{}"
+
+def head_and_body(server, content):
+    return raw_reply(server, content).split("\r\n\r\n", 1)
+
+def gets_a_sentence(server, content, status):
+    """The stranger, and then others get the page."""
+    head, sentence = head_and_body(server, content)
+    assert head.startswith(f"HTTP/1.0 {status} ")
+    assert len(sentence) < 160
+    head, _ = head_and_body(server, f"GET / HTTP/1.1\r\n{LOCAL}\r\n")
+    assert head.startswith("HTTP/1.0 200 ")
+
+@pytest.mark.parametrize("hosts", [
+    "",
+    "Host: evil.example\r\n",
+    "Host: localhost.evil.net\r\n",
+    LOCAL + LOCAL,
+    "Host: localhost:1/\r\n",
+    "Host: user@localhost\r\n"])
+def test_pages_at_other_names_may_not_ask(hosts, painter):
+    gets_a_sentence(painter, f"GET / HTTP/1.1\r\n{hosts}\r\n", 403)
+
+@pytest.mark.parametrize("origin", [
+    "http://evil.net",
+    "null",
+    "file://localhost",
+    "http://localhost.evil.net:80"])
+def test_pages_of_other_origins_may_not_ask(origin, painter):
+    request = f"{POST_JSON}Origin: {origin}\r\n{EMPTY_OBJECT}"
+    gets_a_sentence(painter, request, 403)
+
+@pytest.mark.parametrize("request_head, status", [
+    (f"{POST}Content-Type: text/plain\r\n{EMPTY_OBJECT}", 415),
+    (f"{POST_JSON}\r\n", 411),
+    (f"{POST_JSON}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411)],
+    ids=["plain text", "no length", "chunked"])
+def test_requests_without_json_or_length_are_refused(request_head, status, painter):
+    gets_a_sentence(painter, request_head, status)
+
+LENGTHS = {
+    "negative": ("-1", 400),
+    "a word": ("ten", 400),
+    "two": ("1\r\nContent-Length: 2", 400),
+    "more than comes": ("900", 400),
+    "5000 digits": ("9" * 5000, 413),
+    "zeros first": ("0" * 20 + "9" * 12, 413),
+    "one too many": (str(paint.BODY + 1), 413)}
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_a_body_of_a_false_length_is_refused(name, painter):
+    length, status = LENGTHS[name]
+    request = f"{POST_JSON}Content-Length: {length}\r\n\r\nshort"
+    gets_a_sentence(painter, request, status)
+
+BODIES = {
+    "a list": "[]",
+    "deep": "[" * 4000,
+    "half": "{",
+    "a run outside": '{"run": "../facades"}',
+    "a list for a run": '{"run": ["facades"]}',
+    "an endless seed": '{"run": "facades", "seed": 1e999}',
+    "another's session": '{"run": "facades", "session": "stolen"}',
+    "a muted number": '{"run": "facades", "muted": 7}'}
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_makes_no_sense_is_refused(name, painter):
+    body = BODIES[name]
+    request = f"{POST_JSON}Content-Length: {len(body)}\r\n\r\n{body}"
+    gets_a_sentence(painter, request, 400)
+
+@pytest.mark.parametrize("path", [
+    "/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x"])
+def test_nothing_but_the_pages_is_served(path, painter):
+    gets_a_sentence(painter, f"GET {path} HTTP/1.1\r\n{LOCAL}\r\n", 404)
+
+@pytest.mark.parametrize("method", ["PUT", "HEAD", "BREW"])
+def test_other_methods_are_refused(method, painter):
+    gets_a_sentence(painter, f"{method} / HTTP/1.1\r\n{LOCAL}\r\n", 501)
+
+@pytest.mark.parametrize("content, status", [
+    ("GET /" + "a" * 65532, 414),
+    ("GET / HTTP/1.1\r\n" + "X: y\r\n" * 101, 431),
+    ("\x16\x03\x01\x02\r\n\r\n", 400)],
+    ids=["a long line", "many lines", "a handshake"])
+def test_what_is_hardly_http_is_refused(content, status, painter):
+    gets_a_sentence(painter, content, status)
+
+def test_the_page_runs_its_own_scripts_and_asks_nobody_else(painter):
+    head, page = head_and_body(painter, f"GET / HTTP/1.1\r\n{LOCAL}\r\n")
+    [nonce] = set(re.findall("nonce-(.{22})", head))
+    assert page.count(f'nonce="{nonce}"') == 2
+    assert "://" not in page
     for word in ("default-src 'none'", "frame-ancestors 'none'", "nosniff", "no-store"):
         assert word in head
-        assert "Allow-Origin" not in head
+    assert "Allow-Origin" not in head
 
-def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(painter):
-    # More bits than torch's seeds have.
-    assert asked(painter, seed=2 ** 70)[0] == 200
-    plain = {"run": "plain", "cells": bytes(64 * 128 * 3)}
-    assert asked(painter, **plain)[0] == 200
-    for wrong in ({"cells": b""}, {"cells": bytes(128 * 128 + 1)}, {"cells": 12}, {"cells": 255},
-                  {"cells": "no base64!"}, {"run": "nobody"}, {"seed": "x"}, {"muted": [9]},
-                  {"muted": ["1"]}, {"quiet": [-1]}, {**plain, "cells": bytes(64 * 128)},
-                  {**plain, "route": "dream"}, {**plain, "route": "example"},
-                  {**plain, "judge": "fake"}, {"run": "other", "judge": "fake"}):
-        status, sentence = asked(painter, **wrong)
-        assert status == 400, (wrong, sentence)
-        assert 0 < len(sentence) < 250, (wrong, sentence)
-        assert "\n" not in sentence, (wrong, sentence)
+PLAIN = {"run": "plain", "cells": bytes(64 * 128 * 3)}
 
-def test_local_names_may_ask_through_any_port_and_others_where_they_are_allowed(painter):
+def test_a_seed_may_have_more_bits_than_torchs(painter):
+    status, _ = asked(painter, seed=2 ** 70)
+    assert status == 200
+
+def test_a_run_that_paints_colours_takes_three_bytes_a_cell(painter):
+    status, _ = asked(painter, **PLAIN)
+    assert status == 200
+
+@pytest.mark.parametrize("wrong", [
+    {"cells": b""},
+    {"cells": bytes(128 * 128 + 1)},
+    {"cells": 12},
+    {"cells": 255},
+    {"cells": "no base64!"},
+    {"run": "nobody"},
+    {"seed": "x"},
+    {"muted": [9]},
+    {"muted": ["1"]},
+    {"quiet": [-1]},
+    {**PLAIN, "cells": bytes(64 * 128)},
+    {**PLAIN, "route": "dream"},
+    {**PLAIN, "route": "example"},
+    {**PLAIN, "judge": "fake"},
+    {"run": "other", "judge": "fake"}])
+def test_a_request_that_makes_no_sense_is_refused_in_a_sentence(wrong, painter):
+    status, sentence = asked(painter, **wrong)
+    assert status == 400
+    assert 0 < len(sentence) < 250
+    assert "\n" not in sentence
+
+@pytest.fixture
+def allowing_server(painter):
+    """It may be asked by the name of Lab.example."""
     server = paint.open_server(painter.studio, "127.0.0.1", 0, allowed=["Lab.example"])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name, status in (("localhost:9", 200), ("127.0.0.1", 200), ("[::1]:80", 200),
-                         ("lab.example", 200), ("lab.example:8443", 200), ("lab.example.net", 403)):
-        assert asked(server, host=name)[0] == status, name
-    head = raw_reply(server, "GET / HTTP/1.1\r\nHost: lab.example\r\n\r\n")
-    assert "frame-ancestors http://lab.example:* https://lab.example:*" in head
+    with serving(server):
+        yield server
+
+@pytest.mark.parametrize("name, status", [
+    ("localhost:9", 200),
+    ("127.0.0.1", 200),
+    ("[::1]:80", 200),
+    ("lab.example", 200),
+    ("lab.example:8443", 200),
+    ("lab.example.net", 403)])
+def test_local_and_allowed_names_may_ask_through_any_port(name, status, allowing_server):
+    found, _ = asked(allowing_server, host=name)
+    assert found == status
+
+def test_pages_of_an_allowed_name_may_show_the_page(allowing_server):
+    request = "GET / HTTP/1.1\r\nHost: lab.example\r\n\r\n"
+    head, _ = head_and_body(allowing_server, request)
+    ancestors = "http://lab.example:* https://lab.example:*"
+    assert f"frame-ancestors {ancestors}" in head
+
+def test_a_name_that_is_not_allowed_hears_how_it_would_be(painter):
     status, sentence = asked(painter, host="lab.example")
     assert status == 403
     assert "--allow-host lab.example" in sentence
     assert f"http://127.0.0.1:{painter.server_port}/" in sentence
-    server.shutdown()
-    server.server_close()
 
 @pytest.mark.parametrize("name", ["lab.example:80", "http://lab.example", "a b", ""])
 def test_a_name_to_allow_is_a_hosts_name_alone(name):
     refuses("--allow-host: ", run_here, paint, "runs/none", "--allow-host", name)
 
-def test_nobody_keeps_the_paint_server_waiting_and_all_at_once_are_right(painter):
+def test_idle_connections_keep_nobody_waiting_and_end(painter):
     idle = [socket.create_connection(painter.server_address) for _ in range(100)]
     start = time.time()
-    assert asked(painter, cells=99)[0] == 400
-    assert time.time() - start < 2.9, "the deadline had to let somebody go"
+    status, _ = asked(painter, cells=99)
+    assert status == 400
+    # Before the deadline of 3 s.
+    assert time.time() - start < 2.9
+    for connection in idle:
+        connection.settimeout(20)
+        assert connection.recv(9) == b""
+        connection.close()
+
+def test_a_request_of_a_byte_now_and_then_ends(painter):
+    start = time.time()
     with socket.create_connection(painter.server_address) as drip, pytest.raises(OSError):
-        # A byte each 0.1 s, for ever.
         while time.time() - start < 30:
             drip.send(b"G")
             time.sleep(0.1)
     assert time.time() - start < 20
-    assert idle[0].recv(9) == idle[99].recv(9) == b""
+
+def test_requests_at_the_same_time_get_their_own_replies(painter):
+    def ask(k):
+        return asked(painter, cells=k)
     with ThreadPoolExecutor() as pool:
-        together = list(pool.map(lambda k: asked(painter, cells=k), range(6)))
-    assert together == [asked(painter, cells=k) for k in range(6)]
-    assert len({*together}) == 6
+        together = list(pool.map(ask, range(6)))
+    one_by_one = [ask(k) for k in range(6)]
+    assert together == one_by_one
+    assert len(set(together)) == 6
     assert {status for status, _ in together} == {200}
 
 def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
@@ -4105,82 +4221,114 @@ def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
     assert asked(painter, "dream")[0] == 200
     assert ended[0] - left < 0.5
 
-def test_a_server_for_all_answers_by_the_address_it_was_asked_at(painter):
-    server = paint.open_server(painter.studio, "0.0.0.0", 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name, status in (("127.0.0.2", 200), ("127.0.0.3", 403), ("evil.example", 403)):
-        connection = http.client.HTTPConnection("127.0.0.2", server.server_port)
-        connection.request("GET", "/", headers={"Host": f"{name}:{server.server_port}"})
-        assert connection.getresponse().status == status, name
-    server.shutdown()
-    server.server_close()
+@pytest.mark.parametrize("name, status", [
+    ("127.0.0.2", 200),
+    ("127.0.0.3", 403),
+    ("evil.example", 403)])
+def test_a_server_for_all_answers_by_the_address_it_was_asked_at(name, status, painter):
+    with serving(paint.open_server(painter.studio, "0.0.0.0", 0)) as server:
+        port = server.server_port
+        connection = http.client.HTTPConnection("127.0.0.2", port)
+        connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
+        assert connection.getresponse().status == status
+        connection.close()
 
-def test_a_taken_port_is_named_and_ctrl_c_ends_the_server(painter):
-    server, taken = (started(HERE / "paint.py", painter.studio.runs["facades"]["folder"],
-                             "--no-browser", "--port", port) for port in (0, painter.server_port))
-    error = taken.communicate(timeout=300)[1]
-    assert taken.returncode == 2
+def painting(studio, port):
+    """paint.py on a run, as a process of its own."""
+    folder = studio.runs["facades"]["folder"]
+    return started(HERE / "paint.py", folder, "--no-browser", "--port", port)
+
+def test_a_taken_port_is_named(painter):
+    with painting(painter.studio, painter.server_port) as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 2
     assert error.count("\n") == 1
     assert "try --port" in error
-    port = int(re.search(r"http://127.0.0.1:(\d+)/ ", server.stdout.readline())[1])
-    server.send_signal(signal.SIGINT)
-    assert server.wait(30) == 130
-    assert "Traceback" not in server.stderr.read()
-    socket.create_server(("127.0.0.1", port)).close()
 
-def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(painter, tmp_path, monkeypatch):
+def test_ctrl_c_ends_the_server(painter):
+    with painting(painter.studio, 0) as process:
+        address = r"http://127.0.0.1:(\d+)/ "
+        found = re.search(address, process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert "Traceback" not in process.stderr.read()
+    # Its port is free again.
+    socket.create_server(("127.0.0.1", int(found[1]))).close()
+
+def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(
+        painter, tmp_path, monkeypatch):
     monkeypatch.setattr(paint, "PRACTICE", 1)
     monkeypatch.setattr(paint, "TRIALS", 2)
     studio = painter.studio
-    run = {**painter.studio.runs["facades"], "folder": tmp_path}
-    token = studio.study(run, {"session": "", "fake": ""})["session"]
+    run = {**studio.runs["facades"], "folder": tmp_path}
+    first = studio.study(run, {"session": "", "fake": ""})
+    token = first["session"]
 
-    # Fooled each time.
-    def answer():
-        side = {"left": "right", "right": "left"}[studio.sessions[token]["fake"]]
-        return studio.study(run, {"session": token, "fake": side})
+    def fooled():
+        fake = studio.sessions[token]["fake"]
+        wrong = "right" if fake == "left" else "left"
+        return studio.study(run, {"session": token, "fake": wrong})
+    assert fooled()["fooled"]
     # The second one counts.
-    assert answer()["fooled"]
-    assert answer()["fooled"] is None
-    with monkeypatch.context() as patch:
-        patch.setattr(data, "write_whole", lambda path, _: (_ for _ in ()).throw(data.Refusal("")))
-        with pytest.raises(data.Refusal):
-            answer()
-    assert answer()["total"] == 2
+    assert fooled()["fooled"] is None
+    with monkeypatch.context() as patch, pytest.raises(data.Refusal):
+        full = mock.Mock(side_effect=data.Refusal(""))
+        patch.setattr(data, "write_whole", full)
+        fooled()
+    assert fooled()["total"] == 2
     assert token not in studio.sessions
-    assert json.loads((tmp_path / "study.jsonl").read_text())["answers"] == [True, True]
+    kept = json.loads((tmp_path / "study.jsonl").read_text())
+    assert kept["answers"] == [True, True]
 
 def test_the_photo_is_what_the_run_makes_of_the_classes_that_were_sent(painter):
-    label_map = torch.randint(0, 12, (128, 128), dtype=torch.uint8)
-    run = painter.studio.runs["facades"]
-    photo = pix2pix.translate(run["network"], data.colorize(label_map, FACADES), seed=3)
-    cells = label_map.numpy().tobytes()
-    assert torch.equal(picture_in(answer(painter, cells=cells, seed=3)["png"]), photo)
-    both = picture_in(answer(painter, cells=cells, seed=3, beside=True)["png"])
-    assert torch.equal(both, torch.cat([data.colorize(label_map, FACADES), photo], dim=2))
+    label_map = noise_picture(128, 128) % 12
+    colours = data.colorize(label_map, FACADES)
+    generator = painter.studio.runs["facades"]["network"]
+    photo = pix2pix.translate(generator, colours, seed=3)
+    request = {"cells": label_map.numpy().tobytes(), "seed": 3}
+    alone = answer(painter, **request)["png"]
+    assert torch.equal(picture_in(alone), photo)
+    beside = answer(painter, **request, beside=True)["png"]
+    both = torch.cat([colours, photo], dim=2)
+    assert torch.equal(picture_in(beside), both)
 
-def test_a_muted_skip_carries_zeros_and_without_dropout_all_noises_are_one():
+@pytest.fixture
+def output():
+    """-> a function: what a network makes of one x, with these skips and dropouts off"""
     network = pix2pix.UNet(width=8, depth=6)
     x = torch.randn(1, 3, 64, 64)
 
-    def output(seed=0, muted=(), quiet=()):
+    def generate(seed=0, muted=(), quiet=()):
         return pix2pix.generate_without(network, x, seed, muted, quiet)
-    assert torch.equal(output(), pix2pix.generate(network, x, 0))
-    assert network.muted_skips == ()
-    # Each skip carries something.
-    for step in range(5):
-        assert not torch.equal(output(muted=[step]), output())
-        # Zero weights for its half: the same.
-        with torch.no_grad():
-            half = [*network.decoder, network.to_image][step + 1].weight
-            kept = half.clone()
-            half[len(half) // 2:] = 0
-            emptied = output()
-            half.copy_(kept)
-        assert torch.allclose(output(muted=[step]), emptied, atol=1e-6)
+    generate.network = network
+    generate.x = x
+    return generate
+
+def test_nothing_muted_is_as_always(output):
+    wanted = pix2pix.generate(output.network, output.x, 0)
+    assert torch.equal(output(), wanted)
+    assert output.network.muted_skips == ()
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_muted_skip_carries_zeros(step, output):
+    whole = output()
+    muted = output(muted=[step])
+    assert not torch.equal(muted, whole)
+    layers = [*output.network.decoder, output.network.to_image]
+    weight = layers[step + 1].weight
+    # Zero weights for the skip's half of the channels do the same.
+    with torch.no_grad():
+        weight[len(weight) // 2:] = 0
+    assert torch.allclose(output(), muted, atol=1e-6)
+
+def test_without_dropout_all_noises_are_one(output):
     assert not torch.equal(output(seed=1), output(seed=2))
-    assert torch.equal(output(seed=1, quiet=[0, 1, 2]), output(seed=2, quiet=[0, 1, 2]))
-    assert not torch.equal(output(seed=1, quiet=[0, 1]), output(seed=2, quiet=[0, 1]))
+    one = output(seed=1, quiet=[0, 1])
+    other = output(seed=2, quiet=[0, 1])
+    assert not torch.equal(one, other)
+    one = output(seed=1, quiet=[0, 1, 2])
+    other = output(seed=2, quiet=[0, 1, 2])
+    assert torch.equal(one, other)
 
 @pytest.mark.parametrize("field", [1, 16, 70, 286])
 def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
@@ -4200,34 +4348,59 @@ def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
         assert reached.min(0)[0].tolist() == first
         assert reached.max(0)[0].tolist() == last
 
-@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
-def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, tmp_path):
-    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
-    studio = paint.Studio([folder])
-    run = studio.runs["run"]
-    label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
-    request = {**paint.FIELDS, "cells": base64.b64encode(label_map.numpy().tobytes()).decode()}
-    x = data.to_network(run, data.colorize(label_map, FACADES)[None])[0]
-    # Held-out one 5.
-    _, real = data.to_network(run, data.draw_pair(405, [64, 64], "pairs")[None])
+def judged_and_wanted(folder, judge, objective):
+    """-> the server's verdict on a drawn map, D's own logits (h, w)"""
+    run = paint.Studio([folder]).runs["run"]
+    label_map = noise_picture(64, 64) % 12
+    cells = base64.b64encode(label_map.numpy().tobytes()).decode()
+    request = {**paint.FIELDS, "cells": cells, "judge": judge, "example": 5}
+    reply = paint.Studio([folder]).translate(run, request)
+    colours = data.colorize(label_map, FACADES)
+    x, _ = data.to_network(run, colours[None])
+    # The fifth held-out one.
+    pair = data.draw_pair(405, [64, 64], "pairs")
+    _, real = data.to_network(run, pair[None])
+    fake = pix2pix.generate(run["network"], x, 0)
+    y = real if judge == "real" else fake
     d = pix2pix.load_discriminator(folder / "checkpoint.pt")
-    for judge, y in (("fake", pix2pix.generate(run["network"], x, 0)), ("real", real)):
-        judged = studio.translate(run, {**request, "judge": judge, "example": 5})["judged"]
-        with torch.no_grad():
-            logits = d(x, y) if "cgan" in objective else d(y)
-        expected = logits.flatten().tolist()
-        assert judged["logits"] == pytest.approx(expected, abs=1e-3)
-        assert (judged["rows"], judged["columns"]) == tuple(logits.shape[2:])
-        assert pix2pix.patch_grid(d, [64, 64]) == {
-            "rows": judged["rows"], "columns": judged["columns"], "start": -5, "step": 2, "side": 16}
-        assert (judge == "real") == ("real" in judged)
+    with torch.no_grad():
+        logits = d(x, y) if "cgan" in objective else d(y)
+    return reply["judged"], logits[0, 0]
+
+@pytest.mark.parametrize("judge", ["fake", "real"])
+@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
+def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, judge, tmp_path):
+    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
+    judged, logits = judged_and_wanted(folder, judge, objective)
+    wanted = logits.flatten().tolist()
+    assert judged["logits"] == pytest.approx(wanted, abs=1e-3)
+    assert [judged["rows"], judged["columns"]] == list(logits.shape)
+    assert ("real" in judged) == (judge == "real")
+
+@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
+def test_the_patches_of_a_16_pixel_d_stand_2_pixels_apart(objective, tmp_path):
+    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
+    d = pix2pix.load_discriminator(folder / "checkpoint.pt")
+    grid = pix2pix.patch_grid(d, [64, 64])
+    _, logits = judged_and_wanted(folder, "fake", objective)
+    rows, columns = logits.shape
+    assert grid == {
+        "rows": rows,
+        "columns": columns,
+        "start": -5,
+        "step": 2,
+        "side": 16}
 
 def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
     path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
-    for changes in ({"discriminator": {}}, {"settings": {**content["settings"], "width": 9}}):
+    wider = {**content["settings"], "width": 9}
+    for changes in ({"discriminator": {}}, {"settings": wider}):
         torch.save({**content, **changes}, path)
-        refuses("its D does not fit", pix2pix.load_discriminator, path)
+        refuses("no D that fits its settings", pix2pix.load_discriminator, path)
+
+def test_a_checkpoint_whose_end_is_missing_shows_no_d(tmp_path):
+    path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-99])
     refuses("damaged", pix2pix.load_discriminator, path)
 
@@ -4259,48 +4432,74 @@ def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(facades_run, t
         assert words == ("its numbers read as classes" if as_numbers else "taken as it is")
 
 def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
-    make_pairs(tmp_path / "pairs")
-    run = {**settings_for(tmp_path / "pairs"), "mode": "labels"}
-    held = data.held_out(run)
-    # Photo | labels, 128 x 64.
-    cells, words = opened_as(run, held.files[0][0])
-    assert torch.equal(data.colorize(cells, FACADES), held[0][:3])
+    make_pairs(tmp_path)
+    run = {**settings_for(tmp_path), "mode": "labels"}
+    pictures = data.held_out(run)
+    # Photo and labels side by side, 128 x 64.
+    [path] = pictures.files[0]
+    cells, words = opened_as(run, path)
+    colours = data.colorize(cells, FACADES)
+    assert torch.equal(colours, pictures[0][:3])
     assert words == "the label half of a pair taken, its right"
-    streets = {**settings_for(task="cityscapes"), "mode": "labels"}
+
+def test_an_opened_map_of_cityscapes_ids_becomes_its_classes(tmp_path):
+    run = {**settings_for(task="cityscapes"), "mode": "labels"}
     ids = (noise_picture(64, 64) % 34).numpy()
     path = tmp_path / "a_labelIds.png"
     Image.fromarray(ids).save(path)
-    cells, words = opened_as(streets, path)
-    assert cells.tolist() == np.array(data.CITYSCAPES_IDS)[ids].tolist()
+    cells, words = opened_as(run, path)
+    wanted = np.array(data.CITYSCAPES_IDS)[ids]
+    assert np.array_equal(cells, wanted)
     assert "ids" in words
 
-def test_the_page_says_what_was_done_with_a_picture(facades_run, tmp_path):
-    label_map = torch.arange(12).repeat_interleave(16).expand(96, 192).byte()   # 16 columns each
+def columns_of_classes():
+    """(96, 192): 12 classes, 16 columns each."""
+    row = torch.arange(12).repeat_interleave(16)
+    return row.expand(96, 192).byte()
+
+def test_the_page_says_that_a_picture_was_cropped(facades_run, tmp_path):
+    label_map = columns_of_classes()[:64]
     picture = data.colorize(label_map, FACADES)
-    data.save_picture(tmp_path / "wide.png", picture[:, :64])                   # 192 x 64
+    data.save_picture(tmp_path / "wide.png", picture)
     cells, words = opened_as(facades_run, tmp_path / "wide.png")
-    assert torch.equal(cells, label_map[:64, 64:128])
+    assert torch.equal(cells, label_map[:, 64:128])
     assert words == "cropped from 192x64 to 64x64, its middle"
-    data.save_picture(tmp_path / "large.png", picture[:, :, :96].repeat_interleave(2, 1)[:, :96])
-    assert opened_as(facades_run, tmp_path / "large.png")[1] == "resized to 64x64"
-    picture = picture[:, :64, :64].clone()
-    # Nearly "facade".
-    picture[:, :16] = torch.tensor([1, 50, 250]).byte().view(3, 1, 1)
+
+def test_the_page_says_that_a_picture_was_resized(facades_run, tmp_path):
+    label_map = columns_of_classes()[:, :96]
+    picture = data.colorize(label_map, FACADES)
+    data.save_picture(tmp_path / "large.png", picture)
+    _, words = opened_as(facades_run, tmp_path / "large.png")
+    assert words == "resized to 64x64"
+
+def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path):
+    label_map = columns_of_classes()[:64, :64]
+    picture = data.colorize(label_map, FACADES)
+    nearly_facade = torch.tensor([1, 50, 250]).byte()
+    picture[:, :16] = nearly_facade.view(3, 1, 1)
     data.save_picture(tmp_path / "off.png", picture)
     cells, words = opened_as(facades_run, tmp_path / "off.png")
     assert (cells[:15] == 1).all()
     assert words.startswith("25.0% of its pixels moved to a class")
 
-def test_damaged_bombs_and_what_is_no_picture_are_refused_without_a_path(facades_run, tmp_path):
-    data.save_picture(tmp_path / "a.png", noise_picture(3, 64, 64))
-    whole = (tmp_path / "a.png").read_bytes()
-    for content in (b"", whole[:-300], b"<!doctype html>", png(20000, 20000, 8, 2),
-                    whole[:16] + b"\0\0\x4e\x20" * 2 + whole[24:]):
-        (tmp_path / "b.png").write_bytes(content)
-        with pytest.raises(data.Refusal, match="^This file: ") as caught:
-            opened_as(facades_run, tmp_path / "b.png")
-        assert tempfile.gettempdir() not in str(caught.value)
-        assert "\n" not in str(caught.value)
+def damaged_files():
+    whole = stored(PHOTO.resize((64, 64)), "PNG")
+    width_and_height = b"\0\0\x4e\x20" * 2
+    return {
+        "nothing": b"",
+        "cut off": whole[:-300],
+        "a page": b"<!doctype html>",
+        "an empty bomb": png(20000, 20000, 8, 2),
+        "a lie about its size": whole[:16] + width_and_height + whole[24:]}
+
+@pytest.mark.parametrize("name", damaged_files())
+def test_damaged_files_are_refused_without_a_path(name, facades_run, tmp_path):
+    (tmp_path / "b.png").write_bytes(damaged_files()[name])
+    with pytest.raises(data.Refusal, match="^This file: ") as caught:
+        opened_as(facades_run, tmp_path / "b.png")
+    said = str(caught.value)
+    assert tempfile.gettempdir() not in said
+    assert "\n" not in said
 
 def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
     picture = noise_picture(3, 64, 64)
@@ -5163,7 +5362,7 @@ def readme_commands():
     lines = [re.sub(r"^-k\s", "python -m pytest test_all.py -k ", line) for line in lines]
     parts = [" ".join(part.split()).removeprefix(".venv/bin/") for line in lines
              for part in line.split("&&")]
-    return sorted({part for part in parts if re.match(r"(python|torchrun|pytest) ", part)})
+    return sorted({part for part in parts if re.match(r"(python(?! -c)|torchrun|pytest) ", part)})
 
 def anchors(markdown):
     """What a link to each heading of a file is called: "## What it is" is "what-it-is"."""
@@ -5218,51 +5417,92 @@ def test_the_readmes_lines_for_other_code_translate_a_picture(tmp_path, monkeypa
     assert names["photo"].shape == names["labels"].shape
     assert names["photo"].dtype == torch.uint8
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, monkeypatch):
+def quick_form(command):
+    """-> the file's name, the command's words after it"""
     command = re.sub(r"\bRUN\b", "runs/facades", command)
-    command = re.sub(r"\bTASK\b", "facades", re.sub(r"(-encoder) \d+", r"\1 2", command))
-    words = shlex.split(command)
-    script = next(i for i, word in enumerate(words) if word.endswith(".py"))
-    name = words[script].removesuffix(".py")
-    args = words[script + 1:]
-    # What -k names must be there; the.
-    if name == "test_all":
-        # benchmark, of minutes, has its own test behind -m slow
-        tests = " ".join(test for test in globals() if test.startswith("test_"))
-        assert "-k" not in args or args[-1] in tests
-        return
-    monkeypatch.chdir(tmp_path)
-    folder = make_pairs(tmp_path / "my" / "pairs", 16)
-    pictures = sorted(folder.glob("*.png"))
-    # Whose classes have other colours.
-    if "cityscapes" in command:
-        (folder / "palette.json").write_text(json.dumps(data.FACADES))
-    [(tmp_path / link).symlink_to(folder) for link in ("DIR", "PHOTOS")]
-    (tmp_path / "LABELS").mkdir()
-    for file in ("labels.png", "pair.jpg", "LABELS/1.png", "big.png"):
-        Image.open(pictures[0]).save(file, "PNG")
-    # These make their runs themselves.
-    made = {"train", "--convert"} & {name, *args}
-    for run in {word for word in args if word.startswith("runs/") and not made}:
-        named = re.sub(r"^runs/|(-tanh)?(-\d)?$", "", run)
-        tiny_run(tmp_path / run, named if named in data.TASKS else "facades",
-                 "tanh" if "tanh" in run else "softmax")
-        (tmp_path / run / "log.csv").write_text("step,SWD,held-out L1\n1,2,3\n2,,\n3,1,2\n")
-        (tmp_path / run / "study.jsonl").write_text('{"format": 1, "answers": [true, false]}\n')
-    quick = {"train": "--size 64 --width 4 --epochs 1 --device cpu --out new".split(),
-             "metrics": ["--count", "8"], "paint": "--no-browser --port 0".split()}.get(name, [])
-    if name == "train" and (task := re.search("--task (shapes|semantic)", command)):
-        quick += f"--latent 8 --kernel 5 --batch {512 if task[1] == 'shapes' else 4}".split()
+    command = re.sub(r"(-encoder) \d+", r"\1 2", command)
+    command = re.sub(r"\bTASK\b", "facades", command)
+    before, name, args = re.fullmatch(r"(.*?)(\w+)\.py\b(.*)", command).groups()
+    return name, shlex.split(args)
+
+def make_named_files(folder, args):
+    """What the READMEs' commands read, in the current folder."""
+    first = sorted(folder.glob("*.png"))[0]
+    for link in ("DIR", "PHOTOS"):
+        Path(link).symlink_to(folder)
+    Path("LABELS").mkdir()
+    for name in ("labels.png", "pair.jpg", "LABELS/1.png", "big.png"):
+        Image.open(first).save(name, "PNG")
     if "--convert" in args:
-        torch.save(nested_generator(7, 4, nn.BatchNorm2d).state_dict(), "latest_net_G.pth")
-    if name == "train" and "shapes" not in args and "--data" not in args and "pairs" not in args:
-        monkeypatch.setattr(data, "locate", lambda *_: (folder, False))
-    monkeypatch.setattr(metrics, "train_fcn", functools.partial(metrics.train_fcn, views=8))
-    monkeypatch.setattr(metrics, "swd", functools.partial(metrics.swd, patches=8, repeats=1))
+        weights = nested_generator(7, 4, nn.BatchNorm2d).state_dict()
+        torch.save(weights, "latest_net_G.pth")
+
+def make_named_run(name):
+    """The task, and that its head is another, are in a run's name."""
+    task = re.sub(r"^runs/|(-tanh)?(-\d)?$", "", name)
+    if task not in data.TASKS:
+        task = "facades"
+    head = "tanh" if "tanh" in name else "softmax"
+    run = tiny_run(Path(name), task, head)
+    rows = ["step,SWD,held-out L1", "1,2,3", "2,,", "3,1,2"]
+    (run / "log.csv").write_text("\n".join(rows) + "\n")
+    session = {"format": 1, "answers": [True, False]}
+    (run / "study.jsonl").write_text(json.dumps(session) + "\n")
+
+QUICK = {
+    "train": "--size 64 --width 4 --epochs 1 --device cpu --out new",
+    "metrics": "--count 8",
+    "paint": "--no-browser --port 0"}
+
+def quick_options(name, args):
+    options = QUICK.get(name, "")
+    if name == "train":
+        task = re.search("--task (shapes|semantic)", " ".join(args))
+        if task:
+            batch = 512 if task[1] == "shapes" else 4
+            options += f" --latent 8 --kernel 5 --batch {batch}"
+    return options.split()
+
+def make_quick(monkeypatch):
+    """Little is trained and measured, and no server waits."""
+    train_fcn = functools.partial(metrics.train_fcn, views=8)
+    monkeypatch.setattr(metrics, "train_fcn", train_fcn)
+    swd = functools.partial(metrics.swd, patches=8, repeats=1)
+    monkeypatch.setattr(metrics, "swd", swd)
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: None)
-    run_here(sys.modules[name], *args, *quick)
-    assert all(Path(word).exists() for word in args if word.endswith((".png", ".gif")))
+
+CHECKS = [command for command in readme_commands() if "test_all.py" in command]
+OTHERS = [command for command in readme_commands() if "test_all.py" not in command]
+
+@pytest.mark.parametrize("command", CHECKS)
+def test_each_check_of_the_readme_names_a_test(command):
+    """The benchmark, of minutes, has a test of its own behind -m slow."""
+    _, args = quick_form(command)
+    names = [name for name in globals() if name.startswith("test_")]
+    if "-k" in args:
+        assert any(args[-1] in name for name in names)
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, args = quick_form(command)
+    folder = make_pairs(tmp_path / "my" / "pairs", 16)
+    # Classes of street scenes have other colours.
+    if "cityscapes" in command or "segmentation" in command:
+        (folder / "palette.json").write_text(json.dumps(FACADES))
+    make_named_files(folder, args)
+    makes_its_run = name == "train" or "--convert" in args
+    if not makes_its_run:
+        for run in {word for word in args if word.startswith("runs/")}:
+            make_named_run(run)
+    if name == "train" and not {"shapes", "pairs", "--data"} & set(args):
+        monkeypatch.setattr(data, "locate", lambda *_: (folder, False))
+    make_quick(monkeypatch)
+    options = quick_options(name, args)
+    run_here(sys.modules[name], *args, *options)
+    for word in args:
+        if word.endswith((".png", ".gif")):
+            assert Path(word).exists()
 
 @pytest.mark.parametrize("how", [slow("quick")])
 def test_the_benchmark_runs(how):
