@@ -885,7 +885,7 @@ def table(rows):
     """Rows (name, pictures, n, {column: value}) -> aligned lines. * marks the best of a column,
     where all are of the same pictures, as many and of one size; None is for real pictures' rows."""
     columns = {}
-    for row in reversed(rows):      # from the last, a run: real pictures lack columns that runs have
+    for row in reversed(rows):    # from the last, a run: real pictures lack columns that runs have
         columns.update(row[3])                             # its keys alone count, in their order
     runs = [row for row in rows if row[1]]
     comparable = len(runs) > 1 and len({row[1] for row in runs}) == 1
