@@ -579,6 +579,8 @@ def check_colours(path, picture, palette, every=1):
     distances = torch.cdist(torch.from_numpy(colours).float(), known)
     off = distances.amin(1).numpy()
     far = np.flatnonzero(off > 40)
+    if len(far) == 0:
+        return
     places = np.argwhere(flat)[far] * every + 1            # (M, 2), row and column
     smeared = ((off > 0) & (off <= 40)).mean() > 0.01
     if smeared:
