@@ -575,21 +575,35 @@ def check_colours(path, picture, palette, every=1):
     ranges = functools.reduce(np.maximum, around) - functools.reduce(np.minimum, around)
     flat = ranges.max(0) <= 2                              # (h, w)
     colours = np.ascontiguousarray(shifted(0, 0)[:, flat].T)             # (M, 3)
-    _, known = class_colours(palette)
+    known = class_colours(palette)[1]
     distances = torch.cdist(torch.from_numpy(colours).float(), known)
     off = distances.amin(1).numpy()
     far = np.flatnonzero(off > 40)
-    if len(far) == 0:
-        return
-    # In a JPEG that was enlarged each smeared pixel is flat: many colours, none of them in over
-    # 0.4% of the pixels (40 facades, enlarged up to four times). A missing class has one.
+    places = np.argwhere(flat)[far] * every + 1            # (M, 2), row and column
     smeared = ((off > 0) & (off <= 40)).mean() > 0.01
-    _, counts = np.unique(colours[far] // 8, axis=0, return_counts=True)
-    if not smeared or counts.max() > 0.005 * flat.size:
-        first = far[0]
-        y, x = np.argwhere(flat)[first] * every + 1
-        raise Refusal(f"{path}: colour {tuple(colours[first].tolist())} at x={x}, y={y} is no "
-                      f"class's; correct it, or {PALETTE_HELP}")
+    if smeared:
+        places = places[flat_around(pixels, places)]
+    if len(places):
+        y, x = places[0]
+        colour = tuple(pixels[:, y, x].tolist())
+        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
+                      f"{PALETTE_HELP}")
+
+
+def flat_around(pixels, places):
+    """Which places (M, 2) have one colour as far as 4 pixels away. In an enlarged JPEG each smeared
+    pixel is a flat patch, but of as many pixels as it was enlarged by (tried: up to 4)."""
+    rows = places[:, 0]
+    columns = places[:, 1]
+    here = pixels[:, rows, columns]                        # (3, M)
+    same = np.ones(len(places), bool)
+    for dy in (-4, 0, 4):
+        for dx in (-4, 0, 4):
+            there_y = (rows + dy).clip(0, pixels.shape[1] - 1)
+            there_x = (columns + dx).clip(0, pixels.shape[2] - 1)
+            there = pixels[:, there_y, there_x]
+            same &= np.abs(there - here).max(0) <= 2
+    return same
 
 
 def clean_label_map(image, palette):
@@ -1068,7 +1082,7 @@ def refuse_place(values, used, colours, how, palette):
 
 def refuse_other_colours(values, used, colours, palette):
     """Few colours, none smeared: then most pixels must have those of classes, or near ones."""
-    _, known = class_colours(palette)
+    known = class_colours(palette)[1]
     distances = torch.cdist(torch.tensor(colours).float(), known).amin(1)
     other = [value for value, distance in zip(used, distances.tolist()) if distance > 0]
     strange = np.isin(values, other)
@@ -1123,7 +1137,7 @@ def label_picture(stored, palette, every=8):
 def read_labels(files, palette):
     """The label map of a file or two, uint8 (H, W), whether it holds numbers or colours."""
     stored = label_part(files, palette)
-    label_map, _ = label_map_in(stored, palette)
+    label_map = label_map_in(stored, palette)[0]
     if label_map is not None:
         return label_map
     colours = stored.image.convert("RGB")
@@ -1144,13 +1158,13 @@ def label_part(files, palette):
 def is_label_map(stored, palette):
     """Whether a picture holds numbers or colours of classes in nine tenths of its pixels."""
     try:
-        label_map, _ = label_map_in(stored, palette)
+        label_map = label_map_in(stored, palette)[0]
     except Refusal:
         return False
     if label_map is not None:
         return True
     pixels = np.asarray(stored.image.convert("RGB"))[::4, ::4].reshape(-1, 3)
-    _, colours = class_colours(palette)
+    colours = class_colours(palette)[1]
     distances = torch.cdist(torch.from_numpy(pixels).float(), colours).amin(1)
     return (distances <= 20).float().mean() > 0.9
 
@@ -1179,7 +1193,7 @@ def rows_of(path, palette):
     """[(number, colour), ...] of a palette file whose rows are the numbers; [] of others."""
     try:
         stored = read_stored(path)
-        _, how = label_map_in(stored, palette)
+        how = label_map_in(stored, palette)[1]
     except Refusal:                                        # it is refused where it is read
         return []
     if how != "by row, from palette files":
@@ -1313,11 +1327,15 @@ def what_was_read(settings, pictures, held):
     lines = [words + (f", labels {how}" if how else "")]
     for name, scale in zip("AB", scales_of(settings)):
         if scale:
-            low, high = scale
-            lines.append(f"one scale for all of {name}: {low:g} to {high:g} become 0 to 255 "
-                         f"(another: --range LOW HIGH)")
+            lines.append(f"{scale_words(scale, name)} (another: --range LOW HIGH)")
     lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
     return lines
+
+
+def scale_words(scale, pictures):
+    """What is done with pictures of more than 8 bits a value."""
+    low, high = scale
+    return f"one scale for all of {pictures}: {low:g} to {high:g} become 0 to 255"
 
 
 def how_labels_are_read(settings, files):
@@ -1640,6 +1658,8 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
         raise Refusal(f"{photos}: {len(files)} pictures; give at least two, and OUT a new folder")
     rng = torch.Generator().manual_seed(seed)
     scale = find_scale(files)
+    if scale:
+        print(scale_words(scale, photos))
     sample = sample_pixels(files, 200_000, rng, scale)
     colours = kmeans_palette(sample, classes, seed).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
@@ -2353,6 +2373,8 @@ def edges_command():
         raise Refusal("--size 1: has no edges; give 2 or more")
     pictures = sources(options.photos, options.out)
     scale = find_scale([path for path, _ in pictures])
+    if scale:
+        print(scale_words(scale, options.photos))
     for path, out in pictures:
         # edges | photo, of the size of training, so that no resizing blurs the lines
         photo = to_tensor(resize_image(open_picture(path, scale), options.size))

@@ -756,6 +756,14 @@ class Tally:
             self.features.extend(inception_features(network, rgb))
 
 
+def say_what_is_read(settings, pictures):
+    """Prints how many pictures a run is scored by, and how their files are read."""
+    import data
+    lines = data.what_was_read(settings, pictures, pictures)
+    if lines:                                              # none where they are drawn
+        print(f"{len(pictures):,} pictures, {lines[0]}")
+
+
 def score_pix2pix(generator, settings, count, network):
     """A run on its held-out pictures, batch by batch, so that memory stays flat: see score_run."""
     import data
@@ -763,6 +771,7 @@ def score_pix2pix(generator, settings, count, network):
     device = next(generator.parameters()).device
     pictures = data.held_out(settings)
     n = min(count or len(pictures), len(pictures))
+    say_what_is_read(settings, pictures)
     read_classes, note = class_reader(settings, device)
     real = Tally()
     fake = Tally()
@@ -821,6 +830,7 @@ def score_semgan(generator, settings, count, network):
     n = min(count or 2048, len(pictures))
     if n < 2:
         raise Refusal("--count 1: MS-SSIM compares pairs of samples; give 2 or more")
+    say_what_is_read(settings, pictures)
     rng = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(pictures), generator=rng)[:n].tolist()
     truth = torch.stack([pictures[i][0] for i in chosen])  # (n, h, w)

@@ -304,10 +304,9 @@ def fitted(run, picture, words):
 @contextmanager
 def saved(file, name):
     """An opened file in base64, written for as long as the `with` lasts, as data.py reads files."""
-    ids = name.endswith("_labelIds.png")                   # Cityscapes' numbers, not the run's
+    known = re.search(r"_label(Train)?Ids\.png$", name)     # Cityscapes' numbers, not the run's
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "labels" if ids else "opened", "x_labelIds.png" if ids else "x.png")
-        path.parent.mkdir()
+        path = Path(folder, "x" + (known[0] if known else ".png"))
         with suppress(ValueError):
             path.write_bytes(base64.b64decode(file, validate=True))
         try:
@@ -316,30 +315,32 @@ def saved(file, name):
             raise data.Refusal(str(refusal).replace(str(path), "This file")) from None  # can't look
 
 
+# How data.label_map_in has read a label map, where that is worth a word.
+READINGS = {"by number": "its numbers read as classes",
+            "by row": "the rows of its palette read as classes"}
+
+
 def read_file(run, file, name):
     """A file that was opened in the page -> its cells, and what was done with it, in words."""
     words = []
     h, w = run["size"]
     with saved(file, name) as path:
-        width, height = data.open_picture(path).size
+        stored = data.read_stored(path)
+        width, height = stored.image.size
         shaped = abs(width * h - 2 * height * w) <= 0.04 * height * w    # as data.halves has it
         pair = shaped and width % 2 == 0 and data.TASKS[run["task"]].kind == "pairs"
         picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W)
-        numbers = None
-        if run["mode"] == "labels" and not pair and illegal(run, picture).any():
-            with suppress(data.Refusal):                   # colours, or numbers of other classes
-                numbers = data.open_label_map(path, len(run["palette"]))
+        if run["mode"] == "labels" and not pair:
+            classes, how = data.label_map_in(stored, run["palette"])
+            words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
+            if classes is not None:                        # "ignore" has no paint: the first class
+                classes = torch.from_numpy(classes)
+                classes = classes.masked_fill(classes == 255, 0)
+                picture = data.colorize(classes, run["palette"])
     if pair:
         half = "right" if data.TASKS[run["task"]].direction == "BtoA" else "left"
         kind = "label half" if run["mode"] == "labels" else "half"
         words.append(f"the {kind} of a pair taken, its {half}")
-    if name.endswith("_labelIds.png"):
-        words.append("its numbers read as Cityscapes' ids")
-    if numbers is not None:
-        words.append("its numbers read as classes")
-        classes = torch.from_numpy(numbers)
-        classes = classes.masked_fill(classes == 255, 0)   # "ignore" has no paint: the first class
-        picture = data.colorize(classes, run["palette"])
     picture = fitted(run, picture, words)
     if run["mode"] == "labels":
         moved = illegal(run, picture).float().mean().item()

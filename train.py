@@ -26,7 +26,7 @@ import zlib
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Before torch is loaded: how often its threads look for work before they go to sleep. By default
+    # Before torch is loaded: how often its threads look for work before they sleep. By default
     # (300,000 times) they keep each other from working where another process is busy, too. The
     # numbers that come out are the same.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -45,7 +45,8 @@ from data import Refusal, fcntl
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
 # method, smaller, for two cores and half an hour, at a rate that shows pictures sooner. Batch and
-# epochs that are not named here are the task's (data.TASKS). SETTINGS below explains each key.
+# epochs that are not named here are the task's (data.TASKS). The table of settings, further
+# down, explains each key.
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
@@ -128,7 +129,8 @@ def train_pix2pix(context, pictures, held_out):
         if adversarial_too:
             with run.autocast():                           # D has changed: it judges the fake anew
                 fake_logits = frozen_D(*condition, fake).float()
-        g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake.float(), y, l1_weight)
+        fake = fake.float()
+        g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake, y, l1_weight)
         losses["G adversarial"] = adversarial
         losses["L1"] = l1
         if settings["feature_matching"]:                   # not the paper's; 0 in its preset
@@ -697,51 +699,50 @@ class Run:
 
 # Settings: flags over preset over task. Skip it on first reading.
 
-SETTINGS = """Every key of settings.json, which the .pt files hold, too, and who reads it:
-
-    model            "pix2pix" or "semgan"                             all commands
-    task             a row of data.TASKS                               all commands
-    preset           "paper" or "laptop"                               train.py
-    seed             of all randomness                                 train.py, semgan.py
-    data             the pictures' folder, or None                     data.py
-    drawn            True if data.py draws them                        data.py
-    pictures         how many, and a check sum of their names          train.py: the same run?
-    palette          [[name, [r, g, b]], ...] or None                  all commands
-    range            of A, of B: the values of more than 8 bits that   data.py
-                     become 0 and 255, [low, high], or None; None: 8 bits
-    one_hot          True if x is a channel for each class             data.py, semgan.py
-    size             [height, width] in pixels                         all commands
-    in_channels      of x                                              networks
-    out_channels     of y; of SemGAN, classes or 3 colours             networks
-    width            channels of the first layer                       networks
-    depth            levels of the U-Net                               networks
-    batch            pictures a step, over all processes               train.py
-    epochs           passes over the pictures                          train.py
-    steps            in a preset: from which epochs are computed;      train.py
-                     in a file: done so far
-    lr               Adam's learning rate                              train.py
-    decay            the last share of the steps, 0..1, over which     train.py
-                     the rate falls in a straight line to 0; 0: never
-    precision        "fp32", "bf16" or "fp16"                          train.py
-  pix2pix alone
-    ema              share, 0..1, that the average of G's weights      train.py
-                     keeps at each step; 0: there is no average
-    feature_matching weight of pix2pixHD's loss; 0: without it         train.py
-    objective        "l1", "gan", "cgan", "l1+gan" or "l1+cgan"        train.py: Table 1
-    l1_weight        lambda of Eq. 4                                   train.py
-    generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
-    receptive_field  of D, in pixels                                   train.py: Table 3
-    norm             "instance", "batch"; "fixed" of converted ones    networks
-    upsample         "deconv" or "nearest"                             networks
-    dropout_at       decoder steps with dropout, of converted ones     networks
-  SemGAN alone
-    head             "softmax" or "tanh"                               networks
-    latent           numbers in a latent                               networks
-    kernel           side of the kernels in pixels                     networks
-    noise            standard deviation, in units of the values'       train.py: as_d_sees
-                     range (instance noise, Sonderby et al. 2017)
-    blur             standard deviation in pixels, at the first step   train.py: as_d_sees
-"""
+# Every key of settings.json, which the .pt files hold, too, and who reads it:
+#
+#     model            "pix2pix" or "semgan"                             all commands
+#     task             a row of data.TASKS                               all commands
+#     preset           "paper" or "laptop"                               train.py
+#     seed             of all randomness                                 train.py, semgan.py
+#     data             the pictures' folder, or None                     data.py
+#     drawn            True if data.py draws them                        data.py
+#     pictures         how many, and a check sum of their names          train.py: the same run?
+#     palette          [[name, [r, g, b]], ...] or None                  all commands
+#     range            of A, of B: the values of more than 8 bits that   data.py
+#                      become 0 and 255, [low, high], or None; None: 8 bits
+#     one_hot          True if x is a channel for each class             data.py, semgan.py
+#     size             [height, width] in pixels                         all commands
+#     in_channels      of x                                              networks
+#     out_channels     of y; of SemGAN, classes or 3 colours             networks
+#     width            channels of the first layer                       networks
+#     depth            levels of the U-Net                               networks
+#     batch            pictures a step, over all processes               train.py
+#     epochs           passes over the pictures                          train.py
+#     steps            in a preset: from which epochs are computed;      train.py
+#                      in a file: done so far
+#     lr               Adam's learning rate                              train.py
+#     decay            the last share of the steps, 0..1, over which     train.py
+#                      the rate falls in a straight line to 0; 0: never
+#     precision        "fp32", "bf16" or "fp16"                          train.py
+#   pix2pix alone
+#     ema              share, 0..1, that the average of G's weights      train.py
+#                      keeps at each step; 0: there is no average
+#     feature_matching weight of pix2pixHD's loss; 0: without it         train.py
+#     objective        "l1", "gan", "cgan", "l1+gan" or "l1+cgan"        train.py: Table 1
+#     l1_weight        lambda of Eq. 4                                   train.py
+#     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
+#     receptive_field  of D, in pixels                                   train.py: Table 3
+#     norm             "instance", "batch"; "fixed" of converted ones    networks
+#     upsample         "deconv" or "nearest"                             networks
+#     dropout_at       decoder steps with dropout, of converted ones     networks
+#   SemGAN alone
+#     head             "softmax" or "tanh"                               networks
+#     latent           numbers in a latent                               networks
+#     kernel           side of the kernels in pixels                     networks
+#     noise            standard deviation, in units of the values'       train.py: as_d_sees
+#                      range (instance noise, Sonderby et al. 2017)
+#     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
 # Keys that older runs lack, and what was then done.
@@ -774,55 +775,96 @@ def preset_words(key):
 def parse():
     """The flags as given; None where a flag takes its value from the task and the preset."""
     parser = data.new_parser(__doc__)
-    parser.epilog = SETTINGS
-    count = data.positive(int)
-    number = data.positive(float)
-    pix2pix_own = OWN["pix2pix"]
-    add = parser.add_argument
-    add("--task", default="facades", help=f"{', '.join(data.TASKS)} (default facades)")
-    add("--data", metavar="DIR", help="a folder, not the task's archive (of facades, also: drawn)")
-    add("--out", metavar="RUN", help="the run's folder (default runs/TASK)")
-    add("--preset", choices=["paper", "laptop"], help="default: paper with a GPU, else laptop")
-    add("--seed", type=int, default=0, help="of all randomness (default 0)")
-    add("--device", help="cpu or cuda (default: cuda where there is one)")
-    add("--size", type=data.sides, help=f"pixels: 128, or height x width 256x512 "
-        f"({preset_words('size')})")
-    add("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="what is black and white of "
-        "values of more than 8 bits (default: the lowest and highest of the folder)")
-    add("--width", type=count, help=f"channels of the first layer ({preset_words('width')})")
-    add("--batch", type=count, help=f"pictures a step, over all processes "
-        f"({preset_words('batch')}; else the task's, 1 or 4)")
-    add("--epochs", type=count, help=f"passes over the pictures (paper: the task's; else as many "
-        f"as make so many steps, one at least: {preset_words('steps')})")
-    add("--lr", type=number, help=f"Adam's learning rate ({preset_words('lr')})")
-    add("--decay", type=share, help=f"the last share of the steps, over which the rate falls to 0 "
-        f"(default 0; {preset_words('decay')})")
-    add("--ema", type=share, help=f"average G's weights, of which each step keeps this share: as "
-        f"0.999 (default 0: no average)")
-    add("--feature-matching", type=number, metavar="WEIGHT", help="of pix2pixHD's loss: D's layers "
-        "should see the same in fake and target (default 0)")
-    add("--l1-weight", type=number,
-        help=f"lambda of Eq. 4 (default {pix2pix_own['l1_weight']:g})")
+    add_pictures(parser.add_argument)
+    add_training(parser.add_argument)
+    add_networks(parser.add_argument)
+    add_machine(parser.add_argument)
+    return data.parse_options(parser)
+
+
+
+def add_pictures(add):
+    """Flags that say what is learned from."""
+    add("--task", default="facades",
+        help=f"{', '.join(data.TASKS)} (default facades)")
+    add("--data", metavar="DIR",
+        help="a folder, not the task's archive (of facades, also: drawn)")
+    add("--size", type=data.sides,
+        help="pixels: 128, or height x width 256x512 "
+             f"({preset_words('size')})")
+    add("--range", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="what is black and white of values of more than 8 bits "
+             "(default: the lowest and highest of the folder)")
+    add("--one-hot", action="store_true",
+        help="label maps enter as a channel for each class")
+    add("--memory", type=data.positive(float), default=4.0,
+        help="GiB for a split's decoded pictures (default 4)")
+
+
+def add_training(add):
+    """Flags that say how it is learned."""
+    own = OWN["pix2pix"]
+    add("--preset", choices=["paper", "laptop"],
+        help="default: paper with a GPU, else laptop")
+    add("--seed", type=int, default=0,
+        help="of all randomness (default 0)")
+    add("--batch", type=data.positive(int),
+        help="pictures a step, over all processes "
+             f"({preset_words('batch')}; else the task's, 1 or 4)")
+    add("--epochs", type=data.positive(int),
+        help="passes over the pictures (paper: the task's; else as many as "
+             f"make so many steps, one at least: {preset_words('steps')})")
+    add("--lr", type=data.positive(float),
+        help=f"Adam's learning rate ({preset_words('lr')})")
+    add("--decay", type=share,
+        help="the last share of the steps, over which the rate falls to 0 "
+             f"(default 0; {preset_words('decay')})")
+    add("--ema", type=share,
+        help="average G's weights, of which each step keeps this share, such "
+             "as 0.999 (default 0: no average)")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
-        help=f"Table 1 (default {pix2pix_own['objective']})")
+        help=f"Table 1 (default {own['objective']})")
+    add("--l1-weight", type=data.positive(float),
+        help=f"lambda of Eq. 4 (default {own['l1_weight']:g})")
+    add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
+        help="of pix2pixHD's loss: D's layers should see the same in fake "
+             "and target (default 0)")
+
+
+def add_networks(add):
+    """Flags that say what learns."""
+    own = OWN["pix2pix"]
+    add("--width", type=data.positive(int),
+        help=f"channels of the first layer ({preset_words('width')})")
     add("--generator", choices=["unet", "encoder-decoder"],
-        help=f"Table 2 (default {pix2pix_own['generator']})")
+        help=f"Table 2 (default {own['generator']})")
     add("--receptive-field", type=int, choices=list(pix2pix.PatchGAN.LAYERS),
-        help=f"of D in pixels, Table 3 (default {pix2pix_own['receptive_field']})")
-    add("--norm", choices=["instance", "batch"], help=f"default {pix2pix_own['norm']}")
+        help=f"of D in pixels, Table 3 (default {own['receptive_field']})")
+    add("--norm", choices=["instance", "batch"],
+        help=f"default {own['norm']}")
     add("--upsample", choices=["deconv", "nearest"],
-        help=f"nearest cures checkerboards (default: the paper's {pix2pix_own['upsample']})")
-    add("--one-hot", action="store_true", help="label maps enter as a channel for each class")
+        help="nearest cures checkerboards "
+             f"(default: the paper's {own['upsample']})")
     add("--head", choices=["softmax", "tanh"],
         help=f"SemGAN, {OWN['semgan']['head']} (default), or its RGB baseline")
-    add("--latent", type=count, help=f"numbers in a latent ({preset_words('latent')})")
-    add("--kernel", type=count, help=f"side of SemGAN's kernels, odd ({preset_words('kernel')})")
+    add("--latent", type=data.positive(int),
+        help=f"numbers in a latent ({preset_words('latent')})")
+    add("--kernel", type=data.positive(int),
+        help=f"side of SemGAN's kernels, odd ({preset_words('kernel')})")
+
+
+def add_machine(add):
+    """Flags that say where it is learned, and what is kept of it."""
+    add("--out", metavar="RUN",
+        help="the run's folder (default runs/TASK)")
+    add("--device",
+        help="cpu or cuda (default: cuda where there is one)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
         help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
-    add("--compile", action="store_true", help="torch.compile the networks, for long runs")
-    add("--memory", type=number, default=4.0, help="GiB for a split's decoded pictures (default 4)")
-    add("--tensorboard", action="store_true", help="also write event files to RUN/tensorboard")
-    return data.parse_options(parser)
+    add("--compile", action="store_true",
+        help="torch.compile the networks, for long runs")
+    add("--tensorboard", action="store_true",
+        help="also write event files to RUN/tensorboard")
 
 
 def depth_for(size):
@@ -846,8 +888,9 @@ def refuse_impossible(settings, given, labels, world):
     wanted = "x".join(map(str, size))
     legal = nearest_legal_size(size)
     if legal != size:
-        raise Refusal(f"--size {wanted}: sides must be multiples of 64; the nearest is "
-                      f"{legal[0]}x{legal[1]}")
+        nearest = "x".join(map(str, legal))
+        raise Refusal(f"--size {wanted}: sides must be multiples of 64; "
+                      f"the nearest is {nearest}")
     if settings["model"] == "semgan":
         kernel = settings["kernel"]
         square = size[0] == size[1] and size[0] in (64, 128, 256)
