@@ -350,11 +350,13 @@ def test_each_network_learns_nothing_in_the_others_turn(pairs, tmp_path):
     assert len(kept) == 2
 
 def test_a_stopped_run_goes_on_to_the_same_weights(pairs, tmp_path):
-    train_here(*arguments(tmp_path / "straight", pairs, "--epochs", 1))
-    cut_after(3, *arguments(tmp_path / "cut", pairs, "--epochs", 1))
-    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
-    train_here(*arguments(tmp_path / "cut", pairs, "--epochs", 1))
-    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+    straight = tmp_path / "straight"
+    cut = tmp_path / "cut"
+    train_here(*arguments(straight, pairs, "--epochs", 1))
+    cut_after(3, *arguments(cut, pairs, "--epochs", 1))
+    assert fingerprint(cut) != fingerprint(straight)
+    train_here(*arguments(cut, pairs, "--epochs", 1))
+    assert fingerprint(cut) == fingerprint(straight)
 
 @pytest.mark.parametrize("command, advice", [
     ("--task facade", "facades"),
@@ -5529,12 +5531,17 @@ def readme_commands():
     text = "\n".join(readme.read_text() for readme in READMES)
     blocks = "\n".join(code_blocks(text, "sh"))
     lines = [line.split(" #")[0] for line in blocks.splitlines()]
-    lines += re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
-    # An exercise's check is written as its last words alone, such as "-k levels".
-    lines = [re.sub(r"^-k\s", "python -m pytest test_all.py -k ", line) for line in lines]
-    parts = [" ".join(part.split()).removeprefix(".venv/bin/") for line in lines
-             for part in line.split("&&")]
-    return sorted({part for part in parts if re.match(r"(python(?! -c)|torchrun|pytest) ", part)})
+    sentences = re.sub(r"```.*?```", "", text, flags=re.S)
+    lines += re.findall(r"`([^`]+)`", sentences)
+    commands = set()
+    for line in lines:
+        # An exercise's check is written as its last words alone, such as "-k levels".
+        line = re.sub(r"^-k\s", "python -m pytest test_all.py -k ", line)
+        for part in line.split("&&"):
+            command = " ".join(part.split()).removeprefix(".venv/bin/")
+            if re.match(r"(python(?! -c)|torchrun|pytest) ", command):
+                commands.add(command)
+    return sorted(commands)
 
 def anchors(markdown):
     """What a link to each heading of a file is called: "## What it is" is "what-it-is"."""
