@@ -177,7 +177,7 @@ class Pictures:
         self.settings = settings
         self.row = TASKS[settings["task"]]
         self.size = settings["size"]
-        if split == "train" and self.row.crop:
+        if split == "train" and self.row.crop:             # 286: the authors' code; no reason given
             self.size = [round(side * 286 / 256) for side in self.size]
         self.files = None
         self.drawings = None                               # the numbers of what is drawn
