@@ -350,11 +350,13 @@ def test_each_network_learns_nothing_in_the_others_turn(pairs, tmp_path):
     assert len(kept) == 2
 
 def test_a_stopped_run_goes_on_to_the_same_weights(pairs, tmp_path):
-    train_here(*arguments(tmp_path / "straight", pairs, "--epochs", 1))
-    cut_after(3, *arguments(tmp_path / "cut", pairs, "--epochs", 1))
-    assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
-    train_here(*arguments(tmp_path / "cut", pairs, "--epochs", 1))
-    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+    straight = tmp_path / "straight"
+    cut = tmp_path / "cut"
+    train_here(*arguments(straight, pairs, "--epochs", 1))
+    cut_after(3, *arguments(cut, pairs, "--epochs", 1))
+    assert fingerprint(cut) != fingerprint(straight)
+    train_here(*arguments(cut, pairs, "--epochs", 1))
+    assert fingerprint(cut) == fingerprint(straight)
 
 @pytest.mark.parametrize("command, advice", [
     ("--task facade", "facades"),
@@ -3995,9 +3997,10 @@ def answer(server, route="translate", **fields):
     assert status == 200, text
     return json.loads(text)
 
-# Of a reply's PNG -> uint8 (3, h, w)
 def picture_in(text):
-    return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(text))))
+    """Of a reply's PNG -> uint8 (3, h, w)"""
+    file = io.BytesIO(base64.b64decode(text))
+    return data.to_tensor(Image.open(file))
 
 def raw_reply(server, content):
     """The whole reply to these bytes, which ends when the server hangs up."""
@@ -4393,15 +4396,16 @@ def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, judge, tmp
 def test_the_patches_of_a_16_pixel_d_stand_2_pixels_apart(objective, tmp_path):
     folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
     d = pix2pix.load_discriminator(folder / "checkpoint.pt")
-    grid = pix2pix.patch_grid(d, [64, 64])
-    _, logits = judged_and_wanted(folder, "fake", objective)
+    judged, logits = judged_and_wanted(folder, "fake", objective)
     rows, columns = logits.shape
-    assert grid == {
+    grid = {
         "rows": rows,
         "columns": columns,
         "start": -5,
         "step": 2,
         "side": 16}
+    assert pix2pix.patch_grid(d, [64, 64]) == grid
+    assert grid.items() <= judged.items()
 
 def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
     path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
@@ -4427,22 +4431,34 @@ def opened_as(run, path, name=None):
 def facades_run():
     return {**settings_for(size=64), "mode": "labels"}
 
-def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(facades_run, tmp_path):
-    label_map = torch.randint(0, 12, (64, 64), dtype=torch.uint8)
+LABEL_PNGS = {  # what the page says
+    "rgb": "taken as it is",
+    "rgba": "taken as it is",
+    "its own order": "taken as it is",
+    "grey": "its numbers read as classes",
+    "palette": "the rows of its palette read as classes"}
+
+def save_label_map(label_map, kind, path):
     colours = data.to_image(data.colorize(label_map, FACADES))
-    colours.save(tmp_path / "rgb.png")
-    colours.convert("RGBA").save(tmp_path / "rgba.png")
-    colours.quantize(12, dither=Image.Dither.NONE).save(tmp_path / "its own order.png")
     numbers = Image.fromarray(label_map.numpy())
-    numbers.save(tmp_path / "grey.png")
-    numbers.putpalette([20, 7, 99] * 256)                    # in colours of no class
-    numbers.save(tmp_path / "palette.png")
-    said = {"grey": "its numbers read as classes",
-            "palette": "the rows of its palette read as classes"}
-    for path in tmp_path.iterdir():
-        cells, words = opened_as(facades_run, path)
-        assert torch.equal(cells, label_map), path
-        assert words == said.get(path.stem, "taken as it is")
+    if kind == "rgba":
+        colours = colours.convert("RGBA")
+    if kind == "its own order":
+        colours = colours.quantize(12, dither=Image.Dither.NONE)
+    # In colours of no class.
+    if kind == "palette":
+        numbers.putpalette([20, 7, 99] * 256)
+    image = numbers if kind in ("grey", "palette") else colours
+    image.save(path)
+
+@pytest.mark.parametrize("kind", LABEL_PNGS)
+def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(
+        kind, facades_run, tmp_path):
+    label_map = noise_picture(64, 64) % 12
+    save_label_map(label_map, kind, tmp_path / "a.png")
+    cells, words = opened_as(facades_run, tmp_path / "a.png")
+    assert torch.equal(cells, label_map)
+    assert words == LABEL_PNGS[kind]
 
 def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     make_pairs(tmp_path)
@@ -4742,8 +4758,14 @@ class Page:
             actions += [{"type": "keyUp", "value": value} for value in reversed(held)]
         self.browser.act({"type": "key", "id": "keys", "actions": actions})
 
-KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009",
-        "Escape": "\ue00c", "Right": "\ue014", "Down": "\ue015"}
+KEYS = {
+    "Tab": "\ue004",
+    "Enter": "\ue007",
+    "Shift": "\ue008",
+    "Control": "\ue009",
+    "Escape": "\ue00c",
+    "Right": "\ue014",
+    "Down": "\ue015"}
 
 
 @pytest.fixture(scope="module")
@@ -4788,32 +4810,45 @@ def test_painting_is_exact(either):
     request = page.js("return question()")
     assert base64.b64decode(request["cells"]) == expected.astype(np.uint8).tobytes()
 
-def test_what_is_saved_is_what_was_painted_and_opens_as_it_was(either, painter):
+@pytest.fixture
+def saved_by(tmp_path):
+    """-> a function: presses the three buttons, and moves what is saved out of the downloads"""
+    names = {"facades-map.png", "facades-seed0-photo.png", "facades-seed0-map-photo.png"}
+
+    def save(page):
+        page.press("savemap", "savephoto", "saveboth")
+        page.until(lambda: names <= {p.name for p in page.folder.iterdir() if p.stat().st_size})
+        files = [page.folder / name for name in sorted(names)]
+        return [Path(shutil.move(path, tmp_path)) for path in files]
+    return save
+
+def test_what_is_saved_is_what_was_painted(either, saved_by):
     page = either
     page.opened()
     painted = page.cells()
     photo = base64.b64decode(page.photo().split(",")[1])
-    page.press("savemap", "savephoto", "saveboth")
-    names = {"facades-map.png", "facades-seed0-photo.png", "facades-seed0-map-photo.png"}
-    page.until(lambda: names <= {p.name for p in page.folder.iterdir() if p.stat().st_size})
-    saved = data.to_tensor(Image.open(page.folder / "facades-map.png"))
-    assert torch.equal(saved, data.colorize(painted, FACADES))
-    assert (page.folder / "facades-seed0-photo.png").read_bytes() == photo
-    both = data.to_tensor(Image.open(page.folder / "facades-seed0-map-photo.png"))
-    assert torch.equal(both, torch.cat([saved, data.to_tensor(Image.open(io.BytesIO(photo)))], 2))
-    # An sRGB chunk, for managed screens.
-    coloured = page.folder / "srgb.png"
-    whole = (page.folder / "facades-map.png").read_bytes()
-    chunk = b"sRGB\0"
-    coloured.write_bytes(whole[:33] + struct.pack(">I", 1) + chunk +
-                         struct.pack(">I", zlib.crc32(chunk)) + whole[33:])
-    for path in (page.folder / "facades-map.png", coloured):
+    saved_map, saved_both, saved_photo = saved_by(page)
+    colours = data.to_tensor(Image.open(saved_map))
+    assert torch.equal(colours, data.colorize(painted, FACADES))
+    assert saved_photo.read_bytes() == photo
+    shown = data.to_tensor(Image.open(io.BytesIO(photo)))
+    both = data.to_tensor(Image.open(saved_both))
+    assert torch.equal(both, torch.cat([colours, shown], dim=2))
+
+def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
+    page = either
+    page.opened()
+    painted = page.cells()
+    saved_map, _, _ = saved_by(page)
+    # The same with an sRGB chunk after its head, for managed screens.
+    whole = saved_map.read_bytes()
+    coloured = tmp_path / "srgb.png"
+    coloured.write_bytes(whole[:33] + png_chunk(b"sRGB", b"\0") + whole[33:])
+    for path in (saved_map, coloured):
         page.press("clear")
         page.browser.choose("file", path)
         page.until(lambda: "taken as it is" in page.said())
         assert (page.cells() == painted).all(), path
-    for path in page.folder.iterdir():
-        path.unlink()
 
 def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, painter):
     page = either
@@ -4859,21 +4894,26 @@ def test_a_slow_server_is_asked_again_at_once_and_no_photo_is_thrown_away(page, 
     # The median, as others may use this machine.
     assert np.median(rests) < 0.1, rests
 
-def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypatch):
+def test_a_photo_says_how_long_it_took(page):
     page.opened()
     assert re.fullmatch(r"\d+ ms", page.js("return $('speed').value"))
-    def broken(*_):
-        # The connection ends without a reply.
-        raise ConnectionError
+
+def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypatch):
+    page.opened()
+    stale = "return $('frame').classList.contains('stale')"
+    opacity = "return getComputedStyle($('photo')).opacity"
+    # The connection ends without a reply.
+    broken = mock.Mock(side_effect=ConnectionError)
     with monkeypatch.context() as patch:
         patch.setitem(paint.ROUTES, "POST /translate", broken)
         page.drag((20, 20), (60, 60))
         page.until(lambda: "tried again" in page.said())
-        page.until(lambda: page.js("return $('frame').classList.contains('stale')"))
-        assert re.fullmatch(r"\d\.\d s old", page.js("return $('speed').value"))
-        page.until(lambda: page.js("return getComputedStyle($('photo')).opacity") == "0.45")
+        page.until(lambda: page.js(stale))
+        age = page.js("return $('speed').value")
+        assert re.fullmatch(r"\d\.\d s old", age)
+        page.until(lambda: page.js(opacity) == "0.45")
     page.until(lambda: page.said() == "The photo is here again.")
-    assert not page.js("return $('frame').classList.contains('stale')")
+    assert not page.js(stale)
     assert page.js("return $('status').className") == ""
 
 def test_only_its_own_pointer_draws_a_stroke(either):
@@ -4932,56 +4972,84 @@ def test_each_cell_can_be_hit_up_to_the_corners(page):
     assert page.cells()[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [10] * 4
     assert page.js("return getComputedStyle($('easel')).borderRadius") == "0px"
 
+TOOLS = {  # tool, and the class that it is given
+    "brush": 7,
+    "eraser": 0,
+    "line": 3,
+    "rectangle": 10,
+    "ellipse": 4,
+    "fill": 8,
+    "block window": 0,
+    "block door": 0}
+
 def test_every_stroke_stays_in_the_palette_and_undo_and_redo_are_exact(page):
     page.opened()
     states = [page.cells()]
-    for i, (tool, k) in enumerate([("brush", 7), ("eraser", 0), ("line", 3), ("rectangle", 10),
-                                   ("ellipse", 4), ("fill", 8), ("block window", 0),
-                                   ("block door", 0)]):
-        page.press(f"class {k}", tool)
+    for i, (tool, number) in enumerate(TOOLS.items()):
+        page.press(f"class {number}", tool)
         page.drag((9 * i + 5, 20), (9 * i + 30, 70), (60, 90))
         states.append(page.cells())
         assert states[-1].max() < 12, tool
         assert (states[-1] != states[-2]).any(), tool
-    for key, state in [*(("undo", s) for s in states[-2::-1]), *(("redo", s) for s in states[1:])]:
-        page.press(key)
+    for state in states[-2::-1]:
+        page.press("undo")
         assert (page.cells() == state).all()
-    page.press("picker")
+    for state in states[1:]:
+        page.press("redo")
+        assert (page.cells() == state).all()
+
+def test_the_picker_takes_the_class_that_it_is_set_on(page):
+    page.opened()
+    page.press("class 7", "brush")
+    page.drag((5, 20), (30, 70))
+    page.press("class 3", "picker")
     page.drag((5, 20))
-    page.press("clear")
     assert page.js("return chosen") == 7
+    page.press("clear")
     assert not page.cells().any()
 
-def test_a_block_goes_behind_what_stands_before_it_and_takes_its_size_from_a_drag(page):
+def test_a_block_goes_behind_what_stands_before_it(page):
     page.opened()
-    # A click: the natural size.
     page.press("clear", "block window")
+    # A click: the natural size.
     page.drag((64, 64))
     window = (page.cells() == 2).sum()
+    assert window > 50
     page.press("block wall")
     page.drag((64, 64))
-    assert {1, 2, 4, 5} == {*np.unique(page.cells())} - {0}
-    assert (page.cells() == 2).sum() == window > 50
-    page.press("block balcony")
+    painted = page.cells()
+    assert set(np.unique(painted)) - {0} == {1, 2, 4, 5}
+    assert (painted == 2).sum() == window
+
+def test_a_block_takes_its_size_from_a_drag(page):
+    page.opened()
+    page.press("clear", "block balcony")
     page.drag((40, 30), (79, 35))
     assert (page.cells() == 6).sum() == 40 * 6
 
-def test_ellipses_and_polygons_fill_the_cells_whose_middles_they_hold(page):
+def test_an_ellipse_fills_the_cells_whose_middles_it_holds(page):
     page.opened()
     page.press("clear", "class 3", "ellipse")
     page.drag((20, 30), (79, 69))
     y, x = np.mgrid[:128, :128] + 0.5
     disc = ((x - 50) / 30) ** 2 + ((y - 50) / 20) ** 2 <= 1
-    assert ((page.cells() == 3) == disc).all()
-    page.press("clear", "polygon")
+    filled = page.cells() == 3
+    assert (filled == disc).all()
+
+def test_a_polygon_fills_the_cells_whose_middles_it_holds(page):
+    page.opened()
+    page.press("clear", "class 3", "polygon")
     for corner in ((10, 10), (100, 10), (10, 100)):
         page.drag(corner)
     page.js("map.focus()")
     page.keys(KEYS["Enter"])
     y, x = np.mgrid[:128, :128]
-    assert ((page.cells() == 3) == ((x >= 10) & (y >= 10) & (x + y <= 110))).all()
+    triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
+    filled = page.cells() == 3
+    assert (filled == triangle).all()
 
-def test_a_selection_moves_leaves_a_copy_and_repeats_across_the_floor(page):
+def paint_a_window_and_select_it(page):
+    """A wall of 10 to 117 x 0 to 100, a window of 4x10 at (20, 20)."""
     page.opened()
     page.press("clear", "class 1", "rectangle")
     page.drag((10, 0), (117, 100))
@@ -4989,48 +5057,70 @@ def test_a_selection_moves_leaves_a_copy_and_repeats_across_the_floor(page):
     page.drag((20, 20), (23, 29))
     page.press("select")
     page.drag((18, 18), (27, 31))
+
+def test_a_selection_moves(page):
+    paint_a_window_and_select_it(page)
     page.drag((20, 20), (40, 50))
     moved = page.cells()
     assert (moved[50:60, 40:44] == 2).all()
     assert not moved[18:32, 18:28].any()
-    page.press("undo", "select")
-    page.drag((18, 18), (27, 31))
+
+def test_a_selection_leaves_a_copy(page):
+    paint_a_window_and_select_it(page)
     page.press("copying")
     page.drag((20, 20), (40, 50))
+    page.press("copying")
     copied = page.cells()
     assert (copied[50:60, 40:44] == 2).all()
     assert (copied[20:30, 20:24] == 2).all()
-    page.press("undo", "select", "copying")
-    page.drag((18, 18), (27, 31))
+
+def test_a_selection_repeats_across_the_floor(page):
+    paint_a_window_and_select_it(page)
     page.press("repeat")
     row = page.cells()[25]
     # Not over background.
-    assert (row[:10] == 0).all()
-    assert (row[118:] == 0).all()
-    assert (np.flatnonzero(row == 2) % 10).tolist() == [0, 1, 2, 3] * 11
+    assert not row[:10].any()
+    assert not row[118:].any()
+    windows = np.flatnonzero(row == 2)
+    assert (windows % 10).tolist() == [0, 1, 2, 3] * 11
 
-def test_wheel_fingers_and_keys_zoom_and_the_zoomed_cells_are_hit(either):
-    page = either
-    page.opened()
-    page.press("clear", "class 10", "brush")
-    page.js("$('size').value = 1")
-    middle = page.at(64, 64)
-    page.browser.act({"type": "wheel", "id": "wheel", "actions": [
-        {"type": "scroll", "deltaX": 0, "deltaY": -200, **middle}]})
-    page.until(lambda: page.js("return view.zoom") > 1.5)
+def zoom_of(page):
+    return page.js("return view.zoom")
+
+@pytest.fixture
+def smallest_brush(either):
+    """The page, empty, with a brush of one cell."""
+    either.opened()
+    either.press("clear", "class 10", "brush")
+    either.js("$('size').value = 1")
+    return either
+
+def test_the_wheel_zooms_and_the_zoomed_cells_are_hit(smallest_brush):
+    page = smallest_brush
+    scroll = {"type": "scroll", "deltaX": 0, "deltaY": -200, **page.at(64, 64)}
+    page.browser.act({"type": "wheel", "id": "wheel", "actions": [scroll]})
+    page.until(lambda: zoom_of(page) > 1.5)
     page.drag((70, 70))
     assert np.argwhere(page.cells() == 10).tolist() == [[70, 70]]
     page.js("map.focus()")
     page.keys("0")
-    assert page.js("return view.zoom") == 1
+    assert zoom_of(page) == 1
+
+def test_keys_zoom(smallest_brush):
+    page = smallest_brush
+    page.js("map.focus()")
     page.keys("+", "+", "-")
-    assert page.js("return view.zoom") == pytest.approx(1.5)
+    assert zoom_of(page) == pytest.approx(1.5)
     page.keys("0")
-    a = page.pointer((50, 64), (20, 64), kind="touch", id="a", ms=50)
-    b = page.pointer((70, 64), (100, 64), kind="touch", id="b", ms=50)
-    page.browser.act(a, b)
-    assert page.js("return view.zoom") > 2
-    assert (page.cells() == 10).sum() == 1, "the first finger's stroke was taken back"
+    assert zoom_of(page) == 1
+
+def test_two_fingers_zoom_and_leave_no_stroke(smallest_brush):
+    page = smallest_brush
+    one = page.pointer((50, 64), (20, 64), kind="touch", id="a", ms=50)
+    other = page.pointer((70, 64), (100, 64), kind="touch", id="b", ms=50)
+    page.browser.act(one, other)
+    assert zoom_of(page) > 2
+    assert not page.cells().any()
 
 def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
     page = either
@@ -5134,21 +5224,24 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
     page.press("undo")
     assert (page.cells() == painted).all()
 
-def test_noises_go_forward_and_back_and_four_stand_in_a_strip(page):
+def test_noises_go_forward_and_back(page):
     page.opened()
     photo = page.photo()
-    page.press("noise")
-    page.press("noise")
+    page.press("noise", "noise")
     assert page.photo() != photo
     assert page.js("return $('seed').value") == "2"
     page.press("back", "back")
     assert page.photo() == photo
-    page.js("$('seed').value = 7; $('seed').onchange()")
+
+def test_four_noises_stand_in_a_strip(page):
+    page.opened()
+    choose_on(page, "seed", 7)
     page.press("four")
     sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
     page.until(lambda: all(page.js(sources)))
-    assert len({*page.js(sources)}) == 4
-    assert page.js(sources)[0] == page.photo()
+    strip = page.js(sources)
+    assert len(set(strip)) == 4
+    assert strip[0] == page.photo()
     page.js("$('noises').children[3].click()")
     assert page.js("return seed") == 10
     assert page.photo() == page.js(sources)[3]
@@ -5165,17 +5258,30 @@ def test_two_runs_stand_side_by_side_on_one_map(page, painter):
     page.until(lambda: page.js("return $('other').src").endswith(other))
     page.js("$('rival').value = ''; $('rival').onchange()")
 
-def test_an_own_and_the_real_photo_lie_under_the_map_to_be_traced(page, painter):
+def choose_on(page, id, value):
+    """Sets a control, as a user does. -> what its handler returns, awaited"""
+    page.js("const control = $(arguments[0]); control.value = arguments[1];"
+            "return (control.onchange ?? control.oninput)()", id, value)
+
+def test_the_real_photo_lies_under_the_map_to_be_traced(page, painter):
     page.opened()
-    page.js("$('traced').value = 'real'; return $('traced').onchange()")
+    choose_on(page, "traced", "real")
     real = answer(painter, "example", seed=0)["photo"]
     assert page.js("return $('trace').src").endswith(real)
-    page.js("$('clearness').value = 70; $('clearness').oninput()")
+    choose_on(page, "clearness", 70)
     assert page.js("return map.style.opacity") == "0.3"
-    page.browser.choose("tracefile", HERE / "pictures" / "paint.png")
-    page.until(lambda: page.js("return $('trace').complete && $('trace').naturalWidth > 999"))
-    page.js("$('traced').value = ''; return $('traced').onchange()")
-    assert page.js("return [map.style.opacity, $('trace').hidden]") == ["1", True]
+    choose_on(page, "traced", "")
+    found = page.js("return [map.style.opacity, $('trace').hidden]")
+    assert found == ["1", True]
+
+def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
+    page.opened()
+    PHOTO.resize((1200, 800)).save(tmp_path / "own.png")
+    page.browser.choose("tracefile", tmp_path / "own.png")
+    width = "return $('trace').complete && $('trace').naturalWidth"
+    page.until(lambda: page.js(width) == 1200)
+    choose_on(page, "traced", "")
+    assert page.js("return $('trace').hidden")
 
 def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     page.opened()
@@ -5191,61 +5297,91 @@ def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     assert page.photo() == quiet != photo
     page.js("$('insides').open = false")
 
-def test_the_panel_shows_what_d_sees(page, painter):
+@pytest.fixture
+def judging(page):
+    """The page, its panel open and D asked about the photo."""
     page.opened()
-    cells = page.cells().astype(np.uint8).tobytes()
-    page.js("$('insides').open = true; $('judge').value = 'fake'; $('judge').onchange()")
+    page.js("$('insides').open = true")
+    choose_on(page, "judge", "fake")
     page.until(lambda: page.js("return verdict"))
-    assert page.js("return verdict") == answer(painter, cells=cells, judge="fake")["judged"]
-    # The run's own, and others.
-    for field, side in (("", 16), ("70", 70), ("1", 1)):
-        page.js("$('field').value = arguments[0]; $('field').onchange()", field)
-        page.js("lookAt({x: 64, y: 64})")
-        left, top, right, bottom = page.js("return patch")
-        assert right - left == bottom - top == side
-        assert left <= 64 < right
-        assert top <= 64 < bottom
-    page.js("$('field').value = ''; $('field').onchange()")
-    page.js("$('judge').value = 'real'; $('judge').onchange()")
-    page.until(lambda: "real photo" in page.js("return $('whose').textContent"))
-    assert page.photo().endswith(answer(painter, "example", seed=0)["photo"])
-    page.js("$('judge').value = ''; $('insides').open = false")
+    yield page
+    choose_on(page, "judge", "")
+    page.js("$('insides').open = false")
     page.photo()
 
-def test_a_phone_shows_the_photo_beside_the_map_in_letters_and_targets_that_fit(page):
+def test_the_panel_shows_ds_verdict(judging, painter):
+    cells = judging.cells().astype(np.uint8).tobytes()
+    reply = answer(painter, cells=cells, judge="fake")
+    assert judging.js("return verdict") == reply["judged"]
+
+# The run's own, and others.
+@pytest.mark.parametrize("field, side", [("", 16), ("70", 70), ("1", 1)])
+def test_the_panel_shows_the_square_that_a_logit_sees(field, side, judging):
+    choose_on(judging, "field", field)
+    judging.js("lookAt({x: 64, y: 64})")
+    left, top, right, bottom = judging.js("return patch")
+    choose_on(judging, "field", "")
+    assert right - left == side
+    assert bottom - top == side
+    assert left <= 64 < right
+    assert top <= 64 < bottom
+
+def test_the_panel_shows_the_real_photo_that_is_judged(judging, painter):
+    choose_on(judging, "judge", "real")
+    whose = "return $('whose').textContent"
+    judging.until(lambda: "real photo" in judging.js(whose))
+    real = answer(painter, "example", seed=0)["photo"]
+    assert judging.photo().endswith(real)
+
+def test_what_is_touched_on_a_phone_is_large_enough(page):
     page.opened(360, 740)
-    small = page.js("return [...document.querySelectorAll('#paint button, #paint select, a')]"
-                    ".filter(e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
-                    ".map(e => e.id)")
+    small = page.js(
+        "return [...document.querySelectorAll('#paint button, #paint select, a')]"
+        ".filter(e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
+        ".map(e => e.id)")
     assert not small
-    cut = page.js("return [...document.querySelectorAll('#panel span')].filter(e => e.offsetParent"
-                  " && (parseFloat(getComputedStyle(e).fontSize) < 11 || e.scrollWidth >"
-                  " e.parentNode.clientWidth)).map(e => e.textContent)")
+
+def test_letters_on_a_phone_can_be_read_and_are_not_cut(page):
+    page.opened(360, 740)
+    cut = page.js(
+        "return [...document.querySelectorAll('#panel span')]"
+        ".filter(e => e.offsetParent)"
+        ".filter(e => parseFloat(getComputedStyle(e).fontSize) < 11"
+        " || e.scrollWidth > e.parentNode.clientWidth)"
+        ".map(e => e.textContent)")
     assert not cut
+
+def test_a_phone_shows_the_photo_beside_the_classes(page):
+    page.opened(360, 740)
     page.js("$('classes').scrollIntoView()")
-    top, bottom = page.js("const b = $('photo').getBoundingClientRect(); return [b.top, b.bottom]")
+    box = "const b = $('photo').getBoundingClientRect();"
+    top, bottom = page.js(f"{box} return [b.top, b.bottom]")
     assert 0 <= top
     assert bottom <= 740
 
-def test_fingers_paint_on_a_phone_and_keys_at_twice_the_zoom(page):
-    page.opened(640, 430)
+def test_fingers_paint_on_a_phone(page):
     page.opened(360, 740)
     page.js("map.scrollIntoView({block: 'center'})")
     before = page.cells()
     page.press("class 11")
     page.drag((60, 20), (80, 28), kind="touch")
-    touched = page.cells()
-    assert (touched != before).any()
+    assert (page.cells() != before).any()
+
+def test_keys_paint_where_the_window_is_small(page):
+    page.opened(640, 430)
+    page.opened(360, 740)
+    before = page.cells()
     page.js("document.activeElement.blur(); scrollTo(0, 0)")
     page.keys(KEYS["Tab"])
-    assert page.js("return document.activeElement === map"), "the canvas is the first to be reached"
+    first = page.js("return document.activeElement === map")
+    assert first, "the canvas is the first to be reached"
     page.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
     assert page.said().startswith("Pen down")
     page.keys(KEYS["Down"], KEYS["Enter"])
     assert page.said() == "Pen up."
-    assert page.js("return [chosen, past.length]") == [9, 2]
+    assert page.js("return [chosen, past.length]") == [9, 1]
     page.keys((KEYS["Control"], "z"))
-    assert (page.cells() == touched).all()
+    assert (page.cells() == before).all()
 
 def test_colours_stay_where_a_system_forces_its_own(page):
     page.browser.cdp("Emulation.setEmulatedMedia",
@@ -5276,13 +5412,22 @@ def test_the_page_never_reads_a_canvas_back_and_asks_nobody_else():
     for word in ("getImageData", "toDataURL", "toBlob", "://", "import(", "<script src"):
         assert word not in text, word
 
+def other_side(side):
+    return "right" if side == "left" else "left"
+
 def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, painter):
-    studio, wrong, side = painter.studio, {3, 7, 12, 20, 33, 49}, "start"  # 4 of them count
+    studio = painter.studio
+    # The first ten practise: four of these count.
+    wrong = {3, 7, 12, 20, 33, 49}
     page.opened(360, 740, "study")
-    page.js("const wait = setTimeout; window.waits = []; window.setTimeout = (act, ms) => {"
-            "waits.push(ms); wait(act, ms / 99); }")
-    empty = ("const c = $('pair'), all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
-             "return all.data.every(value => value === 0)")
+    # A hundred times as fast.
+    page.js("const wait = setTimeout; window.waits = [];"
+            "window.setTimeout = (act, ms) => { waits.push(ms); wait(act, ms / 99); }")
+    empty = (
+        "const c = $('pair');"
+        "const all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+        "return all.data.every(value => value === 0)")
+    side = "start"
     for k in range(50):
         page.press(side)
         page.until(lambda: not page.js("return $('left').disabled"))
@@ -5290,16 +5435,22 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
         assert ("real one" in said) == (k - 1 in wrong and k <= 10)
         assert ("Pair" in said) == (k > 9)
         assert page.js(empty), "the pair is gone when the question comes"
-        fake = list(studio.sessions.values())[-1]["fake"]
-        side = fake if k not in wrong else {"left": "right", "right": "left"}[fake]
+        session = list(studio.sessions.values())[-1]
+        fake = session["fake"]
+        side = other_side(fake) if k in wrong else fake
     page.press(side)
     page.until(lambda: "4 of 40" in page.said())
     # One second each.
-    assert page.js("return waits.filter(ms => ms === 1000).length") == 50
+    seconds = page.js("return waits.filter(ms => ms === 1000)")
+    assert len(seconds) == 50
     kept = studio.runs["facades"]["folder"] / "study.jsonl"
-    row, = map(json.loads, kept.read_text().splitlines())
-    assert (row["format"], row["algorithm"], row["trials"], row["fooled"]) == (1, "facades", 40, 4)
-    assert [k for k, fooled in enumerate(row["answers"]) if fooled] == [2, 10, 23, 39]
+    [row] = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert row["format"] == 1
+    assert row["algorithm"] == "facades"
+    assert row["trials"] == 40
+    assert row["fooled"] == 4
+    fooled = [k for k, was in enumerate(row["answers"]) if was]
+    assert fooled == [2, 10, 23, 39]
 
 # files that copy out
 
@@ -5380,12 +5531,17 @@ def readme_commands():
     text = "\n".join(readme.read_text() for readme in READMES)
     blocks = "\n".join(code_blocks(text, "sh"))
     lines = [line.split(" #")[0] for line in blocks.splitlines()]
-    lines += re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
-    # An exercise's check is written as its last words alone, such as "-k levels".
-    lines = [re.sub(r"^-k\s", "python -m pytest test_all.py -k ", line) for line in lines]
-    parts = [" ".join(part.split()).removeprefix(".venv/bin/") for line in lines
-             for part in line.split("&&")]
-    return sorted({part for part in parts if re.match(r"(python(?! -c)|torchrun|pytest) ", part)})
+    sentences = re.sub(r"```.*?```", "", text, flags=re.S)
+    lines += re.findall(r"`([^`]+)`", sentences)
+    commands = set()
+    for line in lines:
+        # An exercise's check is written as its last words alone, such as "-k levels".
+        line = re.sub(r"^-k\s", "python -m pytest test_all.py -k ", line)
+        for part in line.split("&&"):
+            command = " ".join(part.split()).removeprefix(".venv/bin/")
+            if re.match(r"(python(?! -c)|torchrun|pytest) ", command):
+                commands.add(command)
+    return sorted(commands)
 
 def anchors(markdown):
     """What a link to each heading of a file is called: "## What it is" is "what-it-is"."""
