@@ -39,6 +39,7 @@ import signal
 import sys
 import tarfile
 import time
+import urllib.error
 import urllib.request
 import warnings
 import zlib
@@ -1907,6 +1908,8 @@ def fetch(url, folder, counts=None):
         whole.rename(folder)
     except (OSError, ValueError, http.client.HTTPException, zlib.error, tarfile.TarError) as error:
         why = str(error).split("\n")[0] or type(error).__name__
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()                                  # it holds the reply's socket
         raise Refusal(f"{url}: {why}; try again, or fetch it by hand and give --data") from error
     finally:
         alarm(0)
