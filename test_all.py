@@ -5184,6 +5184,32 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     assert (page.cells() == painted).all()
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
 
+def test_an_example_that_another_run_asked_for_is_dropped(page):
+    page.opened()
+    before = page.cells()
+    # Another object is another run.
+    page.js("window.late = showExample(); window.here = run; run = {...run}; return late")
+    page.js("run = here")
+    assert (page.cells() == before).all()
+
+@pytest.mark.parametrize("reply", [
+    "new Response('{', {status: 200})",
+    "new Response('<html>', {status: 429, headers: {'Content-Type': 'text/html'}})"])
+def test_a_broken_or_foreign_reply_is_said_plainly_and_asked_again(reply, page):
+    page.opened()
+    page.js("window.ask_ = fetch; window.fetch = () => Promise.resolve(" + reply + "); touched()")
+    page.until(lambda: "tried again" in page.said())
+    assert "json" not in page.said().lower()
+    assert "<" not in page.said()
+    page.js("window.fetch = ask_")
+    page.until(lambda: page.said() == "The photo is here again.")
+
+def test_a_saved_photo_has_the_name_of_its_own_seed(page):
+    page.opened()
+    page.until(lambda: page.js("return photoName.endsWith('seed0-photo.png')"))
+    assert page.js("useSeed(7); return photoName").endswith("seed0-photo.png")
+    page.until(lambda: page.js("return photoName.endsWith('seed7-photo.png')"))
+
 def test_a_late_example_waits_for_the_strokes_end(page):
     page.opened()
     before = page.cells()
