@@ -4213,10 +4213,11 @@ def test_requests_at_the_same_time_get_their_own_replies(painter):
     assert {status for status, _ in together} == {200}
 
 def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
-    studio = painter.studio
+    begun = threading.Event()
     ended = []
 
     def slow_generate(*_):
+        begun.set()
         try:
             # As a network does: step after step.
             for _ in range(300):
@@ -4230,8 +4231,7 @@ def test_a_photo_that_nobody_waits_for_is_not_finished(painter, monkeypatch):
     with socket.create_connection(painter.server_address) as leaver:
         leaver.sendall(f"POST /translate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
                        f"application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-        while not studio.lock.locked():
-            time.sleep(0.01)
+        assert begun.wait(20)
     left = time.time()
     assert asked(painter, "dream")[0] == 200
     assert ended[0] - left < 0.5
