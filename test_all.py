@@ -5084,6 +5084,16 @@ def test_a_selection_repeats_across_the_floor(page):
     windows = np.flatnonzero(row == 2)
     assert (windows % 10).tolist() == [0, 1, 2, 3] * 11
 
+def test_a_copy_that_would_be_cut_at_the_walls_edge_is_left_out(page):
+    paint_a_window_and_select_it(page)
+    # The window now begins where the piece does, so its leftmost copy would lie half on background.
+    page.js("select([20, 18, 32, 32])")
+    page.press("repeat")
+    row = page.cells()[25]
+    windows = np.flatnonzero(row == 2)
+    assert len(windows) % 4 == 0
+    assert (np.diff(windows.reshape(-1, 4)) == 1).all()
+
 def zoom_of(page):
     return page.js("return view.zoom")
 
