@@ -476,8 +476,7 @@ def faster(network):
         for layer in network.encoder:
             layer.__class__ = Down
         for layer in [*network.decoder, network.to_image]:
-            if type(layer) is nn.ConvTranspose2d:      # "nearest" stays as it is
-                layer.__class__ = Up
+            layer.__class__ = Up if type(layer) is nn.ConvTranspose2d else NearestUp
     if isinstance(network, PatchGAN):
         network.layers[0].__class__ = FirstConvolution
         if network.layers[-1].kernel_size == (4, 4):   # the PixelGAN's is 1x1
@@ -548,22 +547,52 @@ class Up(nn.ConvTranspose2d):
     """The U-Net's 4x4 transposed convolution of stride 2: (N, C, H, W) -> (N, O, 2H, 2W)."""
 
     def forward(self, x):
-        n, c, h, w = x.shape
-        to_picture = self.out_channels <= 4
-        if on_gpu(x) or (h * w > 64 and not to_picture):
+        if on_gpu(x):
             return super().forward(laid_out(x, 32))
-        weight = self.weight.view(c, -1)               # (C, O * 16)
-        if to_picture:     # here the library takes up to three times as long, and one product for
-            # the whole batch half as long again as one for each picture.
-            y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
-        else:                                          # deep: see Down
-            pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)          # (N * H * W, C)
-            y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
-        # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
-        y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
-        if self.bias is None:
-            return y
-        return y + self.bias.view(1, -1, 1, 1)
+        return doubled(x, self.weight, self.bias)
+
+
+def doubled(x, weight, bias):
+    """conv_transpose2d(x, weight (C, O, 4, 4), bias, stride=2, padding=1) on a CPU."""
+    n, c, h, w = x.shape
+    to_picture = weight.shape[1] <= 4
+    if h * w > 64 and not to_picture:
+        return F.conv_transpose2d(laid_out(x, 32), weight, bias, stride=2, padding=1)
+    weight = weight.reshape(c, -1)                     # (C, O * 16)
+    if to_picture:         # here the library takes up to three times as long, and one product for
+        # the whole batch half as long again as one for each picture.
+        y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
+    else:                                              # deep: see Down
+        pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)              # (N * H * W, C)
+        y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
+    # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
+    y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
+    if bias is None:
+        return y
+    return y + bias.view(1, -1, 1, 1)
+
+
+class NearestUp(nn.Sequential):
+    """nearest() without the doubled picture: (N, C, H, W) -> (N, O, 2H, 2W).
+
+    A 3x3 kernel over doubled pixels meets each pixel of x two or four times. Adding up, once, those
+    of its weights that meet the same pixel makes a 4x4 transposed convolution: along one axis
+    (a, b, c) becomes (c, b + c, a + b, a). It is 2.25 times less work.
+    """
+
+    def forward(self, x):
+        conv = self[1]
+        few = x.shape[2] * x.shape[3] <= 16            # here adding the weights would take longer
+        if on_gpu(x) or few:
+            return super().forward(x)
+        out_channels, channels = conv.weight.shape[:2]
+        sums = conv.weight.new_zeros(3, 3, 4, 4)       # 3x3 to 4x4
+        for row in range(3):
+            for column in range(3):
+                sums[row, column, 2 - row:4 - row, 2 - column:4 - column] = 1
+        weight = conv.weight.view(-1, 9) @ sums.view(9, 16)               # (O * C, 16)
+        weight = weight.view(out_channels, channels, 4, 4).transpose(0, 1)
+        return doubled(x, weight.contiguous(), conv.bias)                 # (C, O, 4, 4)
 
 
 class FirstConvolution(nn.Conv2d):
