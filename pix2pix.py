@@ -54,6 +54,7 @@ class UNet(nn.Module):
         self.dropout = dropout
         self.dropout_at = dropout_at
         self.muted_skips = ()              # decoder steps whose skip is zeros: to look inside
+        self.palette = None                # where x has a channel a class: for translate
         up = {"deconv": transposed, "nearest": nearest}[upsample]
         multiples = [1, 2, 4] + [8] * (depth - 3)  # of width; at most 8: the paper gives no reason
         channels = [width * multiple for multiple in multiples]       # 64, 128, 256, 512, ... 512
@@ -320,15 +321,29 @@ def ramp(n, tile, device):
 def translate(generator, image, seed=None):
     """One picture, uint8 (C, H, W), or several, (N, C, H, W), 0-255 -> the same size, uint8.
 
-    For runs whose x is the picture itself. Where x is made of it (--one-hot label maps,
-    colorization, inpainting, edges) call data.input_to_network, then generate.
+    For runs whose x is the picture itself, or its classes (--one-hot). Where x is made of it in
+    another way (colorization, inpainting, edges) call data.input_to_network, then generate.
     """
     pictures = image if image.dim() == 4 else image[None]             # (N, C, H, W)
-    device = next(generator.parameters()).device
-    x = pictures.to(device).float().div(127.5).sub(1)                 # 0..255 to [-1, 1]
+    pictures = pictures.to(next(generator.parameters()).device)
+    if generator.palette:
+        x = one_channel_a_class(pictures, generator.palette)          # (N, K, H, W)
+    else:
+        x = pictures.float().div(127.5).sub(1)                        # 0..255 to [-1, 1]
     fake = generate(generator, x, seed)
     out = fake.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
     return out if image.dim() == 4 else out[0]
+
+
+def one_channel_a_class(pictures, palette):
+    """Label colours, uint8 (N, 3, H, W) -> float (N, K, H, W): 1 in the channel of the class whose
+    colour is nearest, else 0. palette: [(name, (r, g, b)), ...], one entry a class."""
+    distances = []
+    for _, colour in palette:
+        colour = torch.tensor(colour, device=pictures.device).view(3, 1, 1)
+        distances.append((pictures - colour).square().sum(1))         # int64 (N, H, W)
+    classes = torch.stack(distances).argmin(0)                        # (N, H, W)
+    return F.one_hot(classes, len(palette)).permute(0, 3, 1, 2).float()
 
 
 # Loading what train.py saved
@@ -368,7 +383,8 @@ def build_generator(settings):
     """A new UNet as settings (a flat dict, see train.py) describe it."""
     return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
                 settings["depth"], settings["generator"] == "unet", settings["norm"],
-                settings["upsample"], dropout_at=settings.get("dropout_at", (0, 1, 2)))
+                settings["upsample"], settings.get("dropout", 0.5),
+                settings.get("dropout_at", (0, 1, 2)))
 
 
 def load_generator(path):
@@ -385,6 +401,8 @@ def load_generator(path):
         generator.load_state_dict(content["generator"])
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
+    if settings.get("one_hot"):
+        generator.palette = settings["palette"]
     return faster(generator).eval(), settings
 
 

@@ -377,7 +377,7 @@ def plain_step(x, y):
     """The step in train_pix2pix's docstring. -> G and D after it"""
     settings = {
         "in_channels": 3, "out_channels": 3, "width": 4, "depth": 6,
-        "generator": "unet", "norm": "instance", "upsample": "deconv"}
+        "generator": "unet", "norm": "instance", "upsample": "deconv", "dropout": 0.5}
     rate = train.PRESETS["pix2pix"]["laptop"]["lr"]
     torch.manual_seed(0)
     G = pix2pix.build_generator(settings)
@@ -1397,10 +1397,11 @@ def checkpoint_of(out):
     return pix2pix.load_file(Path(out) / "checkpoint.pt")
 
 def fingerprint(out):
-    """SHA-256 of the step, G, D and both Adams."""
+    """SHA-256 of the step, G, the average of its weights, D and both Adams."""
     content = checkpoint_of(out)
     digest = hashlib.sha256(str(content["step"]).encode())
-    for name in ("generator", "discriminator", "g_optimizer", "d_optimizer"):
+    names = ["generator", "discriminator", "g_optimizer", "d_optimizer"]
+    for name in sorted(names + ["average"] * ("average" in content)):
         for tensor in data.tensors_of(content[name]):
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -1437,9 +1438,9 @@ def test_a_runs_generator_loads_as_it_was_trained(straight_run):
     generator, settings = pix2pix.load_generator(straight_run)
     assert settings["size"] == [64, 64]
     assert generator.depth == 6
-    trained = checkpoint_of(straight_run)["generator"]
+    average = checkpoint_of(straight_run)["average"]
     for name, weight in generator.state_dict().items():
-        assert torch.equal(weight, trained[name])
+        assert torch.equal(weight, average[name])
 
 def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     _, real = pix2pix.load_generator(straight_run)
@@ -1447,7 +1448,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
-        "decay", "ema", "feature_matching", "receptive_field"}
+        "decay", "ema", "feature_matching", "receptive_field", "d_width"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
@@ -1540,9 +1541,9 @@ def test_a_run_killed_between_two_files_goes_on(files, straight_run, pairs, tmp_
     killed_at_file(files, *arguments(tmp_path, pairs))
     train_here(*arguments(tmp_path, pairs))
     assert fingerprint(tmp_path) == fingerprint(straight_run)
-    trained = checkpoint_of(tmp_path)["generator"]
+    average = checkpoint_of(tmp_path)["average"]
     for name, weight in pix2pix.load_file(tmp_path / "generator.pt")["generator"].items():
-        assert torch.equal(weight, trained[name])
+        assert torch.equal(weight, average[name])
 
 def test_a_finished_run_writes_a_lost_generator_again(straight_run, pairs, tmp_path):
     run = shutil.copytree(straight_run, tmp_path / "run")
@@ -1559,7 +1560,8 @@ def two_cut_runs(pairs, tmp_path_factory):
         cut_after(step, *arguments(folder / str(step), pairs))
     return folder
 
-@pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
+@pytest.mark.parametrize("forgotten", ["discriminator", "average", "g_optimizer", "d_optimizer",
+                                       "step"])
 def test_the_resume_test_has_teeth(forgotten, two_cut_runs, straight_run, pairs, tmp_path):
     run = shutil.copytree(two_cut_runs / "4", tmp_path / "run")
     content = checkpoint_of(run)
@@ -1788,6 +1790,13 @@ def test_a_run_on_one_hot_maps_translates_pictures(one_hot_run, pairs, tmp_path)
     run_here(pix2pix, one_hot_run, pairs / "0.png", tmp_path / "photo.png", "--pair")
     assert data.open_picture(tmp_path / "photo.png").size == (64, 64)
 
+def test_translate_takes_the_colours_of_one_hot_maps(one_hot_run, pairs):
+    generator, settings = pix2pix.load_generator(one_hot_run)
+    labels = data.to_tensor(data.open_picture(pairs / "0.png"))[:, :, 64:]
+    x = data.input_to_network(settings, labels[None])
+    photo = data.to_pixels(settings, x, pix2pix.generate(generator, x, seed=0))
+    assert torch.equal(pix2pix.translate(generator, labels, seed=0), photo[0])
+
 def test_dreams_by_one_hot_maps_need_no_colours(one_hot_run, tmp_path, monkeypatch):
     maps = tiny_run(tmp_path / "maps", "semantic-facades", width=4)
     calls = watch(monkeypatch, pix2pix, "generate")
@@ -1900,15 +1909,19 @@ def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
     assert torch.allclose(generator.to_image.weight, average, atol=1e-6)
     assert not torch.allclose(generator.to_image.weight, weights[-1], atol=1e-6)
 
+OLD_LAPTOP = ("--no-one-hot", "--ema", 0, "--decay", 0, "--lr", 5e-4, "--upsample", "deconv",
+              "--dropout", 0.5, "--d-width", 4)
+
 def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
-    cut_after(5, *arguments(tmp_path, pairs))
+    old = arguments(tmp_path, pairs, *OLD_LAPTOP)
+    cut_after(5, *old)
     settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings.pop("d_width") == settings["width"]
     for key in train.OLDER:
-        del settings[key]
+        assert settings.pop(key) == train.OLDER[key]
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    assert "going on from step 5" in train_here(*arguments(tmp_path, pairs))
-    command = arguments(tmp_path, pairs, "--ema", 0.9)
-    refuses("ema 0.0 there, 0.9 now", train_here, *command)
+    assert "going on from step 5" in train_here(*old)
+    refuses("ema 0.0 there, 0.9 now", train_here, *old, "--ema", 0.9)
 
 def test_features_of_pix2pixs_d_are_its_outputs():
     discriminator = pix2pix.PatchGAN(width=4)

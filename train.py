@@ -44,14 +44,20 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and half an hour, at a rate that shows pictures sooner. Batch and
-# epochs that are not named here are the task's (data.TASKS). The table of settings, further
-# down, explains each key.
+# method, smaller, for two cores and half an hour. What it chooses, and what each choice brings, as
+# measured in pictures/README.md:
+#     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
+#     upsample     doubled pixels, not transposed convolutions: no checkerboards
+#     d_width      half of G's: D was far ahead of G, and took half of a step's time
+#     lr, decay    ten times the paper's rate, which falls in the second half: much first, then fine
+#     ema, dropout an average of G's weights, and less noise: less speckle
+# Other batches and epochs are the task's (data.TASKS). A table further down explains each key.
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
-        "laptop": {"size": [128, 128], "width": 32, "lr": 5e-4, "batch": 2, "epochs": None,
-                   "steps": 14_400}},
+        "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": None,
+                   "steps": 18_000, "decay": 0.5, "ema": 0.999, "upsample": "nearest",
+                   "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "steps": 50_000},
@@ -64,8 +70,8 @@ SHAPES = {                                             # --task shapes overrides
 # Sec. 5.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
-                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "ema": 0.0,
-                "feature_matching": 0.0},
+                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
+                "d_width": None, "ema": 0.0, "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 
@@ -191,8 +197,8 @@ def pix2pix_networks(settings, device):
     in_channels = settings["out_channels"]                 # D(y)
     if "cgan" in settings["objective"]:
         in_channels += settings["in_channels"]             # D(x, y)
-    discriminator = pix2pix.PatchGAN(in_channels, settings["width"], settings["receptive_field"],
-                                     settings["norm"])
+    discriminator = pix2pix.PatchGAN(in_channels, settings["d_width"],
+                                     settings["receptive_field"], settings["norm"])
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
 
@@ -733,6 +739,8 @@ class Run:
 #     l1_weight        lambda of Eq. 4                                   train.py
 #     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
 #     receptive_field  of D, in pixels                                   train.py: Table 3
+#     d_width          channels of D's first layer                       train.py
+#     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
 #     dropout_at       decoder steps with dropout, of converted ones     networks
@@ -745,8 +753,8 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
-# Keys that older runs lack, and what was then done.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0}
+# Keys that older runs lack, and what was then done. D was as wide as G.
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5}
 
 
 def share(text):
@@ -767,7 +775,10 @@ def preset_words(key):
         for preset, values in presets.items():
             value = values.get(key)
             if value is not None:
-                shown = "x".join(map(str, value)) if isinstance(value, list) else f"{value:,}"
+                if isinstance(value, list):
+                    shown = "x".join(map(str, value))
+                else:
+                    shown = f"{value:,}" if isinstance(value, int) else str(value)
                 words.append(f"{name}{preset} {shown}")
     return ", ".join(words)
 
@@ -795,8 +806,9 @@ def add_pictures(add):
     add("--range", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="what is black and white of values of more than 8 bits "
              "(default: the lowest and highest of the folder)")
-    add("--one-hot", action="store_true",
-        help="label maps enter as a channel for each class")
+    add("--one-hot", action=argparse.BooleanOptionalAction,
+        help="label maps enter as a channel for each class, not as colours "
+             "(default: in preset laptop, where x is a label map)")
     add("--memory", type=data.positive(float), default=4.0,
         help="GiB for a split's decoded pictures (default 4)")
 
@@ -821,7 +833,7 @@ def add_training(add):
              f"(default 0; {preset_words('decay')})")
     add("--ema", type=share,
         help="average G's weights, of which each step keeps this share, such "
-             "as 0.999 (default 0: no average)")
+             f"as 0.999 (default 0: no average; {preset_words('ema')})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
         help=f"Table 1 (default {own['objective']})")
     add("--l1-weight", type=data.positive(float),
@@ -836,6 +848,11 @@ def add_networks(add):
     own = OWN["pix2pix"]
     add("--width", type=data.positive(int),
         help=f"channels of the first layer ({preset_words('width')})")
+    add("--d-width", type=data.positive(int),
+        help=f"of D's first layer ({preset_words('d_width')}; else --width)")
+    add("--dropout", type=share,
+        help="the share of values that dropout sets to 0, the noise z of "
+             f"Sec. 3.1 (default {own['dropout']}; {preset_words('dropout')})")
     add("--generator", choices=["unet", "encoder-decoder"],
         help=f"Table 2 (default {own['generator']})")
     add("--receptive-field", type=int, choices=list(pix2pix.PatchGAN.LAYERS),
@@ -843,8 +860,8 @@ def add_networks(add):
     add("--norm", choices=["instance", "batch"],
         help=f"default {own['norm']}")
     add("--upsample", choices=["deconv", "nearest"],
-        help="nearest cures checkerboards "
-             f"(default: the paper's {own['upsample']})")
+        help="nearest cures checkerboards (default: the paper's "
+             f"{own['upsample']}; {preset_words('upsample')})")
     add("--head", choices=["softmax", "tanh"],
         help=f"SemGAN, {OWN['semgan']['head']} (default), or its RGB baseline")
     add("--latent", type=data.positive(int),
@@ -910,10 +927,14 @@ def refuse_impossible(settings, given, labels, world):
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
     if "gan" not in objective and given.get("feature_matching"):
         raise Refusal(f"--feature-matching: --objective {objective} has no D; leave it out")
+    if settings.get("dropout") == 1:
+        raise Refusal("--dropout 1: would leave nothing; give less, such as 0.5")
     if settings.get("ema") == 1:
         raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
-    if "receptive_field" in given and "gan" not in objective:
-        raise Refusal(f"--receptive-field: --objective {objective} does not use it; leave it out")
+    for key in ("receptive_field", "d_width"):
+        if key in given and "gan" not in objective:
+            raise Refusal(f"--{key.replace('_', '-')}: --objective {objective} does not use it; "
+                          f"leave it out")
     if settings["batch"] % world:
         raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
                       f"multiple of {world}")
@@ -945,12 +966,15 @@ def resolve(options, device, world=1):
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
-        "in_channels": row.in_channels, "out_channels": row.out_channels}
+        "one_hot": False, "in_channels": row.in_channels, "out_channels": row.out_channels}
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
         settings.update(SHAPES[preset])
+    settings["one_hot"] = settings["one_hot"] and row.labels == "x"
     settings.update(given)
+    if model == "pix2pix" and settings["d_width"] is None:
+        settings["d_width"] = settings["width"]
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, row.labels, world)
@@ -990,8 +1014,9 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    for key in OLDER.keys() & settings.keys():
-        before.setdefault(key, OLDER[key])
+    older = OLDER | {"d_width": before.get("width")}
+    for key in older.keys() & settings.keys():
+        before.setdefault(key, older[key])
     counts = [f"{run.get('pictures')}".split(" of ")[0] for run in (before, settings)]
     if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
         raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
