@@ -1447,7 +1447,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
-        "decay", "ema", "feature_matching", "receptive_field"}
+        "decay", "ema", "feature_matching", "receptive_field", "start"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
@@ -2172,7 +2172,7 @@ def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
     pictures = data.training(settings)
     pictures.cache = pictures.cache.to(gpu)
     context = SimpleNamespace(settings=settings, device=gpu, rank=0, world=1, compile=False,
-                              writer=None, folder=tmp_path / "run")
+                              writer=None, folder=tmp_path / "run", start={}, keep=None)
     if task == "shapes":
         train.train_semgan(context, pictures, None)
         assert len(losses) == 2 * 4
