@@ -994,24 +994,27 @@ def score_folders(options, device):
     scores, real_scores, histograms = set_scores(real, fake, network)
     rows = [("real pictures", None, n, real_scores), (f"{fake_folder}, a set", None, n, scores)]
     columns = dict.fromkeys(column.split(" ")[0] for column in scores)   # SWD 64, SWD 32: SWD
-    said = f"scored: {n} pictures of each as sets, by {', '.join(columns)}"
+    scored = f"scored, as sets of {n}: {', '.join(columns)}"
     if pairs:
         by_pair = pair_scores(real[:pairs], fake[:pairs])
         rows.append((f"{fake_folder}, pairs", None, pairs, by_pair))
-        said += f"; {pairs} pairs of one name, by {', '.join(by_pair)}"
+        scored += f"; as {pairs} pairs of one name: {', '.join(by_pair)}"
     else:
         omitted.insert(0, "L1, PSNR, SSIM (no name is in both)")
     for column, need in SET_NEEDS.items():
         if column not in columns:
             omitted.append(f"{column} ({need})")
-    omitted.append("classes (a run knows them)")
-    print(table(rows), f"{said}; not scored: {', '.join(omitted)}", SWD_NOISE, fid_note, sep="\n")
+    notes = [f"{scored}; not scored: {', '.join(omitted)}, classes (a run knows them)", fid_note]
+    if "SWD" in columns:
+        notes.insert(1, SWD_NOISE)
+    print(table(rows), *notes, sep="\n")
     if options.figure7:
         figure7(dict(zip(("real", fake_folder), histograms)), options.figure7)
 
 
-SET_NEEDS = {"SWD": "needs sides from 16 pixels", "MS-SSIM": "two pictures, sides from 32 pixels",
-             "FID": "weights, and two pictures"}
+SET_NEEDS = {"SWD": "needs sides from 16 pixels",
+             "MS-SSIM": "needs two pictures, sides from 32 pixels",
+             "FID": "needs weights, and two pictures"}
 
 
 def read_folders(real_folder, fake_folder, count=None):
