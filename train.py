@@ -7,6 +7,7 @@
     python train.py --task facades                       400 pairs, fetched or drawn; Ctrl-C saves
     python train.py --task pairs --data my/pairs --size 256x512
     python train.py --task shapes --head tanh --out runs/shapes-tanh      SemGAN's RGB baseline
+    python train.py --task pairs --data my/pairs --start runs/theirs --keep 20   a few pairs
     torchrun --nproc-per-node 2 train.py --task facades --batch 4         several processes
 
 The same command goes on where it stopped, on a CPU bit by bit as if it had not (a GPU may round
@@ -1093,8 +1094,10 @@ def check_start(folder, settings):
     start = settings["start"]
     if start is None:
         return
-    path = Path(start).resolve()
-    if folder.resolve() in (path, path.parent):
+    path = Path(start)
+    if path.suffix == ".pt":
+        path = path.parent
+    if folder.resolve() == path.resolve():
         raise Refusal(f"--start {start}: is the run's own folder, --out; give another --out, or to "
                       f"go on leave --start out")
 
