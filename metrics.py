@@ -744,14 +744,17 @@ def kept_generators(run):
 
 def best_by_column(rows):
     """Lines that say which row of a table is the best, and by which columns; of equal ones the
-    first."""
+    first. None is where not all are of the same pictures."""
     runs = [row for row in rows if row[1]]
-    columns = {}
+    if len({row[1] for row in runs}) > 1:                  # they were moved while it trained
+        return ["no best is named: not all were scored on the same pictures; give --data"]
+    columns = {}                                           # {name: those that it is best by}
     for column in runs[0][3]:
-        best = next(name for name, _, _, scores in runs if is_best(column, scores, runs))
-        columns.setdefault(best, []).append(column)
-    return [f"best by {', '.join(columns[name])}: {name}"
-            for name, _, _, _ in runs if name in columns]
+        for name, _, _, scores in runs:
+            if is_best(column, scores, runs):
+                columns.setdefault(name, []).append(column)
+                break
+    return [f"best by {', '.join(best)}: {name}" for name, best in sorted(columns.items())]
 
 
 def score_run(run, options, device, network):

@@ -4184,6 +4184,12 @@ def test_a_last_epoch_that_was_kept_is_scored_once(tmp_path):
     said = run_metrics(tmp_path, "run", "--epochs", "--count", 3)
     assert len(re.findall(r"(?m)^ *run\S*  3 ", said)) == 2
 
+def test_of_unlike_pictures_no_best_is_named():
+    rows = [("a", (3,), 3, {"L1": 1, "SSIM": 1}), ("b", (3,), 3, {"L1": 2, "SSIM": 2})]
+    assert metrics.best_by_column(rows) == ["best by L1: a", "best by SSIM: b"]
+    said, = metrics.best_by_column([rows[0], ("b", (4,), 4, {"L1": 2, "SSIM": 2})])
+    assert "same pictures" in said
+
 def test_a_runs_files_of_other_names_are_no_epochs(tmp_path):
     tiny_run(tmp_path / "run", width=2).joinpath("generator-best.pt").write_bytes(b"mine")
     refuses("keeps no generator-EPOCH.pt", run_metrics, tmp_path, "run", "--epochs")
@@ -4245,6 +4251,19 @@ def test_what_small_pictures_and_sets_cannot_have_is_said(size, count, left_out,
     scored, omitted = said.split("not scored: ")
     assert left_out not in scored
     assert f"{left_out} (needs" in omitted
+
+def test_two_folders_are_scored_by_fid_where_its_weights_are(inception, tmp_path, monkeypatch):
+    sets = [blurred_noise(3, 32, seed) for seed in (0, 1)]
+    for name, pictures in zip(("real", "fake"), sets):
+        for i, picture in enumerate(pictures):
+            data.save_picture(tmp_path / name / f"{i}.png", picture)
+    monkeypatch.setattr(metrics, "inception_of", lambda *_: (inception, "FID: weights"))
+    said = run_metrics(tmp_path, "real", "fake")
+    features = [metrics.inception_features(inception, pictures) for pictures in sets]
+    statistics = [metrics.feature_statistics(some) for some in features]
+    wanted = metrics.frechet_distance(*statistics[0], *statistics[1])
+    assert float(row_of(said, "fake, a set")["FID"]) == pytest.approx(wanted, rel=0.01, abs=2e-3)
+    assert "L, a, b, FID" in said
 
 def test_folders_that_cannot_be_scored_are_refused(tmp_path):
     flat_pictures(tmp_path / "real", 100)

@@ -374,12 +374,7 @@ class Run:
                       "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         if fp16:
             self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
-        for name, weights in context.start.items():        # --start
-            self.parts[name].load_state_dict(weights)
-        self.published = generator                         # what is shown, scored and generator.pt
-        if self.settings.get("ema"):
-            self.published = copy.deepcopy(generator).requires_grad_(False)
-            self.parts["average"] = self.published
+        self.begin_with(context.start)
 
         self.step = 0                                      # steps done
         self.indices = None                                # of this step's pictures
@@ -397,6 +392,15 @@ class Run:
         self.printed = now
         self.next_sheet = now + FIRST_SHEET
         self.first_step = self.step                        # of this process
+
+    def begin_with(self, start):
+        """Puts --start's weights, {part: state}, in place of new ones; makes --ema's average."""
+        for name, weights in start.items():
+            self.parts[name].load_state_dict(weights)
+        self.published = self.parts["generator"]           # what is shown, scored and generator.pt
+        if self.settings.get("ema"):
+            self.published = copy.deepcopy(self.published).requires_grad_(False)
+            self.parts["average"] = self.published
 
     def begin_folder(self):
         """Writes settings.json: all that can be refused has been."""
@@ -774,6 +778,7 @@ class Run:
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
 #     dropout_at       decoder steps with dropout, of converted ones     networks
+#                      and of runs that --start with them
 #   SemGAN alone
 #     head             "softmax" or "tanh"                               networks
 #     latent           numbers in a latent                               networks
