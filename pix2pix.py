@@ -469,8 +469,8 @@ def load_discriminator(path):
         in_channels = settings["out_channels"]             # D(y)
         if "cgan" in settings["objective"]:
             in_channels += settings["in_channels"]         # D(x, y)
-        discriminator = PatchGAN(in_channels, settings["width"], settings["receptive_field"],
-                                 settings["norm"])
+        width = settings.get("d_width") or settings["width"]          # older runs lack it
+        discriminator = PatchGAN(in_channels, width, settings["receptive_field"], settings["norm"])
         discriminator.load_state_dict(content["discriminator"])
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: holds no D that fits its settings; train again") from None

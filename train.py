@@ -7,6 +7,7 @@
     python train.py --task facades                       400 pairs, fetched or drawn; Ctrl-C saves
     python train.py --task pairs --data my/pairs --size 256x512
     python train.py --task shapes --head tanh --out runs/shapes-tanh      SemGAN's RGB baseline
+    python train.py --task pairs --data my/pairs --start runs/theirs --keep 20   a few pairs
     torchrun --nproc-per-node 2 train.py --task facades --batch 4         several processes
 
 The same command goes on where it stopped, on a CPU bit by bit as if it had not (a GPU may round
@@ -197,8 +198,9 @@ def pix2pix_networks(settings, device):
     in_channels = settings["out_channels"]                 # D(y)
     if "cgan" in settings["objective"]:
         in_channels += settings["in_channels"]             # D(x, y)
-    discriminator = pix2pix.PatchGAN(in_channels, settings["d_width"],
-                                     settings["receptive_field"], settings["norm"])
+    d_width = settings.get("d_width") or settings["width"]               # older runs lack it
+    discriminator = pix2pix.PatchGAN(in_channels, d_width, settings["receptive_field"],
+                                     settings["norm"])
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
 
@@ -361,6 +363,7 @@ class Run:
         self.rank = context.rank                           # of this process,
         self.world = context.world                         # among so many
         self.compile = context.compile
+        self.keep = context.keep                           # a generator every so many epochs
         self.writer = context.writer                       # TensorBoard's, or None
         self.sheet = sheet
         self.score = score
@@ -378,10 +381,7 @@ class Run:
                       "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         if fp16:
             self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
-        self.published = generator                         # what is shown, scored and generator.pt
-        if self.settings.get("ema"):
-            self.published = copy.deepcopy(generator).requires_grad_(False)
-            self.parts["average"] = self.published
+        self.begin_with(context.start)
 
         self.step = 0                                      # steps done
         self.indices = None                                # of this step's pictures
@@ -400,6 +400,15 @@ class Run:
         self.next_sheet = now + FIRST_SHEET
         self.first_step = self.step                        # of this process
 
+    def begin_with(self, start):
+        """Puts --start's weights, {part: state}, in place of new ones; makes --ema's average."""
+        for name, weights in start.items():
+            self.parts[name].load_state_dict(weights)
+        self.published = self.parts["generator"]           # what is shown, scored and generator.pt
+        if self.settings.get("ema"):
+            self.published = copy.deepcopy(self.published).requires_grad_(False)
+            self.parts["average"] = self.published
+
     def begin_folder(self):
         """Writes settings.json: all that can be refused has been."""
         content = json.dumps(self.settings, indent=1).encode()
@@ -409,6 +418,18 @@ class Run:
         begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
         print(f"generator {g_count:,} parameters, discriminator {d_count:,} parameters; {begun}\n"
               f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
+        if self.keep:
+            self.begin_keeping()
+
+    def begin_keeping(self):
+        """Says how much of the disk --keep takes in the end; writes what a killed run did not."""
+        kept = self.kept_file()
+        if kept and not kept.exists():
+            self.write_kept(kept)
+        count = self.settings["epochs"] // self.keep
+        size = data.megabytes(self.published.state_dict())
+        print(f"--keep {self.keep}: {count} generators in the end, {size:,.1f} MiB each, "
+              f"{count * size:,.1f} MiB in all, as {self.folder}/generator-EPOCH.pt", flush=True)
 
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
@@ -546,6 +567,9 @@ class Run:
         if self.rank == 0:
             self.log(names, stopping)
             self.show(stopping)
+            kept = self.kept_file()
+            if kept:
+                self.write_kept(kept)
             self.save_where_due(stopping)
         if stopping:
             self.leave(stopping)
@@ -676,12 +700,8 @@ class Run:
         if self.rank > 0:
             return
         content = {name: part.state_dict() for name, part in self.parts.items()}
-        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
-            sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
-                     f"Try a smaller --lr, or --precision fp32")
-        head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        files = {"generator.pt": {**head, "generator": self.published.state_dict()},
-                 "checkpoint.pt": {**head, "step": self.step, **content}}
+        files = {"generator.pt": self.with_settings(generator=self.published.state_dict()),
+                 "checkpoint.pt": self.with_settings(step=self.step, **content)}
         # The generator first: killed between the two, a run goes on from the older checkpoint and
         # writes both again; the other way round, a finished run would keep an old generator. Only
         # the first time the checkpoint comes first, as a generator alone is refused (check_same).
@@ -693,6 +713,27 @@ class Run:
         if self.writer:
             self.writer.flush()
         self.saved = time.monotonic()
+
+    def with_settings(self, **content):
+        """What a .pt file of this step holds; ends the run where a weight is not finite."""
+        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
+            sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
+                     f"Try a smaller --lr, or --precision fp32")
+        settings = {**self.settings, "steps": self.step}
+        return {"format": pix2pix.FORMAT, "settings": settings, **content}
+
+    def kept_file(self):
+        """--keep: the path of generator-EPOCH.pt, where one is due after this step; else None."""
+        epoch, more = divmod(self.step, self.per_epoch)
+        if not self.keep or more or epoch == 0 or epoch % self.keep:
+            return None
+        return self.folder / f"generator-{epoch:04d}.pt"
+
+    def write_kept(self, path):
+        """What generator.pt would be after this step, under a name that nothing overwrites."""
+        if not (self.folder / "checkpoint.pt").exists():
+            self.save()                    # as a generator alone is refused (check_same)
+        data.write_whole(path, self.with_settings(generator=self.published.state_dict()))
 
     def leave(self, stopping):
         """Ends the process with the code that shells give a signal."""
@@ -731,6 +772,8 @@ class Run:
 #     decay            the last share of the steps, 0..1, over which     train.py
 #                      the rate falls in a straight line to 0; 0: never
 #     precision        "fp32", "bf16" or "fp16"                          train.py
+#     start            the run, or generator.pt, whose weights came      train.py
+#                      first, as --start named it, or None
 #   pix2pix alone
 #     ema              share, 0..1, that the average of G's weights      train.py
 #                      keeps at each step; 0: there is no average
@@ -739,11 +782,12 @@ class Run:
 #     l1_weight        lambda of Eq. 4                                   train.py
 #     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
 #     receptive_field  of D, in pixels                                   train.py: Table 3
-#     d_width          channels of D's first layer                       train.py
+#     d_width          channels of D's first layer                       train.py, pix2pix.py
 #     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
 #     dropout_at       decoder steps with dropout, of converted ones     networks
+#                      and of runs that --start with them
 #   SemGAN alone
 #     head             "softmax" or "tanh"                               networks
 #     latent           numbers in a latent                               networks
@@ -754,7 +798,7 @@ class Run:
 
 
 # Keys that older runs lack, and what was then done. D was as wide as G.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5}
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None}
 
 
 def share(text):
@@ -841,6 +885,10 @@ def add_training(add):
     add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
         help="of pix2pixHD's loss: D's layers should see the same in fake "
              "and target (default 0)")
+    add("--start", metavar="RUN",
+        help="begin with the weights of another run, or a converted one, of "
+             "like networks: G of RUN/generator.pt (with --ema its average), "
+             "D of RUN/checkpoint.pt, if there; RUN may be a generator.pt")
 
 
 def add_networks(add):
@@ -874,6 +922,9 @@ def add_machine(add):
     """Flags that say where it is learned, and what is kept of it."""
     add("--out", metavar="RUN",
         help="the run's folder (default runs/TASK)")
+    add("--keep", type=data.positive(int), metavar="N",
+        help="also keep the generator of every Nth epoch, as "
+             "RUN/generator-EPOCH.pt: `metrics.py RUN --epochs` compares them")
     add("--device",
         help="cpu or cuda (default: cuda where there is one)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
@@ -955,7 +1006,7 @@ def resolve(options, device, world=1):
     row = data.look_up(options.task)
     model = "semgan" if row.kind == "label maps" else "pix2pix"
     other = "pix2pix" if model == "semgan" else "semgan"
-    about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
+    about_here = ("device", "memory", "tensorboard", "out", "compile", "keep")   # not of the result
     given = {key: value for key, value in vars(options).items()
              if value is not None and key not in about_here}
     for key in OWN[other]:
@@ -966,7 +1017,8 @@ def resolve(options, device, world=1):
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
-        "one_hot": False, "in_channels": row.in_channels, "out_channels": row.out_channels}
+        "start": None, "one_hot": False,
+        "in_channels": row.in_channels, "out_channels": row.out_channels}
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
@@ -975,6 +1027,8 @@ def resolve(options, device, world=1):
     settings.update(given)
     if model == "pix2pix" and settings["d_width"] is None:
         settings["d_width"] = settings["width"]
+    if options.start:
+        settings["start"] = str(Path(options.start))       # without a slash at its end
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, row.labels, world)
@@ -1005,8 +1059,8 @@ def find_pictures(settings, memory):
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values."""
     if not (folder / "checkpoint.pt").exists():
-        if (folder / "generator.pt").exists():
-            raise Refusal(f"--out {folder}: holds a generator.pt, but no checkpoint.pt to go on "
+        for path in sorted(folder.glob("generator*.pt")):  # --keep's, too
+            raise Refusal(f"--out {folder}: holds a {path.name}, but no checkpoint.pt to go on "
                           f"from; give another --out, or move it away")
         return
     try:
@@ -1017,6 +1071,8 @@ def check_same(folder, settings):
     older = OLDER | {"d_width": before.get("width")}
     for key in older.keys() & settings.keys():
         before.setdefault(key, older[key])
+    if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
+        settings["dropout_at"] = before["dropout_at"]
     counts = [f"{run.get('pictures')}".split(" of ")[0] for run in (before, settings)]
     if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
         raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
@@ -1027,6 +1083,98 @@ def check_same(folder, settings):
     if different:
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same "
                       f"values (and a picture under each name) to go on, or another --out")
+
+
+# --start: the weights of another run come first.
+
+# Settings that must be equal for the weights to fit.
+G_FITS = {"pix2pix": ("in_channels", "out_channels", "width", "depth", "generator", "norm",
+                      "upsample"),
+          "semgan": ("size", "out_channels", "width", "head", "latent", "kernel")}
+
+
+def starting_weights(folder, settings):
+    """--start RUN: ({part: weights}, a line about them) for G and, if RUN kept one, for D.
+
+    G is what RUN publishes in generator.pt, with --ema its average. Its dropout stays where it was:
+    the popular code has it a step later. Nothing, ({}, ""), without --start, and where the run goes
+    on: its own checkpoint.pt holds all, and RUN is read no more. Refusal where weights do not fit.
+    """
+    if settings["start"] is None:
+        return {}, ""
+    if (folder / "checkpoint.pt").exists():
+        return {}, ""
+    start = Path(settings["start"])
+    module = pix2pix if settings["model"] == "pix2pix" else semgan
+    generator, theirs = module.load_generator(start)
+    check_fits(start, theirs, settings)
+    if "dropout_at" in theirs:
+        settings["dropout_at"] = theirs["dropout_at"]
+    weights = {"generator": generator.state_dict()}
+    averaged = f", an average by --ema {theirs['ema']}" if theirs.get("ema") else ""
+    said = f"--start: G is {start}'s ({theirs['task']}{averaged})"
+    if "gan" in settings.get("objective", "gan"):
+        discriminator, words = starting_discriminator(start, theirs, settings)
+        said += f", D {words}"
+        if discriminator:
+            weights["discriminator"] = discriminator
+    return weights, f"{said}; Adam begins anew"
+
+
+def check_start(folder, settings):
+    """Refuses a run that would begin with weights of its own folder."""
+    start = settings["start"]
+    if start is None:
+        return
+    path = Path(start)
+    if path.suffix == ".pt":
+        path = path.parent
+    if folder.resolve() == path.resolve():
+        raise Refusal(f"--start {start}: is the run's own folder, --out; give another --out, or to "
+                      f"go on leave --start out")
+
+
+def check_fits(start, theirs, settings):
+    """Refuses a G of other settings, naming each one that differs and both values."""
+    different = [f"{key} {theirs.get(key)} there, {settings[key]} here"
+                 for key in G_FITS[settings["model"]] if theirs.get(key) != settings[key]]
+    advice = "give the same values (the depth follows from --size)"
+    if theirs.get("norm") == "fixed":
+        advice = "convert it with --own-statistics, as fixed norms are not trained"
+    if different:
+        raise Refusal(f"--start {start}: its generator is another ({'; '.join(different)}); "
+                      f"{advice}")
+
+
+def starting_discriminator(start, theirs, settings):
+    """(weights of RUN's D, or None; words about it). None where RUN has or trained no D."""
+    if start.is_file():
+        return None, "is new, as a generator alone was named"
+    path = start / "checkpoint.pt"
+    if not path.exists():                                  # of a converted run
+        return None, f"is new, as there is no {path}"
+    if "gan" not in theirs.get("objective", "gan"):
+        return None, f"is new, as --objective {theirs['objective']} trained none there"
+    keys = ("receptive_field", "d_width", "conditional")
+    different = [f"{key} {a} there, {b} here" for key, a, b in
+                 zip(keys, d_kind(theirs), d_kind(settings)) if a != b]
+    if different:
+        raise Refusal(f"--start {start}: its discriminator is another ({'; '.join(different)}); "
+                      f"give the same values, or --start {start}/generator.pt, for G alone")
+    networks = pix2pix_networks if settings["model"] == "pix2pix" else semgan_networks
+    _, discriminator = networks(theirs, torch.device("cpu"))
+    try:
+        discriminator.load_state_dict(pix2pix.load_file(path)["discriminator"])
+    except (KeyError, TypeError, RuntimeError):
+        raise Refusal(f"{path}: holds no D that fits its settings; give --start "
+                      f"{start}/generator.pt, for G alone") from None
+    return discriminator.state_dict(), "its checkpoint.pt's"
+
+
+def d_kind(settings):
+    """What sets apart discriminators whose G is alike: (field, width, D(x, y) or D(y))."""
+    width = settings.get("d_width") or settings["width"]                 # older runs lack it
+    return settings.get("receptive_field"), width, "cgan" in settings.get("objective", "")
 
 
 def lock(folder):
@@ -1129,16 +1277,24 @@ def main():
     settings = resolve(options, device, world)
     pictures, held_out = find_pictures(settings, options.memory)
     folder = run_folder(options, settings)
+    if options.keep and options.keep > settings["epochs"]:
+        raise Refusal(f"--keep {options.keep}: the run has {settings['epochs']} epochs, so none "
+                      f"would be kept; give at most that many")
+    check_start(folder, settings)
     check_same(folder, settings)
+    start, about_start = starting_weights(folder, settings)
     held_lock = lock(folder) if rank == 0 else None
     keep_on_gpu(pictures, device)
     writer = event_writer(folder) if options.tensorboard and rank == 0 else None
     context = argparse.Namespace(folder=folder, settings=settings, device=device, rank=rank,
-                                 world=world, compile=options.compile, writer=writer)
+                                 world=world, compile=options.compile, writer=writer,
+                                 keep=options.keep, start=start)
     if world > 1:
         join_processes(context, options.task)
     if rank == 0:
         introduce(context, pictures, held_out, time.monotonic() - started)
+        if about_start:
+            print(about_start)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
