@@ -1462,7 +1462,8 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
-        "decay", "ema", "feature_matching", "receptive_field", "d_width", "start"}
+        "decay", "ema", "feature_matching", "receptive_field", "d_width", "start",
+        "dropout"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
@@ -1991,7 +1992,7 @@ def same_weights(a, b):
 def test_a_start_is_the_other_runs_g_and_d_with_a_new_adam(straight_run, pairs, tmp_path):
     found = weights_at_first(*arguments(tmp_path, pairs, "--start", straight_run, "--seed", 1))
     wanted = checkpoint_of(straight_run)
-    assert same_weights(found["generator"], wanted["generator"])
+    assert same_weights(found["generator"], wanted["average"])
     assert same_weights(found["discriminator"], wanted["discriminator"])
     assert found["g_optimizer"]["state"] == found["d_optimizer"]["state"] == {}
     settings = json.loads((tmp_path / "settings.json").read_text())
@@ -2029,9 +2030,10 @@ def test_a_converted_generator_is_trained_on_and_keeps_its_dropout(pairs, tmp_pa
     source = saved(nested_generator(6, 4, nn.BatchNorm2d), tmp_path / "latest_net_G.pth")
     convert(source, tmp_path / "fixed")
     convert(source, tmp_path / "own", "--own-statistics")
-    command = arguments(tmp_path / "run", pairs, "--start", tmp_path / "fixed")
+    theirs_too = ["--no-one-hot", "--upsample", "deconv"]
+    command = arguments(tmp_path / "run", pairs, "--start", tmp_path / "fixed", *theirs_too)
     refuses("norm fixed there, instance here.*--own-statistics", train_here, *command)
-    command = arguments(tmp_path / "run", pairs, "--start", tmp_path / "own")
+    command = arguments(tmp_path / "run", pairs, "--start", tmp_path / "own", *theirs_too)
     theirs, settings = pix2pix.load_generator(tmp_path / "own")
     assert same_weights(weights_at_first(*command)["generator"], theirs.state_dict())
     cut_after(3, *command)
@@ -2055,7 +2057,8 @@ def test_a_d_that_was_not_trained_starts_none(objective, new, pairs, tmp_path):
 @pytest.mark.parametrize("flags, words", [
     ("--width 5", "width 4 there, 5 here"),
     ("--size 128", r"depth 6 there, 7 here.*--size"),
-    ("--one-hot --norm batch", "in_channels 3 there, 12 here; norm instance there, batch here"),
+    ("--no-one-hot --norm batch", "one_hot True there, False here; in_channels 12 there, 3 here; "
+                                  "norm instance there, batch here"),
     ("--receptive-field 16", "receptive_field 70 there, 16 here.*generator.pt, for G alone"),
     ("--objective l1+gan", "conditional True there, False here"),
     ("--start no/such", "no/such: no such file"),
@@ -2082,7 +2085,7 @@ def test_a_start_of_another_model_or_damaged_is_refused(straight_run, pairs, tmp
 def test_a_run_starts_from_one_in_a_folder_of_its_own(straight_run, pairs, tmp_path):
     shutil.copytree(straight_run, tmp_path / "inside")
     found = weights_at_first(*arguments(tmp_path, pairs, "--start", tmp_path / "inside"))
-    assert same_weights(found["generator"], checkpoint_of(straight_run)["generator"])
+    assert same_weights(found["generator"], checkpoint_of(straight_run)["average"])
 
 def test_semgans_networks_start_from_another_run(tmp_path):
     command = ["--task", "shapes", *SMALL_SEMGAN, "--batch", 100, "--epochs", 1]

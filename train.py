@@ -1088,8 +1088,8 @@ def check_same(folder, settings):
 # --start: the weights of another run come first.
 
 # Settings that must be equal for the weights to fit.
-G_FITS = {"pix2pix": ("in_channels", "out_channels", "width", "depth", "generator", "norm",
-                      "upsample"),
+G_FITS = {"pix2pix": ("one_hot", "in_channels", "out_channels", "width", "depth", "generator",
+                      "norm", "upsample"),
           "semgan": ("size", "out_channels", "width", "head", "latent", "kernel")}
 
 
