@@ -740,7 +740,8 @@ def write_converted(path, out, task, own_statistics, dropout):
     print(f"{path} -> {file}: {settings['depth']} levels, width {settings['width']}")
 
 
-# That code's five published generators: their names, and the task that each was trained on.
+# That code's five published generators, each a unet_256 with batch norms: the name, as in its
+# scripts/download_pix2pix_model.sh, and the task here that it is of.
 PUBLISHED = {"edges2shoes": "edges2shoes", "sat2map": "maps", "map2sat": "aerial",
              "facades_label2photo": "facades", "day2night": "day2night"}
 PUBLISHED_AT = "http://efrosgans.eecs.berkeley.edu/pix2pix/models-pytorch/"   # NAME.pth

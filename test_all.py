@@ -989,6 +989,11 @@ class Publisher(BaseHTTPRequestHandler):
         self.end_headers()
         if first and wrong == "stalled":
             time.sleep(1.5)
+        if first and wrong == "drip":
+            for i in range(60):
+                self.wfile.write(body[i:i + 1])
+                time.sleep(0.05)
+            body = body[60:]
         self.wfile.write(body)
 
     def log_message(self, *words):
@@ -1033,6 +1038,7 @@ WRONG = {
     "503": "503",
     "302": "not allowed",
     "stalled": "timed out",
+    "drip": "stalled: ",
     "page": "no generator",
     "flipped": "no generator"}
 
