@@ -1041,7 +1041,7 @@ def about_export(generator, settings, noise):
     if noise:
         dropout = "Dropout is an input: noise_0 and so on; all ones for none."
     elif generator.dropout_at:
-        dropout = "Dropout is off; the paper keeps it on, as --noise does, by a further input."
+        dropout = "Dropout is off; the paper keeps it on (export with --noise to bring it in)."
     else:
         dropout = "There is no dropout."
     about = (f"pix2pix generator of task {settings['task']}, trained at {height}x{width} pixels. "
