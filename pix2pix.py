@@ -18,6 +18,8 @@ Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and t
 
     python pix2pix.py                         every layer of both networks, with its shape
     python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
+    python pix2pix.py runs/facades --export g.onnx               G for other programs
+    python pix2pix.py --convert facades_label2photo runs/theirs  a published G, fetched, as a run
 To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     photo = translate(generator, labels)      # uint8 (3, H, W) in and out
@@ -25,7 +27,10 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper: norms use each picture's own statistics (see Norm), and the bottleneck
 has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
 """
+import ctypes
 import os
+import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -752,10 +757,21 @@ def in_colour(settings, weights):
 
 
 def write_converted(path, out, task, own_statistics, dropout):
-    """--convert: makes a run's folder, with generator.pt alone, of another code's generator."""
+    """--convert: makes a run's folder, with generator.pt alone, of another code's generator: of its
+    file, or of one of PUBLISHED by name. task None: the published one's own, else "pairs"."""
     import data
+    published = not Path(path).is_file()
+    if published and path not in PUBLISHED:
+        raise Refusal(f"{path}: no such file, nor a published generator; give a latest_net_G.pth, "
+                      f"or one of {', '.join(PUBLISHED)}")
+    if task is None:
+        task = PUBLISHED[path] if published else "pairs"
     row = data.look_up(task)
     file = Path(out) / "generator.pt"
+    if file.exists():                                  # before anything is fetched
+        raise Refusal(f"{file}: is there already; give another folder")
+    if published:
+        path = fetch_published(path)
     settings, weights = convert(path, own_statistics, dropout)
     found = (settings["in_channels"], settings["out_channels"])
     wanted = (row.in_channels, row.out_channels)
@@ -764,13 +780,367 @@ def write_converted(path, out, task, own_statistics, dropout):
     elif found != wanted:
         raise Refusal(f"--task {task}: {path} turns {found[0]} channels into {found[1]}; give the "
                       f"task that it was trained on")
-    if file.exists():
-        raise Refusal(f"{file}: is there already; give another folder")
     folder = f"datasets/{row.archive}" if row.archive else None
     settings.update(task=task, palette=row.palette, one_hot=False, drawn=False, batch=1, seed=0,
                     data=folder)
     data.write_whole(file, {"format": FORMAT, "settings": settings, "generator": weights})
     print(f"{path} -> {file}: {settings['depth']} levels, width {settings['width']}")
+
+
+# That code's five published generators, each a unet_256 with batch norms: the name, as in its
+# scripts/download_pix2pix_model.sh, and the task here that it is of.
+PUBLISHED = {"edges2shoes": "edges2shoes", "sat2map": "maps", "map2sat": "aerial",
+             "facades_label2photo": "facades", "day2night": "day2night"}
+PUBLISHED_AT = "http://efrosgans.eecs.berkeley.edu/pix2pix/models-pytorch/"   # NAME.pth
+
+
+def fetch_published(name):
+    """The path of a published generator, datasets/NAME.pth: fetched, unless it is there.
+
+    It appears only whole, and if convert() can read it. What came before the line broke is kept
+    beside it: the next call goes on from there.
+    """
+    import data
+    url = f"{PUBLISHED_AT}{name}.pth"
+    by_hand = "fetch it by hand and give --convert FILE RUN"
+    file = Path("datasets", f"{name}.pth")
+    if file.is_file():
+        return file
+    partial = file.with_name(f".{file.name}.partial")
+    file.parent.mkdir(exist_ok=True)
+    try:
+        download_rest(url, partial)
+    except (OSError, ValueError) as error:
+        why = str(error).split("\n")[0] or type(error).__name__
+        raise Refusal(f"{url}: {why}; try again, which goes on from there, or {by_hand}") from None
+    finally:
+        data.alarm(0)
+    try:
+        convert(partial)
+    except Refusal:
+        partial.unlink()
+        raise Refusal(f"{url}: what came is damaged, or no generator; try again, or {by_hand}"
+                      ) from None
+    partial.rename(file)
+    return file
+
+
+def download_rest(url, partial):
+    """Fetches url to a file of which a part may be there; OSError where that fails.
+
+    The file takes on the date that the server gives, so as to ask for the rest "if it is still of
+    this date", else for all. The last byte comes once more: a rest must not be empty.
+    """
+    import http.client
+    import urllib.request
+    from email.utils import formatdate
+    import data
+    request = urllib.request.Request(url)
+    kept = 0                                           # bytes
+    if partial.exists():
+        kept = max(partial.stat().st_size - 1, 0)
+        request.add_header("Range", f"bytes={kept}-")
+        request.add_header("If-Range", formatdate(partial.stat().st_mtime, usegmt=True))
+    data.alarm(2 * data.TIMEOUT)                       # headers, too, can drip for ever
+    try:
+        with urllib.request.urlopen(request, timeout=data.TIMEOUT) as response:
+            if response.status != 206:                 # "partial content"
+                kept = 0
+            with open(partial, "r+b" if kept else "wb", buffering=0) as file:
+                file.seek(kept)
+                file.truncate()
+                receive(url, response, file)
+    except urllib.request.HTTPError as error:
+        error.close()                                  # it holds the reply's socket
+        raise
+    except http.client.HTTPException as error:
+        raise OSError(str(error)) from None
+
+
+def receive(url, response, file):
+    """Writes to a file what a server sends, and says how far it is; OSError where that stalls."""
+    from email.utils import parsedate_to_datetime
+    import data
+    date = response.headers.get("Last-Modified")
+    total = response.length or 0                       # bytes to come; 0: the server did not say
+    start = time.monotonic()
+    done = 0
+    shown = 0                                          # seconds, when it last said how far
+    while block := response.read1(1 << 16):
+        data.alarm(2 * data.TIMEOUT)
+        file.write(block)
+        if date:                                       # at once: a kill may come at any time
+            stamp = parsedate_to_datetime(date).timestamp()
+            os.utime(file.name, (stamp, stamp))
+        done += len(block)
+        seconds = time.monotonic() - start
+        if seconds > data.TIMEOUT and done < 1000 * seconds:             # it can drip for ever
+            raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
+        if done == total or seconds > shown + 2:
+            shown = seconds
+            data.say_progress(url, done, total, seconds)
+    if done == 0 or done != (total or done):
+        raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
+
+
+# Export: G as an ONNX file, which other programs run (skip on first reading)
+
+# Such a file is a protobuf: messages within messages, each a row of fields, each field a number and
+# a value. The numbers below are those of ONNX's onnx.proto, the operators those of its opset 17.
+
+OPSET = 17
+IR_VERSION = 8                                         # of the file format that came with opset 17
+FLOAT = 1                                              # float32, as the type of a tensor
+
+
+def onnx_model(generator, texts, metadata, noise=False):
+    """The bytes of an ONNX file: "x" (N, C, H, W) -> "fake" (N, O, H, W), as G does it in forward.
+
+    N, H and W are open; H and W are multiples of 2**depth. Dropout is left out, or with noise comes
+    in: "noise_0" ... multiply what decoder step 0 ... puts out. texts: {"model", "x", "fake",
+    "noise": what stands in the file about each}. metadata: {name: text}, for programs.
+    """
+    graph = Graph()
+    add_unet(graph, generator, noise)
+    content = [field(1, node) for node in graph.nodes]
+    content.append(field(2, "G"))
+    content += [field(5, weight) for weight in graph.weights]
+    x = ("N", generator.encoder[0].in_channels, "H", "W")
+    content.append(field(11, named_tensor("x", x, texts["x"])))
+    if noise:
+        for i in generator.dropout_at:
+            channels = len(generator.decoder_norms[i].weight)
+            smaller = 2 ** (generator.depth - 1 - i)
+            shape = ("N", channels, f"H/{smaller}", f"W/{smaller}")
+            content.append(field(11, named_tensor(f"noise_{i}", shape, texts["noise"])))
+    last = [*generator.to_image.modules()][-1]         # nearest()'s convolution, or to_image itself
+    fake = ("N", last.out_channels, "H", "W")
+    content.append(field(12, named_tensor("fake", fake, texts["fake"])))
+
+    opset = field(2, OPSET)                            # of the domain "", ONNX's own operators
+    model = [field(1, IR_VERSION), field(2, "pix2pix.py"), field(6, texts["model"]),
+             field(7, b"".join(content)), field(8, opset)]
+    for name, text in metadata.items():
+        model.append(field(14, field(1, name) + field(2, text)))
+    return b"".join(model)
+
+
+def add_unet(graph, generator, noise):
+    """UNet.forward, line by line, as steps of a graph: from the input "x" to the output "fake"."""
+    x = "x"
+    skips = []
+    for i, (encode, norm) in enumerate(zip(generator.encoder, generator.encoder_norms)):
+        if i > 0:
+            x = graph.step("LeakyRelu", [x], {"alpha": 0.2})
+        x = add_layer(graph, x, encode, f"encoder.{i}")
+        x = add_norm(graph, x, norm, f"encoder_norms.{i}")
+        skips.append(x)
+    skips.pop()
+
+    for i, (decode, norm) in enumerate(zip(generator.decoder, generator.decoder_norms)):
+        x = graph.step("Relu", [x])
+        x = add_layer(graph, x, decode, f"decoder.{i}")
+        x = add_norm(graph, x, norm, f"decoder_norms.{i}")
+        if noise and i in generator.dropout_at:
+            x = graph.step("Mul", [x, f"noise_{i}"])
+        if generator.skips:
+            x = graph.step("Concat", [x, skips.pop()], {"axis": 1})
+    x = graph.step("Relu", [x])
+    x = add_layer(graph, x, generator.to_image, "to_image")
+    graph.step("Tanh", [x], out="fake")
+
+
+def add_layer(graph, x, layer, name):
+    """A convolution, transposed or not, or nearest()'s pair of layers. -> the name of its output"""
+    if isinstance(layer, nn.Sequential):
+        twice = graph.weight(f"{name}.scales", torch.tensor([1.0, 1.0, 2.0, 2.0]))
+        x = graph.step("Resize", [x, "", twice], {     # "": no region of interest
+            "mode": "nearest",
+            "nearest_mode": "floor",
+            "coordinate_transformation_mode": "asymmetric"})
+        return add_layer(graph, x, layer[1], f"{name}.1")
+    inputs = [x, graph.weight(f"{name}.weight", layer.weight)]
+    if layer.bias is not None:
+        inputs.append(graph.weight(f"{name}.bias", layer.bias))
+    kind = "ConvTranspose" if isinstance(layer, nn.ConvTranspose2d) else "Conv"
+    return graph.step(kind, inputs, {
+        "kernel_shape": layer.kernel_size,
+        "strides": layer.stride,
+        "pads": 2 * layer.padding})                    # top, left, bottom, right
+
+
+def add_norm(graph, x, norm, name):
+    """Norm.forward, or nothing for nn.Identity. -> the name of its output
+
+    onnxruntime 1.32 sums a map's values in float32, hardly more than one after the other: so fake
+    is off by up to 4e-6 at 256x256, but 4e-4 at 2048x2048, a twentieth of a step of 8 bits.
+    """
+    if isinstance(norm, nn.Identity):
+        return x
+    if norm.kind == "instance":
+        weight = graph.weight(f"{name}.weight", norm.weight)
+        bias = graph.weight(f"{name}.bias", norm.bias)
+        return graph.step("InstanceNormalization", [x, weight, bias], {"epsilon": 1e-5})
+    if norm.kind == "batch":                           # by its definition: (x - mean) / std
+        over = {"axes": (0, 2, 3)}
+        epsilon = graph.weight(f"{name}.epsilon", torch.tensor([1e-5]))
+        mean = graph.step("ReduceMean", [x], over)
+        x = graph.step("Sub", [x, mean])
+        square = graph.step("Mul", [x, x])
+        variance = graph.step("ReduceMean", [square], over)
+        above_zero = graph.step("Add", [variance, epsilon])
+        std = graph.step("Sqrt", [above_zero])
+        x = graph.step("Div", [x, std])
+    weight = graph.weight(f"{name}.weight", norm.weight.view(-1, 1, 1))
+    bias = graph.weight(f"{name}.bias", norm.bias.view(-1, 1, 1))
+    x = graph.step("Mul", [x, weight])
+    return graph.step("Add", [x, bias])
+
+
+class Graph:
+    """The steps of an ONNX graph, in the order in which they run, and the weights they read."""
+
+    def __init__(self):
+        self.nodes = []                                # each a NodeProto's bytes
+        self.weights = []                              # each a TensorProto's
+
+    def step(self, kind, inputs, attributes=None, out=None):
+        """Adds an operation on values of these names. -> the name of its output"""
+        if out is None:
+            out = f"{kind}_{len(self.nodes)}"
+        content = [field(1, name) for name in inputs]
+        content += [field(2, out), field(3, out), field(4, kind)]
+        for name, value in (attributes or {}).items():
+            content.append(field(5, attribute(name, value)))
+        self.nodes.append(b"".join(content))
+        return out
+
+    def weight(self, name, values):
+        """Adds a float tensor. -> its name"""
+        values = values.detach().float().cpu().contiguous()
+        content = [field(1, side) for side in values.shape]
+        numbers = ctypes.string_at(values.data_ptr(), 4 * values.numel())
+        content += [field(2, FLOAT), field(8, name), field(9, numbers)]
+        self.weights.append(b"".join(content))
+        return name
+
+
+def attribute(name, value):
+    """An AttributeProto: a float, an int, a text or a row of ints. Field 20 says which."""
+    if isinstance(value, float):
+        content = field(2, value) + field(20, 1)
+    elif isinstance(value, int):
+        content = field(3, value) + field(20, 2)
+    elif isinstance(value, str):
+        content = field(4, value) + field(20, 3)
+    else:
+        content = b"".join(field(8, number) for number in value) + field(20, 7)
+    return field(1, name) + content
+
+
+def named_tensor(name, sides, text):
+    """A ValueInfoProto: an input or output, with what stands about it. A side that is open has a
+    name in place of its number."""
+    shape = b""
+    for side in sides:
+        number = 1 if isinstance(side, int) else 2
+        shape += field(1, field(number, side))
+    tensor = field(1, FLOAT) + field(2, shape)
+    return field(1, name) + field(2, field(1, tensor)) + field(3, text)
+
+
+def field(number, value):
+    """A field of a protobuf: its number and its value's kind, then an int from 0, the 4 bytes of a
+    float, or the length and the bytes of a text or of a message."""
+    if isinstance(value, float):
+        return varint(8 * number + 5) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return varint(8 * number) + varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return varint(8 * number + 2) + varint(len(content)) + content
+
+
+def varint(number):
+    """An int from 0 up, 7 bits a byte, the lowest first; the top bit says that more follow."""
+    parts = []
+    while number >= 128:
+        parts.append(number % 128 + 128)
+        number //= 128
+    return bytes([*parts, number])
+
+
+def export(run, out, noise):
+    """--export: writes a run's G as an ONNX file, with what its user must know."""
+    import data
+    generator, settings = load_generator(run)
+    if noise and not generator.dropout_at:
+        raise Refusal(f"--noise: {run} has no dropout to bring in; leave it out")
+    texts = about_export(generator, settings, noise)
+    model = onnx_model(generator, texts, metadata_of(generator, settings, noise), noise)
+    data.write_whole(out, model)
+    print(f"{run} -> {out}: {len(model) / 1e6:.1f} MB")
+    print(texts["model"])
+
+
+def about_export(generator, settings, noise):
+    """What stands in an ONNX file, in words: of the whole, and of each input and output."""
+    height, width = settings["size"]
+    if noise:
+        dropout = "Dropout is an input: noise_0 and so on; all ones for none."
+    elif generator.dropout_at:
+        dropout = "Dropout is off; the paper keeps it on (export with --noise to bring it in)."
+    else:
+        dropout = "There is no dropout."
+    about = (f"pix2pix generator of task {settings['task']}, trained at {height}x{width} pixels. "
+             f"Height and width: multiples of {2 ** generator.depth}. {dropout}")
+    if settings.get("range"):
+        about += (" Values of more than 8 bits: the metadata's range holds, of A and of B, what "
+                  "became 0 and what became 255.")
+    kept = 1 / (1 - generator.dropout)                 # so that the mean stays
+    mask = (f"What dropout multiplies by: each value 0, with a probability of "
+            f"{generator.dropout:g}, or {kept:g}.")
+    x, fake = about_pictures(settings)
+    return {"model": about, "x": x, "fake": fake, "noise": mask}
+
+
+def about_pictures(settings):
+    """What the numbers of x, and of what G makes of it, mean: see data.to_network."""
+    import data
+    hides = data.TASKS[settings["task"]].hides
+    x = about_values(settings["in_channels"])
+    fake = about_values(settings["out_channels"])
+    if settings["one_hot"]:
+        x = "a channel for each class of the metadata's palette: 1 where a pixel is of it, else 0"
+    elif hides == "colour":
+        x = "a photo's L of CIE Lab (D65), 0 to 100, as L / 50 - 1"
+        fake = "a and b of CIE Lab, each as value / 110; the photo's L joins them"
+    elif hides == "centre":
+        x += "; 1 in the central half of its height and width, which G fills"
+    elif settings["palette"] and data.label_side(settings) == "x":
+        x += "; a label map in the colours of the metadata's palette"
+    return x, fake
+
+
+def about_values(channels):
+    kind = "RGB" if channels == 3 else f"channels: {channels}"
+    return f"{kind}, 0 to 255, as value / 127.5 - 1"
+
+
+def metadata_of(generator, settings, noise):
+    """What programs may want to know of an exported G, each as JSON: {name: text}."""
+    import json
+    palette = settings["palette"] or []
+    values = {
+        "task": settings["task"],
+        "size": settings["size"],                      # height and width of training
+        "multiple": 2 ** generator.depth,              # of which height and width are multiples
+        "one_hot": settings["one_hot"],
+        "classes": [name for name, _ in palette],
+        "palette": palette,                            # [[name, [r, g, b]], ...]
+        "range": settings.get("range"),
+        "norm": settings["norm"],
+        "dropout": "input" if noise else "off"}
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 # The command
@@ -842,20 +1212,35 @@ def parse():
     add("--device", default="cpu", help="cpu (default) or cuda")
     add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
         "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
-        "RGB ones")
-    add("--task", help="of --convert (default pairs)")
+        "RGB ones. A name in PTH's place fetches one that is published: " + ", ".join(PUBLISHED))
+    add("--task", help="of --convert (default pairs, or the published generator's own)")
     add("--own-statistics", action="store_true", help="--convert: norms by each picture's own "
         "statistics, not by those kept from training")
     add("--no-dropout", action="store_true", help="--convert: it was trained with --no_dropout")
+    add("--export", metavar="ONNX", help="write RUN's generator as an ONNX file, "
+        "for sides that are multiples of 2**depth, without dropout. It takes and gives what "
+        "networks see: RGB / 127.5 - 1; with --one-hot a channel a class; in colorization L / 50 - "
+        "1 of Lab, and out come a / 110 and b / 110")
+    add("--noise", action="store_true", help="--export: with dropout, its masks as further inputs")
     options = data.parse_options(parser)
+    check_export(options)
     for_convert = options.task or options.own_statistics or options.no_dropout
     wanted = [name for name in ("run", "draw", "convert") if getattr(options, name)]
     if len(wanted) > 1 or (for_convert and not options.convert):
         raise Refusal("RUN, --draw, --convert: one at a time; --task, --own-statistics, "
                       "--no-dropout: only with --convert; see `python pix2pix.py --help`")
-    if options.run and options.out is None:
+    if options.run and options.out is None and not options.export:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     return options
+
+
+def check_export(options):
+    if options.export and not options.export.endswith(".onnx"):
+        raise Refusal(f"--export: {options.export} is no ONNX file; give a name ending in .onnx")
+    if options.noise and not options.export:
+        raise Refusal("--noise: goes with --export; translating always has its noise, see --seed")
+    if options.export and (not options.run or options.source or options.pair):
+        raise Refusal("--export: takes a run and no pictures; give RUN --export ONNX")
 
 
 def main():
@@ -863,8 +1248,9 @@ def main():
     options = parse()
     if options.convert:
         path, out = options.convert
-        write_converted(path, out, options.task or "pairs", options.own_statistics,
-                        not options.no_dropout)
+        write_converted(path, out, options.task, options.own_statistics, not options.no_dropout)
+    elif options.export:
+        export(options.run, options.export, options.noise)
     elif options.run:
         translate_files(options)
     else:

@@ -945,6 +945,276 @@ def test_converting_never_overwrites_a_run(tmp_path):
     refuses(f"^{run}", convert, source, run)
     assert (run / "generator.pt").read_bytes() == before
 
+# That code's published generators, by name
+
+def published_run(tmp_path, monkeypatch, address, *flags):
+    """Converts facades_label2photo, as that address has it. -> the run's folder"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(pix2pix, "PUBLISHED_AT", address)
+    run_here(pix2pix, "--convert", "facades_label2photo", "runs/theirs", *flags)
+    return tmp_path / "runs" / "theirs"
+
+@functools.cache
+def published_bytes():
+    """As they are published: unet_256 with batch norms, in the format of torch's first years."""
+    torch.manual_seed(0)
+    weights = nested_generator(8, 4, nn.BatchNorm2d).state_dict()
+    for name in list(weights):
+        if name.endswith("num_batches_tracked"):
+            del weights[name]
+    buffer = io.BytesIO()
+    torch.save(weights, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+class Publisher(BaseHTTPRequestHandler):
+    """Sends the weights, or the rest of them. The first part of the path says what goes wrong, the
+    first time; server.asked keeps what was asked for."""
+    DATE = "Mon, 10 Sep 2018 05:00:00 GMT"
+
+    def do_GET(self):
+        wrong = self.path.split("/")[1]
+        first = not self.server.asked
+        self.server.asked.append(self.headers["Range"])
+        body = published_bytes()
+        date = self.DATE
+        if wrong == "changed" and not first:
+            date = date.replace("2018", "2019")
+        start = int((self.headers["Range"] or "bytes=0-")[6:-1])
+        if wrong == "norange" or self.headers["If-Range"] != date:
+            start = 0
+        status = 206 if start else 200
+        body = body[start:]
+        length = len(body)
+        if first and wrong in ("cut", "changed", "norange"):
+            body = body[:100_000]
+        if first and wrong == "page":
+            body = b"<!DOCTYPE html>"
+            length = len(body)
+        if first and wrong == "flipped":
+            body = body[:1000] + bytes(1000) + body[2000:]
+        if first and wrong.isdigit():
+            status = int(wrong)
+        self.send_response(status)
+        self.send_header("Content-Length", length)
+        self.send_header("Last-Modified", date)
+        if status == 302:
+            self.send_header("Location", "file:///etc/passwd")
+        self.end_headers()
+        if first and wrong == "stalled":
+            time.sleep(1.5)
+        if first and wrong == "drip":
+            for i in range(60):
+                self.wfile.write(body[i:i + 1])
+                time.sleep(0.05)
+            body = body[60:]
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+@pytest.fixture
+def publisher():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Publisher) as server:
+        server.daemon_threads = True
+        server.asked = []
+        server.address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+def has_the_published_weights(run):
+    theirs = nested_generator(8, 4, nn.BatchNorm2d)
+    theirs.load_state_dict(torch.load(io.BytesIO(published_bytes())), strict=False)
+    ours, settings = pix2pix.load_generator(run)
+    assert settings["task"] == "facades"
+    assert settings["palette"] == FACADES
+    ours.dropout = 0
+    x = random_pictures(1, 256)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs.model(x), atol=1e-5)
+
+def test_a_published_generator_is_fetched_by_name_once_and_becomes_a_run(
+        publisher, tmp_path, monkeypatch):
+    run = published_run(tmp_path, monkeypatch, f"{publisher.address}/good/")
+    has_the_published_weights(run)
+    assert (tmp_path / "datasets" / "facades_label2photo.pth").read_bytes() == published_bytes()
+    run_here(pix2pix, "--convert", "facades_label2photo", "runs/again", "--own-statistics")
+    assert publisher.asked == [None]
+    studio = paint.Studio([str(run)])
+    assert studio.runs
+
+WRONG = {
+    "cut": "cut short",
+    "changed": "cut short",
+    "norange": "cut short",
+    "404": "404",
+    "503": "503",
+    "302": "not allowed",
+    "stalled": "timed out",
+    "drip": "stalled: ",
+    "page": "no generator",
+    "flipped": "no generator"}
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_published_generator_appears_whole_or_not_at_all_and_a_second_try_works(
+        wrong, publisher, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "TIMEOUT", 1)
+    address = f"{publisher.address}/{wrong}/"
+    refuses(f"^{address}facades_label2photo.pth: .*{WRONG[wrong]}.*; try again",
+            published_run, tmp_path, monkeypatch, address)
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "datasets" / "facades_label2photo.pth").exists()
+    has_the_published_weights(published_run(tmp_path, monkeypatch, address))
+    [file] = (tmp_path / "datasets").iterdir()
+    assert file.read_bytes() == published_bytes()
+
+@pytest.mark.parametrize("wrong, asked", [
+    ("cut", [None, "bytes=99999-"]),
+    ("404", [None, None])])
+def test_the_second_try_asks_for_the_rest_alone(wrong, asked, publisher, tmp_path, monkeypatch):
+    address = f"{publisher.address}/{wrong}/"
+    refuses("try again", published_run, tmp_path, monkeypatch, address)
+    published_run(tmp_path, monkeypatch, address)
+    assert publisher.asked == asked
+
+def test_without_a_network_a_published_name_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    refuses("refused>; try again.*fetch it by hand", published_run, tmp_path, monkeypatch, address)
+
+def test_a_name_that_is_no_file_and_not_published_gets_the_published_names(tmp_path):
+    words = "^facade: .*edges2shoes, sat2map, map2sat, facades_label2photo, day2night$"
+    refuses(words, run_here, pix2pix, "--convert", "facade", tmp_path / "run")
+
+def test_a_published_generator_is_not_fetched_over_a_run(publisher, tmp_path, monkeypatch):
+    tiny_run(tmp_path / "runs" / "theirs")
+    refuses("is there already", published_run, tmp_path, monkeypatch, publisher.address)
+    assert not publisher.asked
+
+# Export
+
+def onnx_session(path):
+    """The file, checked, in onnxruntime."""
+    onnx = pytest.importorskip("onnx", reason="pip install onnx")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
+    onnx.checker.check_model(str(path), full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options)
+
+def exported(tmp_path, *flags, **settings):
+    """-> a tiny run's session in onnxruntime, its generator, its settings"""
+    run = tiny_run(tmp_path / "run", **settings)
+    run_here(pix2pix, run, "--export", tmp_path / "g.onnx", *flags)
+    generator, settings = pix2pix.load_generator(run)
+    return onnx_session(tmp_path / "g.onnx"), generator, settings
+
+EXPORTS = {
+    "facades": {},
+    "depth 7": {"depth": 7, "width": 4},
+    "batch norm": {"norm": "batch"},
+    "converted": {"norm": "fixed", "dropout_at": [1]},
+    "nearest": {"upsample": "nearest"},
+    "nearest, batch norm": {"upsample": "nearest", "norm": "batch"},
+    "encoder-decoder": {"generator": "encoder-decoder"},
+    "one-hot": {"one_hot": True, "in_channels": len(FACADES)},
+    "colorization": {"task": "colorization", "in_channels": 1, "out_channels": 2},
+    "inpainting": {"task": "inpainting"},
+    "4 to 1 channels": {"task": "pairs", "in_channels": 4, "out_channels": 1}}
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_exported_generator_gives_the_same_pictures_at_three_sizes(name, tmp_path):
+    session, generator, settings = exported(tmp_path, **EXPORTS[name])
+    generator.dropout = 0
+    multiple = 2 ** generator.depth
+    for rows, columns in ((1, 1), (2, 3), (5, 1)):
+        shape = (2, settings["in_channels"], rows * multiple, columns * multiple)
+        x = torch.rand(shape) * 2 - 1
+        with torch.no_grad():
+            wanted = generator(x)
+        fake, = session.run(["fake"], {"x": x.numpy()})
+        assert wanted.std() > 0.005
+        assert torch.allclose(torch.from_numpy(fake), wanted, atol=1e-5)
+
+@pytest.mark.parametrize("name", ["facades", "encoder-decoder", "converted"])
+def test_an_export_with_noise_equals_generate_with_the_same_masks(name, tmp_path, monkeypatch):
+    session, generator, _ = exported(tmp_path, "--noise", **EXPORTS[name])
+    masks = []
+    dropout = F.dropout
+
+    def keep(x, p, training):
+        masks.append(dropout(torch.ones_like(x), p, training))
+        return x * masks[-1]
+    monkeypatch.setattr(F, "dropout", keep)
+    x = torch.rand(2, 3, 64, 128) * 2 - 1
+    wanted = pix2pix.generate(generator, x, seed=3)
+    x_input, *noise_inputs = session.get_inputs()
+    inputs = {"x": x.numpy()}
+    for place, mask in zip(noise_inputs, masks, strict=True):
+        inputs[place.name] = mask.numpy()
+        smaller = 64 // mask.shape[2]
+        assert place.shape == ["N", mask.shape[1], f"H/{smaller}", f"W/{smaller}"]
+        assert set(mask.unique().tolist()) == {0, 2}
+    fake, = session.run(None, inputs)
+    assert torch.allclose(torch.from_numpy(fake), wanted, atol=1e-5)
+
+def test_an_exported_file_says_what_it_takes_and_gives(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="pip install onnx")
+    session, _, _ = exported(tmp_path, one_hot=True, in_channels=12)
+    meta = session.get_modelmeta()
+    assert "task facades, trained at 64x64" in meta.description
+    assert "multiples of 64" in meta.description
+    assert "Dropout is off; the paper keeps it on" in meta.description
+    found = {name: json.loads(text) for name, text in meta.custom_metadata_map.items()}
+    assert found["palette"] == FACADES
+    assert found["classes"] == [name for name, _ in FACADES]
+    assert found["multiple"] == 64
+    assert found["dropout"] == "off"
+    graph = onnx.load(tmp_path / "g.onnx").graph
+    assert "a channel for each class" in graph.input[0].doc_string
+    assert graph.output[0].doc_string == "RGB, 0 to 255, as value / 127.5 - 1"
+    assert session.get_inputs()[0].shape == ["N", 12, "H", "W"]
+    assert session.get_outputs()[0].shape == ["N", 3, "H", "W"]
+    assert "Dropout" not in {node.op_type for node in graph.node}
+
+def test_what_an_exported_file_says_of_colorization_makes_the_photo(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="pip install onnx")
+    session, generator, settings = exported(tmp_path, **EXPORTS["colorization"])
+    graph = onnx.load(tmp_path / "g.onnx").graph
+    assert "L of CIE Lab (D65), 0 to 100, as L / 50 - 1" in graph.input[0].doc_string
+    assert "a and b of CIE Lab, each as value / 110" in graph.output[0].doc_string
+    photo = noise_picture(1, 3, 64, 64)
+    lab = data.rgb_to_lab(photo)
+    fake, = session.run(None, {"x": (lab[:, :1] / 50 - 1).numpy()})
+    ours = data.lab_to_rgb(torch.cat([lab[:, :1], torch.from_numpy(fake) * 110], 1))
+    x = data.input_to_network(settings, photo)
+    generator.dropout = 0
+    wanted = data.to_pixels(settings, x, pix2pix.generate(generator, x))
+    assert (ours.int() - wanted.int()).abs().max() <= 1
+
+def test_an_export_needs_no_package(tmp_path):
+    code = "import sys; sys.modules.update(onnx=None, numpy=None, PIL=None); import pix2pix; " \
+           "texts = dict.fromkeys(['model', 'x', 'fake', 'noise'], ''); " \
+           "model = pix2pix.onnx_model(pix2pix.UNet(width=4, depth=6), texts, {}); " \
+           "print(len(model))"
+    done = python("-c", code)
+    weights = pix2pix.UNet(width=4, depth=6).state_dict().values()
+    assert int(done.stdout) > 4 * sum(weight.numel() for weight in weights)
+
+def test_an_export_of_semgan_or_of_noise_that_is_not_there_is_refused(tmp_path):
+    shapes = tiny_run(tmp_path / "shapes", "shapes")
+    out = tmp_path / "g.onnx"
+    refuses("this is a semgan run", run_here, pix2pix, shapes, "--export", out)
+    still = tiny_run(tmp_path / "still", dropout_at=[])
+    refuses("has no dropout", run_here, pix2pix, still, "--export", out, "--noise")
+    assert not out.exists()
+
+def test_numbers_of_several_bytes_are_written_as_protobuf_has_them():
+    assert pix2pix.varint(1) == b"\x01"
+    assert pix2pix.varint(300) == b"\xac\x02"
+    assert pix2pix.field(2, "testing") == b"\x12\x07testing"
+
 # data.py
 
 def sixteen_crops(mirror):
@@ -2222,6 +2492,11 @@ BAD_OPTIONS = {
     "data edges in.png out.png --size 1": "no edges",
     "pix2pix --convert a.pth b --draw c.png": "one at a time",
     "pix2pix RUN a b --own-statistics": "only with",
+    "pix2pix --convert facade b": "facades_label2photo, day2night",
+    "pix2pix RUN --export g.html": "ending in .onnx",
+    "pix2pix --export g.onnx": "RUN --export ONNX",
+    "pix2pix RUN a b --export g.onnx": "no pictures",
+    "pix2pix RUN a b --noise": "goes with --export",
     "metrics RUN --figure7 x.bmp": "--figure7: 'x.bmp'",
     "metrics --figure4 x.png": "RUN",
     "metrics --epochs": "RUN",
@@ -6046,7 +6321,10 @@ def make_named_files(folder, args):
         Image.open(first).save(name, "PNG")
     if "--convert" in args:
         weights = nested_generator(7, 4, nn.BatchNorm2d).state_dict()
-        torch.save(weights, "latest_net_G.pth")
+        # Fetched before: nothing is asked of a server.
+        Path("datasets").mkdir()
+        for name in ("latest_net_G.pth", "datasets/facades_label2photo.pth"):
+            torch.save(weights, name)
 
 def make_named_run(name):
     """The task, and that its head is another, are in a run's name."""
