@@ -385,7 +385,7 @@ def numbers_below(values, end, what):
 def sides_of(size):
     """A request's [h, w] -> the same, or Refusal."""
     if len(size) != 2 or any(type(side) is not int or not 0 < side <= MOST_SIDE for side in size):
-        raise data.Refusal(f"A photo is enlarged to [height, width], at most {MOST_SIDE} each.")
+        raise data.Refusal(f"A photo is enlarged to [height, width]; each is at most {MOST_SIDE}.")
     return size
 
 

@@ -2122,7 +2122,8 @@ def palettes_gif(path, maps, **options):
     frames = []
     for i, picture in enumerate(maps):
         frame = data.to_image(picture).quantize(12, dither=Image.Dither.NONE)
-        frames.append(frame.remap_palette(list(range(12))[::(-1) ** i]))
+        rows = range(len(frame.getpalette()) // 3)
+        frames.append(frame.remap_palette(list(rows)[::(-1) ** i]))
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
 
 def grey_gif(path, maps, **options):
@@ -2154,11 +2155,11 @@ def test_a_tiff_keeps_its_pages(sizes, tmp_path):
     for picture, wanted in zip(pictures, outputs_of(run, maps), strict=True):
         assert (picture.int() - wanted.int()).abs().max() <= 1
 
-def test_a_tiff_of_two_pages_and_a_mask_is_two_pictures(tmp_path):
+def test_a_tiff_of_two_pages_and_an_overview_is_two_pictures(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
-        for kind in (0, 4, 0):
-            file.write(np.array(PHOTO), photometric="mask" if kind else "rgb", subfiletype=kind)
+        for kind in (0, 1, 0):
+            file.write(np.array(PHOTO), photometric="rgb", subfiletype=kind)
     assert data.frame_count(tmp_path / "a.tif") == 2
     for frame in data.frames_of(tmp_path / "a.tif"):
         assert np.array_equal(frame.image, PHOTO)
@@ -4815,6 +4816,31 @@ def test_the_page_says_that_a_picture_was_resized(facades_run, tmp_path):
     _, words = opened_as(facades_run, tmp_path / "large.png")
     assert words == "resized to 64x64, the scale that this run knows"
 
+def test_an_opened_files_photo_can_be_as_large_as_the_file(tmp_path):
+    run_folder = tiny_run(tmp_path / "run")
+    studio = paint.Studio([run_folder])
+    run = studio.runs["run"]
+    label_map = columns_of_classes()
+    data.save_picture(tmp_path / "large.png", data.colorize(label_map, FACADES))
+    file = base64.b64encode((tmp_path / "large.png").read_bytes()).decode()
+    reply = paint.read_file(run, file, "large.png")
+    # Of 96 x 192 its middle.
+    assert reply["size"] == [96, 96]
+    request = {**paint.FIELDS, "cells": reply["cells"]}
+    photo = png_picture(studio.translate(run, request))
+    large = png_picture(studio.translate(run, {**request, "enlarged": [96, 96]}))
+    assert torch.equal(large, data.resize(photo, [96, 96]))
+    for size in ([96], [96, 0], [96, 4097], [96, "a"], [96, 96.0], [96, None]):
+        refuses("at most 4096", studio.translate, run, {**request, "enlarged": size})
+
+def png_picture(reply):
+    return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(reply["png"]))))
+
+def test_a_file_of_the_runs_size_has_no_other(facades_run, tmp_path):
+    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:64, :64], FACADES))
+    file = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    assert paint.read_file(facades_run, file, "a.png")["size"] is None
+
 def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path):
     label_map = columns_of_classes()[:64, :64]
     picture = data.colorize(label_map, FACADES)
@@ -5148,6 +5174,25 @@ def test_what_is_saved_is_what_was_painted(either, saved_by):
     shown = data.to_tensor(Image.open(io.BytesIO(photo)))
     both = data.to_tensor(Image.open(saved_both))
     assert torch.equal(both, torch.cat([colours, shown], dim=2))
+
+def test_the_photo_of_a_larger_file_is_saved_at_its_size(page, painter, tmp_path):
+    page.opened()
+    assert not page.js("return $('savelarge').offsetWidth")
+    large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
+    data.save_picture(tmp_path / "large.png", large)
+    page.browser.choose("file", tmp_path / "large.png")
+    page.until(lambda: "resized to 128x128, the scale" in page.said())
+    assert page.js("return $('savelarge').textContent") == "Save photo, 256×256"
+    photo = data.to_tensor(Image.open(io.BytesIO(base64.b64decode(page.photo().split(",")[1]))))
+    page.press("savelarge")
+    saved = page.folder / "facades-seed0-photo-256x256.png"
+    page.until(lambda: saved.exists() and saved.stat().st_size)
+    assert torch.equal(data.to_tensor(Image.open(saved)), data.resize(photo, [256, 256]))
+    saved.unlink()
+    # Another picture has no file.
+    page.press("example")
+    page.until(lambda: "An example" in page.said())
+    assert not page.js("return $('savelarge').offsetWidth")
 
 def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
     page = either
