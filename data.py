@@ -1463,19 +1463,19 @@ def keeps_scale(settings):
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
-def larger_words(settings, name, size):
-    """A line where a picture of size [h, w] is larger than a run knows it, else None. An eighth
-    more is no news: training's random crops show things at 286/256 of the size."""
-    known = known_size(settings, size)
-    times = size[0] / known[0]
-    if times <= 1.125:
+def other_scale_words(settings, path, size):
+    """A line where a picture of size [h, w] is larger or smaller than a run knows it, else None. An
+    eighth is no news: training's random crops show things at 286/256 of the size."""
+    times = size[0] / known_size(settings, size)[0]
+    if 8 / 9 <= times <= 9 / 8:
         return None
+    if isinstance(path, Stored):
+        path = path.path
     height, width = settings["size"]
-    if isinstance(name, Stored):
-        name = name.path
-    return (f"{name}: is {size[1]}x{size[0]}, larger than the {width}x{height} that this run was "
-            f"trained on: it sees everything {times:.1f} times as large as it knows it; --fit "
-            f"shrinks pictures first, and enlarges what comes out")
+    other = "larger" if times > 1 else "smaller"
+    return (f"{path}: is {size[1]}x{size[0]}, {other} than the {width}x{height} that this run was "
+            f"trained on: it sees everything {times:.2g} times as large as it knows it; --fit "
+            f"brings pictures to the size that it knows, and what comes out back to theirs")
 
 
 def fitted(settings, pictures):
@@ -1665,8 +1665,8 @@ def gif_frame(picture, duration):
 
 
 def join_gif(frames, size, loop):
-    """gif_frame()s of size [h, w] -> a whole GIF, played `loop` times more, 0: for ever, None: once.
-    Pillow joins them, too, but leaves out each frame that equals the one before it."""
+    """gif_frame()s of size [h, w] -> a GIF, played `loop` times more, 0: for ever, None: once. Pillow
+    joins them, too, but leaves out each frame that equals the one before it."""
     height, width = size
     head = struct.pack("<6sHHBBB", b"GIF89a", width, height, 0x70, 0, 0)
     if loop is not None:

@@ -307,8 +307,7 @@ def fitted(run, picture, words):
 def covered(run, picture):
     """The [height, width] of the largest part of (3, H, W) that has the shape of the run's size."""
     h, w = run["size"]
-    rows, columns = picture.shape[1:]
-    scale = min(rows / h, columns / w)
+    scale = min(picture.shape[1] / h, picture.shape[2] / w)
     return [max(round(h * scale), 1), max(round(w * scale), 1)]
 
 

@@ -17,8 +17,7 @@ Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and t
          `---> e8 512 x 1, bottleneck ---^      going up: half from the decoder, half a skip
 
     python pix2pix.py                         every layer of both networks, with its shape
-    python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder, of
-                                              an animated GIF or of a TIFF with several pages
+    python pix2pix.py runs/facades IN OUT     translate a picture, a folder of them, a GIF, a TIFF
 To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     photo = translate(generator, labels)      # uint8 (3, H, W) in and out
@@ -31,7 +30,7 @@ import os
 import zipfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -852,8 +851,9 @@ def translate_pictures(generator, settings, options, files):
         return f"{source} -> {out}"
 
     outputs = translated(generator, settings, options, pictures, len(pictures), files)
-    for words in in_order(files, write, outputs):
-        print(words)
+    with closing(outputs):                                 # and so its threads, after Ctrl-C, too
+        for words in in_order(files, write, outputs):
+            print(words)
 
 
 def translate_sequence(generator, settings, options, count, files):
@@ -867,7 +867,9 @@ def translate_sequence(generator, settings, options, count, files):
         (frame, _), x, fake = made
         return data.frame_content(out, frame, data.to_pixels(settings, x, fake)[0])
 
-    data.write_whole(out, data.joined(out, list(in_order(files, encode, outputs))))
+    with closing(outputs):
+        contents = list(in_order(files, encode, outputs))
+    data.write_whole(out, data.joined(out, contents))
     print(f"{options.source} -> {out}, {count} pictures")
 
 
@@ -962,21 +964,21 @@ def smoothed(outputs, share):
         if share and before is not None:
             if fake.shape != before.shape:
                 h, w = before.shape[2:]
-                raise Refusal(f"{source[0]}: is {fake.shape[3]}x{fake.shape[2]}, the frame before it "
-                              f"{w}x{h}; leave --smooth out, or give frames of one size")
+                raise Refusal(f"{source[0]}: is {fake.shape[3]}x{fake.shape[2]}, the frame before "
+                              f"it {w}x{h}; leave --smooth out, or give frames of one size")
             fake = share * before + (1 - share) * fake
         before = fake
         yield source, x, fake
 
 
 def warned(settings, pictures):
-    """(source, picture), ... as they are; of the first that is too large for the run, a line."""
+    """(source, picture), ... as they are; of the first of a scale that is not the run's, a line."""
     import data
     said = False
     for source, picture in pictures:
         words = None
         if not said:
-            words = data.larger_words(settings, source[0], picture.shape[1:])
+            words = data.other_scale_words(settings, source[0], picture.shape[1:])
         if words:
             print(words)
             said = True
