@@ -1665,8 +1665,8 @@ def gif_frame(picture, duration):
 
 
 def join_gif(frames, size, loop):
-    """gif_frame()s of size [h, w] -> a GIF, played `loop` times more, 0: for ever, None: once. Pillow
-    joins them, too, but leaves out each frame that equals the one before it."""
+    """gif_frame()s of size [h, w] -> a GIF, played `loop` times more, 0: for ever, None: once.
+    Pillow joins them, too, but leaves out each frame that equals the one before it."""
     height, width = size
     head = struct.pack("<6sHHBBB", b"GIF89a", width, height, 0x70, 0, 0)
     if loop is not None:
