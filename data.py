@@ -36,6 +36,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import sys
 import tarfile
 import time
@@ -53,7 +54,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageOps, TiffImagePlugin
+from PIL import (GifImagePlugin, Image, ImageCms, ImageDraw, ImageFilter, ImageOps,
+                 TiffImagePlugin)
 
 try:
     import fcntl
@@ -680,8 +682,9 @@ def refusing(path):
 
 
 @contextmanager
-def opened(path):
-    """The picture in a file, its header checked. What fails inside the `with`: see refusing."""
+def opened(path, page=None):
+    """The picture in a file, its header checked. What fails inside the `with`: see refusing. page:
+    of a file with several; None: there may be one only."""
     warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     with refusing(path):
         if not Path(path).is_file():                       # a pipe would block
@@ -690,7 +693,10 @@ def opened(path):
             raise OSError(f"over {MOST_BYTES:,} bytes; shrink it, or cut it into parts")
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-            choose_page(image)
+            if page is None:
+                choose_page(image)
+            else:
+                image.seek(page)
             if image.width * image.height > MOST_PIXELS:   # before any pixel is decoded
                 raise OSError(f"{image.width}x{image.height} is over {MOST_PIXELS:,} pixels; "
                               f"shrink it to 4,000 pixels a side, or cut it into parts")
@@ -710,10 +716,10 @@ def choose_page(image):
     raise OSError("it has several frames or pages")
 
 
-def full_pages(image):
-    """The numbers of a TIFF's pages that are neither masks nor reduced; it looks at 64."""
+def full_pages(image, most=64):
+    """The numbers of a TIFF's pages that are neither masks nor reduced; it looks at `most`."""
     pages = []
-    for page in range(64):
+    for page in range(most):
         try:
             image.seek(page)
         except EOFError:
@@ -742,9 +748,9 @@ def what_it_is(path):
     return f"not {', '.join(FORMATS)}: it begins with {start[:9]}"      # b'<!DOCTYPE' is a page
 
 
-def read_stored(path):
-    """Decodes a file, once, and turns it upright."""
-    with opened(path) as image:
+def read_stored(path, page=None):
+    """Decodes a file, once, and turns it upright. page: see opened."""
+    with opened(path, page) as image:
         raw = raw_mode(image)
         tags = getattr(image, "tag_v2", {})
         lossy = image.format in LOSSY
@@ -754,7 +760,7 @@ def read_stored(path):
             raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
         if image.mode == "RGB" and tags.get(TAGS["samples"], 3) > 3:
             raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-        low = low_bytes(path, raw) if deep_rgb else None
+        low = low_bytes(path, raw, page) if deep_rgb else None
         turn = image.getexif().get(274, 1)
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
@@ -780,12 +786,12 @@ def raw_mode(image):
     return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
 
 
-def low_bytes(path, raw):
+def low_bytes(path, raw, page=None):
     """Of 16-bit RGB, Pillow keeps the high bytes: in the other byte order, these are the low."""
     native = {"little": "L", "big": "B"}[sys.byteorder]
     order = raw[-1].replace("N", native)
     raw = raw[:-1] + {"L": "B", "B": "L"}[order]
-    with opened(path) as image:
+    with opened(path, page) as image:
         tile = image.tile[0]
         arguments = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
         image.tile = [one._replace(args=arguments) for one in image.tile]
@@ -1404,18 +1410,18 @@ def unused_words(folder, *splits):
 
 
 def input_words(settings, path):
-    """How a picture to translate is read, in a word or two."""
+    """How a picture to translate is read, in a word or two. path: as read_input's."""
     if settings["palette"] and label_side(settings) == "x":
-        return f"label map, {label_map_in(read_stored(path), settings['palette'])[1]}"
+        return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
     scale = scales_of(settings)[0] or scales_of(settings)[-1]
     return f"picture, {scale[0]:g} to {scale[1]:g} as 0 to 255" if scale else "picture"
 
 
 def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (3, H, W), read just as in training; of a side-by-side pair,
-    the half that is x."""
+    the half that is x. path: of a file, or a frame of frames_of()."""
     half = int(TASKS[settings["task"]].direction == "BtoA")
-    stored = read_stored(path)
+    stored = stored_of(path)
     if pair:
         check_shape(stored, settings["size"], side_by_side=True)
         stored = halves(stored)[half]
@@ -1423,6 +1429,69 @@ def read_input(settings, path, pair=False):
         return to_tensor(label_picture(stored, settings["palette"]))
     scales = scales_of(settings)
     return to_tensor(photo_of(stored, scales[half] or scales[1 - half]))
+
+
+def stored_of(path):
+    """A file's picture; or path itself, where it is one already."""
+    return path if isinstance(path, Stored) else read_stored(path)
+
+
+def known_size(settings, size):
+    """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
+
+    Training squeezes each picture, whatever its size, into settings["size"], and so sees all things
+    that small: a picture of that shape (to 2%) is known at just that size, one of another shape at
+    the smallest that covers it. A picture of 256x256 shows a run of 128x128 everything twice as
+    large as it has ever seen it.
+
+    It is the picture's own size where there is nothing to do: where training sees a part of each
+    picture at its own scale (settings["crop"]); of maps, which mean to be as many metres a pixel at
+    any size; and of sketches, which input_to_network itself shrinks.
+    """
+    height, width = settings["size"]
+    h, w = size
+    if keeps_scale(settings) or TASKS[settings["task"]].sketch:
+        return [h, w]
+    if abs(w * height - h * width) <= 0.02 * h * width:
+        return [height, width]
+    scale = max(height / h, width / w)
+    return [max(round(h * scale), 1), max(round(w * scale), 1)]
+
+
+def keeps_scale(settings):
+    """Whether a run sees larger pictures as more of the same: see known_size."""
+    return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
+
+
+def other_scale_words(settings, path, size):
+    """A line where a picture of size [h, w] is larger or smaller than a run knows it, else None. An
+    eighth is no news: training's random crops show things at 286/256 of the size."""
+    times = size[0] / known_size(settings, size)[0]
+    if 8 / 9 <= times <= 9 / 8:
+        return None
+    if isinstance(path, Stored):
+        path = path.path
+    height, width = settings["size"]
+    other = "larger" if times > 1 else "smaller"
+    return (f"{path}: is {size[1]}x{size[0]}, {other} than the {width}x{height} that this run was "
+            f"trained on: it sees everything {times:.2g} times as large as it knows it; --fit "
+            f"brings pictures to the size that it knows, and what comes out back to theirs")
+
+
+def fitted(settings, pictures):
+    """uint8 (N, C, H, W) at the size that a run knows, shrunk or enlarged as in training: label
+    maps by nearest neighbour, which must not blend, others bicubically."""
+    labels = bool(settings["palette"]) and label_side(settings) == "x"
+    size = known_size(settings, pictures.shape[2:])
+    return torch.stack([resize(picture, size, nearest=labels) for picture in pictures])
+
+
+def enlarged(settings, fake, size):
+    """What G made of fitted() pictures, (N, C, h, w) in [-1, 1], at their own size: bicubically;
+    where it makes label maps, by nearest neighbour."""
+    if settings["palette"] and label_side(settings) == "y":
+        return F.interpolate(fake, size, mode="nearest-exact")
+    return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def pair_names(folder_a, folder_b):
@@ -1491,6 +1560,118 @@ def resize(picture, size, nearest=False):
     if tuple(picture.shape[1:]) == tuple(size):
         return picture
     return to_tensor(resize_image(to_image(picture), size, nearest))
+
+
+# Sequences: an animated GIF, a TIFF of several pages, a folder of frames. Skip it on first reading.
+
+MOST_FRAMES = 100_000
+
+
+def frame_count(path):
+    """How many pictures a GIF or a TIFF holds; 1 of every other file or folder, readable or not."""
+    with suppress(Refusal), opened(path, page=0) as image:
+        if image.format == "GIF":
+            return image.n_frames
+        if image.format == "TIFF":
+            return len(full_pages(image, MOST_FRAMES))
+    return 1
+
+
+def frames_of(path):
+    """Yields the pictures of a GIF or a TIFF, Stored; image.info has a GIF's "duration" and "loop".
+
+    Pillow puts a GIF's frames together, as a viewer would: the first in palette colours, the others
+    in RGB. Here all are in RGB, the exact colours that each frame's palette gives: rows of palettes
+    mean nothing in a GIF, whose every frame may number its colours anew.
+    """
+    with opened(path, page=0) as image:
+        kind = image.format
+        if kind == "TIFF":
+            pages = full_pages(image, MOST_FRAMES)
+        else:
+            pages = range(image.n_frames)
+        for number, page in enumerate(pages, 1):
+            name = Path(f"{path}, {'page' if kind == 'TIFF' else 'frame'} {number}")
+            if kind == "TIFF":
+                yield replace(read_stored(path, page), path=name)
+                continue
+            with refusing(name):
+                image.seek(page)
+                mode = "RGBA" if image.has_transparency_data else "RGB"
+                yield Stored(name, image.convert(mode), None, 1, False, 1)
+
+
+def in_film_order(pictures):
+    """[(picture to read, picture to write), ...] of a folder of frames, by the numbers in their
+    names: 2 before 10. Refuses what is no sequence: one picture alone, a name without a number."""
+    if len(pictures) < 2:
+        raise Refusal(f"--smooth: {pictures[0][0]} is one picture; give a GIF, a TIFF of several "
+                      f"pages or a folder of frames, or leave --smooth out")
+    for path, _ in pictures:
+        if not re.search(r"\d", path.stem):
+            raise Refusal(f"--smooth: {path} has no number in its name, so the folder is no "
+                          f"sequence; give a folder of numbered frames, or leave --smooth out")
+    return sorted(pictures, key=lambda pair: film_key(pair[0]))
+
+
+def film_key(path):
+    """A name in parts, ["frame", 10, ""], so that numbers compare as numbers."""
+    parts = re.split(r"(\d+)", path.stem)
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+SEQUENCES = {"GIF": (".gif",), "TIFF": (".tif", ".tiff")}
+
+
+def sequence_out(source, out, count):
+    """The file to write for a GIF or a TIFF of count pictures: of the same kind, or a Refusal."""
+    with opened(source, page=0) as image:
+        endings = SEQUENCES[image.format]
+    [(_, out)] = sources(source, out, endings[0])
+    if out.suffix.lower() not in endings:
+        raise Refusal(f"{out}: {source} holds {count} pictures; give a name ending in "
+                      f"{' or '.join(endings)}, or a folder that is there")
+    return out
+
+
+def frame_content(out, frame, picture):
+    """What joined() wants of uint8 (3, H, W), made of a frame of frames_of()."""
+    if out.suffix.lower() == ".gif":
+        info = frame.image.info
+        return picture.shape[1:], gif_frame(picture, info.get("duration")), info.get("loop")
+    return picture
+
+
+def joined(out, contents):
+    """The frame_content() of all frames -> a file's bytes, a GIF's or a TIFF's by its name."""
+    if out.suffix.lower() == ".gif":
+        size, _, loop = contents[0]
+        return join_gif([part for _, part, _ in contents], size, loop)
+    first, *others = [to_image(picture) for picture in contents]
+    file = io.BytesIO()
+    first.save(file, "TIFF", save_all=True, append_images=others, compression="tiff_lzw")
+    return file.getvalue()
+
+
+def gif_frame(picture, duration):
+    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF. Its 256
+    colours are chosen for it alone, without dither, whose dots would flicker."""
+    image = to_image(picture).quantize(256)
+    options = {}
+    if duration is not None:                               # disposal 1: else Pillow leaves out a 0
+        options = {"duration": duration, "disposal": 1}
+    parts = GifImagePlugin.getdata(image, include_color_table=True, **options)
+    return b"".join(parts)
+
+
+def join_gif(frames, size, loop):
+    """gif_frame()s of size [h, w] -> a GIF, played `loop` times more, 0: for ever, None: once.
+    Pillow joins them, too, but leaves out each frame that equals the one before it."""
+    height, width = size
+    head = struct.pack("<6sHHBBB", b"GIF89a", width, height, 0x70, 0, 0)
+    if loop is not None:
+        head += struct.pack("<3s11sBBHB", b"!\xff\x0b", b"NETSCAPE2.0", 3, 1, loop, 0)
+    return head + b"".join(frames) + b";"
 
 
 # Colour spaces, for colorization. Skip it on first reading.
@@ -1993,12 +2174,12 @@ def is_plain(member):
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
-def sources(source, out):
+def sources(source, out, ending=".png"):
     """[(picture to read, picture to write), ...] for a picture or a folder of them."""
     source = Path(source)
     out = Path(out)
     if source.is_file() and out.is_dir():
-        out = out / f"{source.stem}.png"
+        out = out / f"{source.stem}{ending}"
     if out.exists() and source.exists() and out.samefile(source):
         raise Refusal(f"{out}: is what is to be read; give another place to write to")
     if source.is_file():
@@ -2006,7 +2187,7 @@ def sources(source, out):
     if out.is_file() or not source.is_dir() or not list_pictures(source):
         raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
                       f"picture and a file, or two folders")
-    return [(path, out / f"{path.stem}.png") for path in list_pictures(source)]
+    return [(path, out / f"{path.stem}{ending}") for path in list_pictures(source)]
 
 
 def save_picture(path, picture):
@@ -2222,6 +2403,15 @@ def positive(kind):
         raise argparse.ArgumentTypeError(f"{text!r} is not {words} above 0; give one")
 
     return convert
+
+
+def share(text):
+    """An argparse type: a number from 0 up to, but not, 1."""
+    with suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not from 0 up to, but not, 1; give one such as "
+                                     f"0.5")
 
 
 def sides(text):

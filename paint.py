@@ -46,6 +46,7 @@ import semgan
 
 PRACTICE = 10   # trials of a study with answers, pix2pix Sec. 4.1
 TRIALS = 40     # and those that count
+MOST_SIDE = 4096    # of a photo that is enlarged
 SESSIONS = 16   # studies at most that are under way at once; the oldest gives way
 # Of a request, with what a missing one means. A value is turned into the kind of this one.
 FIELDS = {
@@ -54,6 +55,7 @@ FIELDS = {
     "muted": [], "quiet": [],                   # numbers of skips and of dropouts to leave out
     "judge": "", "example": 0,                  # D judges the "fake", or an example's "real" photo
     "beside": False,                            # the map joins its photo in one picture
+    "enlarged": [],                             # [h, w] that the photo is brought to, or as it is
     "file": "", "name": "",                     # an opened file in base64, and what it is called
     "walk": 0,                                  # steps from a dream to others
     "session": "", "fake": "",                  # of a study: which one, and the answer
@@ -105,6 +107,9 @@ class Studio:
             reply["judged"] = self.judge(run, request, x.to(self.device), fake)
         if request["beside"]:
             photo = torch.cat([picture, photo], dim=2)     # (3, h, 2 w)
+        if request["enlarged"]:
+            labels = data.label_side(run) == "y"
+            photo = data.resize(photo, sides_of(request["enlarged"]), nearest=labels)
         return {"png": png(photo), **reply}
 
     @torch.no_grad()
@@ -285,20 +290,25 @@ def fitted(run, picture, words):
     """uint8 (3, H, W) of any size -> the run's, from the middle. What was done joins the words."""
     h, w = run["size"]
     rows, columns = picture.shape[1:]
-    scale = min(rows / h, columns / w)
-    tall = max(round(h * scale), 1)
-    wide = max(round(w * scale), 1)
+    tall, wide = covered(run, picture)
     if (tall, wide) != (rows, columns):
         top = (rows - tall) // 2
         left = (columns - wide) // 2
         picture = picture[:, top:top + tall, left:left + wide]
         words.append(f"cropped from {columns}x{rows} to {wide}x{tall}, its middle")
     if (tall, wide) != (h, w):
-        words.append(f"resized to {w}x{h}")
+        words.append(f"resized to {w}x{h}, the scale that this run knows")
     if run["mode"] == "pencil":                            # as input_to_network cleans a user's own
         lines = data.clean_sketch(picture[None], [h, w])[0]
         return lines.expand(3, -1, -1).contiguous()
     return data.resize(picture, [h, w], nearest=run["mode"] == "labels")
+
+
+def covered(run, picture):
+    """The [height, width] of the largest part of (3, H, W) that has the shape of the run's size."""
+    h, w = run["size"]
+    scale = min(picture.shape[1] / h, picture.shape[2] / w)
+    return [max(round(h * scale), 1), max(round(w * scale), 1)]
 
 
 @contextmanager
@@ -324,6 +334,7 @@ def read_file(run, file, name):
     """A file that was opened in the page -> its cells, and what was done with it, in words."""
     words = []
     h, w = run["size"]
+    own = None                                             # its size, where that is another
     with saved(file, name) as path:
         stored = data.read_stored(path)
         width, height = stored.image.size
@@ -341,13 +352,17 @@ def read_file(run, file, name):
         half = "right" if data.TASKS[run["task"]].direction == "BtoA" else "left"
         kind = "label half" if run["mode"] == "labels" else "half"
         words.append(f"the {kind} of a pair taken, its {half}")
+    size = covered(run, picture)
+    if size != run["size"] and max(size) <= MOST_SIDE:
+        own = size
     picture = fitted(run, picture, words)
     if run["mode"] == "labels":
         moved = illegal(run, picture).float().mean().item()
         share = "under 0.1%" if moved < 0.001 else f"{moved:.1%}"
         if moved:
             words.append(f"{share} of its pixels moved to a class, as their colours were none's")
-    return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is"}
+    return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is",
+            "size": own}
 
 
 def illegal(run, picture):
@@ -364,6 +379,13 @@ def numbers_below(values, end, what):
         if type(value) is not int or not 0 <= value < end:
             raise data.Refusal(f"There is no {what} of that number in this run.")
     return tuple(values)
+
+
+def sides_of(size):
+    """A request's [h, w] -> the same, or Refusal."""
+    if len(size) != 2 or any(type(side) is not int or not 0 < side <= MOST_SIDE for side in size):
+        raise data.Refusal(f"A photo is enlarged to [height, width]; each is at most {MOST_SIDE}.")
+    return size
 
 
 # The server: who may ask, for what, how much. Skip it on first reading.

@@ -17,9 +17,8 @@ Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and t
          `---> e8 512 x 1, bottleneck ---^      going up: half from the decoder, half a skip
 
     python pix2pix.py                         every layer of both networks, with its shape
-    python pix2pix.py runs/facades IN OUT     translate a picture, or each picture of a folder
-    python pix2pix.py runs/facades --export g.onnx               G for other programs
-    python pix2pix.py --convert facades_label2photo runs/theirs  a published G, fetched, as a run
+    python pix2pix.py runs/facades IN OUT     translate a picture, a folder of them, a GIF, a TIFF
+    python pix2pix.py --help                  G for other programs, a published G, and more
 To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     photo = translate(generator, labels)      # uint8 (3, H, W) in and out
@@ -32,6 +31,7 @@ import os
 import struct
 import time
 import zipfile
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -269,25 +269,26 @@ def initialize(network):
 # Translating pictures of any size
 
 @torch.no_grad()
-def generate(generator, x, seed=None, tile=1024):
+def generate(generator, x, seed=None, tile=1024, one_noise=False):
     """G(x) for pictures of any size: x float (N, C, H, W) in [-1, 1] -> (N, out_channels, H, W).
 
     G is fully convolutional, Sec. 4.4: a picture is padded to the multiple that the depth needs,
     and cropped back. seed fixes the dropout noise and leaves torch's random state as it was. A side
     above tile pixels is cut into windows that overlap by a quarter and fade linearly into each
     other; each has its own statistics, so tones may drift slowly over a large picture.
+    one_noise: on a CPU, each picture of the batch gets the noise that seed gives it alone.
     """
     height, width = x.shape[-2:]
     devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices, enabled=seed is not None):
+    with torch.random.fork_rng(devices, enabled=seed is not None and not one_noise):
         if max(height, width) <= tile:
-            return generate_window(generator, x, seed)
+            return generate_window(generator, x, seed, one_noise)
         total = None                                   # sum of windows, each weighted by its fade
         weight = x.new_zeros(height, width)            # sum of the fades
         for top in window_starts(height, tile):
             for left in window_starts(width, tile):
                 window = x[..., top:top + tile, left:left + tile]
-                out = generate_window(generator, window, seed)
+                out = generate_window(generator, window, seed, one_noise)
                 rows, columns = out.shape[-2:]
                 fade = torch.outer(ramp(rows, tile, x.device), ramp(columns, tile, x.device))
                 if total is None:                      # out's channels are known now
@@ -297,9 +298,9 @@ def generate(generator, x, seed=None, tile=1024):
     return total.div_(weight)
 
 
-def generate_window(generator, x, seed):
+def generate_window(generator, x, seed, one_noise=False):
     """G(x) of one window: padded below and on the right to a multiple of 2**depth, cropped back."""
-    if seed is not None:
+    if seed is not None and not one_noise:
         torch.manual_seed(seed)
     rows, columns = x.shape[-2:]
     step = 2 ** generator.depth
@@ -307,8 +308,27 @@ def generate_window(generator, x, seed):
     right = -columns % step
     # A picture cannot be reflected by more pixels than it has: tiny ones repeat their border.
     mode = "reflect" if below < rows and right < columns else "replicate"
-    out = generator(F.pad(x, (0, right, 0, below), mode))
+    with OneNoise(seed) if one_noise else nullcontext():
+        out = generator(F.pad(x, (0, right, 0, below), mode))
     return out[..., :rows, :columns]
+
+
+class OneNoise(torch.overrides.TorchFunctionMode):
+    """Within this, dropout draws noise for one picture, from a seed, and gives it to each of the
+    batch: the very noise that torch.manual_seed(seed) gives a picture alone. torch's own random
+    numbers, which all threads share, stay as they are: several threads can translate at once."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is not F.dropout:
+            return function(*args, **(kwargs or {}))
+        x = args[0]                                        # (N, C, H, W)
+        p = kwargs["p"]
+        kept = torch.empty_like(x[:1]).bernoulli_(1 - p, generator=self.rng)
+        return x * (kept / (1 - p))
 
 
 def window_starts(side, tile):
@@ -1188,15 +1208,200 @@ def translate_files(options):
     import data
     generator, settings = load_generator(options.run)
     generator.to(data.device_of(options.device))
+    if options.fit and data.keeps_scale(settings):
+        raise Refusal("--fit: this run sees a larger picture as more of the same, at a scale that "
+                      "it knows; leave --fit out")
+    count = data.frame_count(options.source)
+    with threads(2) as files:
+        if count > 1:
+            translate_sequence(generator, settings, options, count, files)
+        else:
+            translate_pictures(generator, settings, options, files)
+
+
+def translate_pictures(generator, settings, options, files):
+    """A picture to a picture, a folder to a folder."""
+    import data
     pictures = data.sources(options.source, options.out)
+    if options.smooth is not None:
+        pictures = data.in_film_order(pictures)
     if not options.pair:
         print(f"{len(pictures)} to read, each as a {data.input_words(settings, pictures[0][0])}")
-    for source, out in pictures:
-        picture = data.read_input(settings, source, pair=options.pair)   # uint8 (3, H, W)
-        x = data.input_to_network(settings, picture[None]).to(options.device)
-        fake = generate(generator, x, options.seed)
+
+    def write(made):
+        (source, out), x, fake = made
         data.save_picture(out, data.to_pixels(settings, x, fake)[0])
-        print(f"{source} -> {out}")
+        return f"{source} -> {out}"
+
+    outputs = translated(generator, settings, options, pictures, len(pictures), files)
+    with closing(outputs):                                 # and so its threads, after Ctrl-C, too
+        for words in in_order(files, write, outputs):
+            print(words)
+
+
+def translate_sequence(generator, settings, options, count, files):
+    """A GIF or a TIFF of count pictures to the same of G's, with one noise for all."""
+    import data
+    out = data.sequence_out(options.source, options.out, count)
+    frames = ((frame, out) for frame in data.frames_of(options.source))
+    outputs = translated(generator, settings, options, frames, count, files)
+
+    def encode(made):
+        (frame, _), x, fake = made
+        return data.frame_content(out, frame, data.to_pixels(settings, x, fake)[0])
+
+    with closing(outputs):
+        contents = list(in_order(files, encode, outputs))
+    data.write_whole(out, data.joined(out, contents))
+    print(f"{options.source} -> {out}, {count} pictures")
+
+
+def translated(generator, settings, options, sources, count, files):
+    """Yields (source, x, G(x)), each network value (1, C, H, W), of count sources, in their order.
+
+    Reading, the network and writing overlap. On a CPU networks run side by side, each on its share
+    of the cores: two that never wait for each other do more than one that is spread over two cores,
+    as many of its layers are small. Memory holds a few batches, however many pictures there are.
+    """
+    import data
+
+    def read(source):
+        return source, data.read_input(settings, source[0], pair=options.pair)    # uint8 (3, H, W)
+
+    def translate_batch(batch):
+        pictures = torch.stack([picture for _, picture in batch])
+        x, fake = output_of(generator, settings, pictures, options)
+        return [(batch[i][0], x[i:i + 1], fake[i:i + 1]) for i in range(len(batch))]
+
+    pictures = in_order(files, read, sources)
+    if not options.fit:
+        pictures = warned(settings, pictures)
+    first = next(pictures)                                 # the others follow it, in batches
+    device = next(generator.parameters()).device
+    side_by_side, most = shares(settings, first[1], count, device, options.fit)
+    batches = batched(first, pictures, most)
+    cores = torch.get_num_threads() // side_by_side
+    with threads(side_by_side, cores) as networks:
+        outputs = in_order(networks, translate_batch, batches, side_by_side + 1)
+        outputs = (output for batch in outputs for output in batch)
+        yield from smoothed(outputs, options.smooth or 0)
+
+
+def output_of(generator, settings, pictures, options):
+    """uint8 (N, 3, H, W) of one size -> x and G(x), float (N, C, H, W). Each picture gets the noise
+    that it gets alone. --fit: G sees them at the size that it knows."""
+    import data
+    device = next(generator.parameters()).device
+    one_noise = device.type == "cpu"                       # elsewhere there is one at a time
+    x = data.input_to_network(settings, pictures).to(device)
+    if not options.fit:
+        return x, generate(generator, x, options.seed, one_noise=one_noise)
+    known = data.input_to_network(settings, data.fitted(settings, pictures)).to(device)
+    fake = generate(generator, known, options.seed, one_noise=one_noise)
+    return x, data.enlarged(settings, fake, pictures.shape[2:])
+
+
+def shares(settings, picture, count, device, fit):
+    """-> how many networks run side by side, and how many pictures go through each at once.
+
+    Where norms are over the batch, a picture must be one. Large ones, and GPUs, are kept busy by
+    one picture. Of small ones, as many as 4 of 256x256: more are no faster.
+    """
+    import data
+    size = picture.shape[1:]
+    if fit:
+        size = data.known_size(settings, size)
+    pixels = size[0] * size[1]
+    if device.type != "cpu" or pixels > 1024 ** 2:
+        return 1, 1
+    side_by_side = min(torch.get_num_threads(), count, 4)
+    if settings["norm"] == "batch":
+        return side_by_side, 1
+    share = -(-count // side_by_side)                      # few pictures are shared out evenly
+    return side_by_side, max(min(4 * 256 ** 2 // pixels, 8, share), 1)
+
+
+def batched(first, pictures, most):
+    """(source, picture), and those that follow -> lists of them, of one size, at most `most` each.
+    Where reading fails, what came before is a list first."""
+    batch = [first]
+    failure = None
+    try:
+        for source, picture in pictures:
+            if len(batch) == most or picture.shape != batch[0][1].shape:
+                yield batch
+                batch = []
+            batch.append((source, picture))
+    except Exception as error:                             # raised below
+        failure = error
+    yield batch
+    if failure:
+        raise failure
+
+
+def smoothed(outputs, share):
+    """(source, x, fake), ... -> the same, each fake with that share of the one shown before it."""
+    before = None
+    for source, x, fake in outputs:
+        if share and before is not None:
+            if fake.shape != before.shape:
+                h, w = before.shape[2:]
+                raise Refusal(f"{source[0]}: is {fake.shape[3]}x{fake.shape[2]}, the frame before "
+                              f"it {w}x{h}; leave --smooth out, or give frames of one size")
+            fake = share * before + (1 - share) * fake
+        before = fake
+        yield source, x, fake
+
+
+def warned(settings, pictures):
+    """(source, picture), ... as they are; of the first of a scale that is not the run's, a line."""
+    import data
+    said = False
+    for source, picture in pictures:
+        words = None
+        if not said:
+            words = data.other_scale_words(settings, source[0], picture.shape[1:])
+        if words:
+            print(words)
+            said = True
+        yield source, picture
+
+
+def in_order(pool, function, items, most=2):
+    """Yields function(item) for each item, as the pool's threads make them, in order, with at most
+    `most` under way. Where an item or a call fails, all before it come first."""
+    waiting = []
+    failure = None
+    items = iter(items)
+    try:
+        while failure is None:
+            try:
+                waiting.append(pool.submit(function, next(items)))
+            except StopIteration:
+                break
+            except Exception as error:                     # raised below
+                failure = error
+            if len(waiting) >= most:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+        if failure:
+            raise failure
+    finally:
+        for future in waiting:                             # nobody will fetch these
+            future.cancel()
+
+
+@contextmanager
+def threads(count, cores=1):
+    """A pool of threads, in each of which torch takes so many cores. At its end, after Ctrl-C, too,
+    what has begun is finished, so that files are whole, and what has not begun is left."""
+    from concurrent.futures import ThreadPoolExecutor      # this command alone needs it
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(cores, 1),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def parse():
@@ -1210,6 +1415,10 @@ def parse():
     add("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
     add("--seed", type=int, default=0, help="of the dropout noise (default 0)")
     add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--fit", action="store_true", help="show pictures to the run at the size that it was "
+        "trained on, and bring what it makes of them to their own size")
+    add("--smooth", type=data.share, metavar="A", help="of frames: each output is 1 - A of its own "
+        "and A of the one before it; 0 up to, but not, 1")
     add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
         "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
         "RGB ones. A name in PTH's place fetches one that is published: " + ", ".join(PUBLISHED))
@@ -1229,6 +1438,8 @@ def parse():
     if len(wanted) > 1 or (for_convert and not options.convert):
         raise Refusal("RUN, --draw, --convert: one at a time; --task, --own-statistics, "
                       "--no-dropout: only with --convert; see `python pix2pix.py --help`")
+    if (options.fit or options.smooth is not None) and options.out is None:
+        raise Refusal("--fit, --smooth: only with RUN IN OUT; see `python pix2pix.py --help`")
     if options.run and options.out is None and not options.export:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     return options

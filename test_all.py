@@ -2497,6 +2497,12 @@ BAD_OPTIONS = {
     "pix2pix --export g.onnx": "RUN --export ONNX",
     "pix2pix RUN a b --export g.onnx": "no pictures",
     "pix2pix RUN a b --noise": "goes with --export",
+    "pix2pix RUN a b --smooth 1": "--smooth: '1' is not from 0",
+    "pix2pix RUN a b --smooth -0.1": "not from 0",
+    "pix2pix RUN a b --smooth nan": "not from 0",
+    "pix2pix RUN a b --smooth half": "not from 0",
+    "pix2pix --fit": "only with RUN IN OUT",
+    "pix2pix --smooth 0": "only with RUN IN OUT",
     "metrics RUN --figure7 x.bmp": "--figure7: 'x.bmp'",
     "metrics --figure4 x.png": "RUN",
     "metrics --epochs": "RUN",
@@ -2558,6 +2564,317 @@ def test_no_picture_is_translated_over_itself(straight_run, two_pictures):
 def test_a_picture_that_is_not_there_is_named(straight_run, tmp_path):
     missing = tmp_path / "missing.png"
     refuses("missing.png", translate, straight_run, missing, tmp_path / "x.png")
+
+# Films: GIFs, TIFFs of several pages, folders of frames
+
+def label_frames(count, size=64):
+    """Label maps of drawn facades, each of which comes twice: uint8 (3, size, size)."""
+    return [data.draw_pair(i // 2, [size, size], "pairs")[:3] for i in range(count)]
+
+def save_gif(path, pictures, durations, loop):
+    parts = []
+    for picture, duration in zip(pictures, durations):
+        parts.append(data.gif_frame(picture, duration))
+    path.write_bytes(data.join_gif(parts, pictures[0].shape[1:], loop))
+
+def frames_in(path):
+    """-> [uint8 (3, H, W), ...], their durations in ms, and the loop, as Pillow reads them"""
+    pictures, durations = [], []
+    with Image.open(path) as film:
+        loop = film.info.get("loop")
+        for page in range(film.n_frames):
+            film.seek(page)
+            pictures.append(data.to_tensor(film.convert("RGB")))
+            durations.append(film.info.get("duration"))
+    return pictures, durations, loop
+
+def outputs_of(run, pictures):
+    """What a run makes of each picture alone, with seed 0."""
+    generator, settings = pix2pix.load_generator(run)
+    outputs = []
+    for picture in pictures:
+        x = data.input_to_network(settings, picture[None])
+        fake = pix2pix.generate(generator, x, 0)
+        outputs.append(data.to_pixels(settings, x, fake)[0])
+    return outputs
+
+@pytest.mark.parametrize("durations, loop", [
+    ([100, 0, 40, 40, 250, 20], 0), ([70] * 6, 3), ([None] * 6, None)])
+def test_a_gif_keeps_its_frames_durations_and_loop(durations, loop, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    maps = label_frames(6)
+    save_gif(tmp_path / "in.gif", maps, durations, loop)
+    run_here(pix2pix, run, tmp_path / "in.gif", tmp_path / "out.gif")
+    pictures, kept, looped = frames_in(tmp_path / "out.gif")
+    assert (kept, looped) == (durations, loop)
+    for picture, wanted in zip(pictures, outputs_of(run, maps), strict=True):
+        # 256 colours a frame are not quite the network's.
+        assert (picture.float() - wanted).abs().mean() < 4
+    assert torch.equal(pictures[0], pictures[1])
+
+def pillows_gif(path, maps, **options):
+    first, *others = [data.to_image(picture) for picture in maps]
+    first.save(path, save_all=True, append_images=others, **options)
+
+def palettes_gif(path, maps, **options):
+    """A palette of its own for each frame, in the other order each time."""
+    frames = []
+    for i, picture in enumerate(maps):
+        frame = data.to_image(picture).quantize(12, dither=Image.Dither.NONE)
+        rows = range(len(frame.getpalette()) // 3)
+        frames.append(frame.remap_palette(list(rows)[::(-1) ** i]))
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+
+def grey_gif(path, maps, **options):
+    """The classes' numbers, in grey."""
+    greys = []
+    for picture in maps:
+        classes = data.nearest_class(picture[None], FACADES)[0]
+        greys.append(Image.fromarray(classes.byte().numpy()))
+    greys[0].save(path, save_all=True, append_images=greys[1:], **options)
+
+@pytest.mark.parametrize("save", [pillows_gif, palettes_gif, grey_gif])
+@pytest.mark.parametrize("options", [{}, {"disposal": 2}, {"optimize": True}, {"interlace": 0}])
+def test_a_gif_of_label_maps_reaches_the_network_exactly(save, options, tmp_path):
+    """Pillow gives the first frame in palette colours, the others in RGB."""
+    maps = label_frames(8)[::2]
+    save(tmp_path / "maps.gif", maps, **options)
+    settings = settings_for()
+    assert data.frame_count(tmp_path / "maps.gif") == 4
+    for frame, wanted in zip(data.frames_of(tmp_path / "maps.gif"), maps, strict=True):
+        assert torch.equal(data.read_input(settings, frame), wanted)
+
+@pytest.mark.parametrize("sizes", [[64, 64, 64], [64, 128, 64, 64]])
+def test_a_tiff_keeps_its_pages(sizes, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    maps = [data.draw_pair(i, [size, size], "pairs")[:3] for i, size in enumerate(sizes)]
+    pillows_gif(tmp_path / "in.tif", maps)
+    run_here(pix2pix, run, tmp_path / "in.tif", tmp_path / "out.tiff")
+    pictures, _, _ = frames_in(tmp_path / "out.tiff")
+    for picture, wanted in zip(pictures, outputs_of(run, maps), strict=True):
+        assert (picture.int() - wanted.int()).abs().max() <= 1
+
+def test_a_tiff_of_two_pages_and_an_overview_is_two_pictures(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for kind in (0, 1, 0):
+            file.write(np.array(PHOTO), photometric="rgb", subfiletype=kind)
+    assert data.frame_count(tmp_path / "a.tif") == 2
+    for frame in data.frames_of(tmp_path / "a.tif"):
+        assert np.array_equal(frame.image, PHOTO)
+
+def test_a_film_goes_into_a_folder_that_is_there(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    save_gif(tmp_path / "in.gif", label_frames(2), [50, 50], 0)
+    (tmp_path / "out").mkdir()
+    run_here(pix2pix, run, tmp_path / "in.gif", tmp_path / "out")
+    assert data.frame_count(tmp_path / "out" / "in.gif") == 2
+
+def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    maps = label_frames(4)
+    maps[2] = maps[2].clone()
+    maps[2][:, 20:60] = torch.tensor([90, 90, 30]).byte().view(3, 1, 1)
+    save_gif(tmp_path / "in.gif", maps, [50] * 4, 0)
+    args = run, tmp_path / "in.gif", tmp_path / "out.gif"
+    refuses("in.gif, frame 3: colour", run_here, pix2pix, *args)
+    assert not (tmp_path / "out.gif").exists()
+
+@pytest.mark.parametrize("out, words", [
+    ("out.png", "ending in .gif"), ("new", "ending in .gif"), ("out.tif", "ending in .gif"),
+    ("in.gif", "what is to be read")])
+def test_a_film_is_written_as_the_same_kind(out, words, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    save_gif(tmp_path / "in.gif", label_frames(2), [50, 50], 0)
+    before = (tmp_path / "in.gif").read_bytes()
+    refuses(words, run_here, pix2pix, run, tmp_path / "in.gif", tmp_path / out)
+    assert (tmp_path / "in.gif").read_bytes() == before
+
+def test_smoothing_is_the_hand_worked_blend():
+    fakes = [torch.full((1, 3, 2, 2), value) for value in (1.0, 0.0, 0.5)]
+    outputs = [("name", None, fake) for fake in fakes]
+    means = [fake.mean().item() for _, _, fake in pix2pix.smoothed(outputs, 0.25)]
+    assert means == [1, 0.25, 0.25 * 0.25 + 0.75 * 0.5]
+
+def save_frames(folder, pictures, name="frame {}.png"):
+    for i, picture in enumerate(pictures):
+        data.save_picture(folder / name.format(i + 1), picture)
+    return folder
+
+def test_a_folder_of_frames_is_smoothed_in_the_order_of_its_numbers(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    maps = label_frames(22)[::2]
+    # "frame 10" and "frame 11" come after "frame 9".
+    frames = save_frames(tmp_path / "frames", maps)
+    run_here(pix2pix, run, frames, tmp_path / "out", "--smooth", 0.9)
+    shown = outputs_of(run, maps[:1])[0].float()
+    for i, output in enumerate(outputs_of(run, maps)):
+        shown = 0.9 * shown + 0.1 * output
+        picture = data.to_tensor(Image.open(tmp_path / "out" / f"frame {i + 1}.png"))
+        assert (picture - shown).abs().max() < 2
+
+def test_smoothing_by_0_changes_nothing(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    frames = save_frames(tmp_path / "frames", label_frames(4))
+    run_here(pix2pix, run, frames, tmp_path / "plain")
+    run_here(pix2pix, run, frames, tmp_path / "smooth", "--smooth", 0)
+    for path in (tmp_path / "plain").iterdir():
+        assert path.read_bytes() == (tmp_path / "smooth" / path.name).read_bytes()
+
+def one_picture(folder):
+    return save_frames(folder, label_frames(1))
+
+def named_by_letters(folder):
+    for letter, picture in zip("ab", label_frames(2)):
+        data.save_picture(folder / f"{letter}.png", picture)
+    return folder
+
+def of_two_sizes(folder):
+    return save_frames(folder, label_frames(1) + label_frames(1, 128))
+
+@pytest.mark.parametrize("make, words", [
+    (one_picture, "is one picture"), (named_by_letters, "no number in its name"),
+    (of_two_sizes, "frame 2.png: is 128x128, the frame before it 64x64")])
+def test_what_is_no_sequence_is_not_smoothed(make, words, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    args = run, make(tmp_path / "frames"), tmp_path / "out", "--smooth", 0.5
+    refuses(words, run_here, pix2pix, *args)
+
+# The scale that a run knows
+
+@pytest.mark.parametrize("task, size, known", [
+    ("facades", [256, 256], [64, 64]), ("facades", [64, 64], [64, 64]),
+    ("facades", [32, 32], [64, 64]), ("facades", [254, 256], [64, 64]),
+    ("facades", [128, 256], [64, 128]), ("colorization", [96, 48], [128, 64]),
+    ("maps", [256, 256], [256, 256]), ("aerial", [600, 600], [600, 600]),
+    ("edges2shoes", [256, 256], [256, 256])])
+def test_a_run_knows_pictures_at_the_size_of_training(task, size, known):
+    settings = settings_for(task=task)
+    assert data.known_size(settings, size) == known
+    settings["crop"] = True
+    assert data.known_size(settings, size) == size
+
+def test_fit_is_shrinking_translating_and_enlarging(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    [large] = label_frames(1, 128)
+    data.save_picture(tmp_path / "in.png", large)
+    run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "out.png", "--fit")
+    # As training shrinks label maps: to the very colours of classes.
+    small = data.to_tensor(data.to_image(large).resize((64, 64), Image.Resampling.NEAREST))
+    assert not paint.illegal(settings_for(), small).any()
+    [output] = outputs_of(run, [small])
+    wanted = data.to_image(output).resize((128, 128), Image.Resampling.BICUBIC)
+    found = data.to_tensor(Image.open(tmp_path / "out.png"))
+    assert (found.int() - data.to_tensor(wanted).int()).abs().max() <= 1
+
+def test_fit_keeps_the_lightness_of_a_photo_to_colour(tmp_path):
+    run = tiny_run(tmp_path / "run", "colorization", in_channels=1, out_channels=2)
+    data.save_picture(tmp_path / "in.png", noise_picture(3, 128, 128) // 4 + 96)
+    run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "out.png", "--fit")
+    before, after = [data.rgb_to_lab(data.to_tensor(Image.open(tmp_path / name))[None])[:, 0]
+                     for name in ("in.png", "out.png")]
+    assert (before - after).abs().mean() < 1
+
+def test_fit_brings_a_sketchs_photo_to_the_sketchs_size(tmp_path):
+    run = tiny_run(tmp_path / "run", "edges2shoes", palette=None)
+    sketch = torch.full((3, 200, 120), 255).byte()
+    sketch[:, 20:180, 50:60] = 0
+    data.save_picture(tmp_path / "in.png", sketch)
+    run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "small.png")
+    run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "out.png", "--fit")
+    small = Image.open(tmp_path / "small.png")
+    assert small.size == (38, 64)
+    wanted = data.to_tensor(small.resize((120, 200), Image.Resampling.BICUBIC)).int()
+    found = data.to_tensor(Image.open(tmp_path / "out.png")).int()
+    assert (found - wanted).abs().float().mean() < 1
+
+@pytest.mark.parametrize("size, options, words", [
+    (128, (), "128x128, larger"), (32, (), "32x32, smaller"),
+    (72, (), None), (64, (), None), (128, ("--fit",), None)])
+def test_a_line_says_that_pictures_are_larger_than_in_training(size, options, words, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    frames = save_frames(tmp_path / "frames", label_frames(3, size))
+    said = run_here(pix2pix, run, frames, tmp_path / "out", *options)
+    assert said.count("was trained on") == (1 if words else 0)
+    if words:
+        assert f"frame 1.png: is {words} than the 64x64 that this run was trained on" in said
+
+def test_maps_at_any_size_need_no_fit(tmp_path):
+    run = tiny_run(tmp_path / "run", "maps", palette=None)
+    frames = save_frames(tmp_path / "frames", label_frames(2, 128))
+    assert "was trained on" not in run_here(pix2pix, run, frames, tmp_path / "out")
+    args = run, frames, tmp_path / "more", "--fit"
+    refuses("--fit: this run sees a larger picture as more", run_here, pix2pix, *args)
+
+# Many pictures at once
+
+@pytest.mark.parametrize("norm, upsample", [
+    ("instance", "deconv"), ("batch", "deconv"), ("fixed", "nearest")])
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_folders_outputs_are_those_of_each_picture_alone(norm, upsample, cores, tmp_path):
+    run = tiny_run(tmp_path / "run", norm=norm, upsample=upsample)
+    # Sizes that follow each other go together, others not; one has windows.
+    sizes = [64] * 9 + [128, 64, 128, 128, 65, 64]
+    maps = [data.draw_pair(i, [size, size], "pairs")[:3] for i, size in enumerate(sizes)]
+    frames = save_frames(tmp_path / "frames", maps, "{:02}.png")
+    torch.set_num_threads(cores)
+    run_here(pix2pix, run, frames, tmp_path / "out")
+    assert torch.get_num_threads() == cores
+    for i, wanted in enumerate(outputs_of(run, maps)):
+        found = data.to_tensor(Image.open(tmp_path / "out" / f"{i + 1:02}.png"))
+        assert (found.int() - wanted.int()).abs().max() <= 1
+
+@pytest.mark.parametrize("size", [64, 96, 512])
+def test_one_noise_is_the_noise_of_a_picture_alone(size):
+    generator = pix2pix.faster(pix2pix.UNet(width=4, depth=6)).eval()
+    x = random_pictures(3, size)
+    before = torch.get_rng_state()
+    together = pix2pix.generate(generator, x, seed=5, tile=300, one_noise=True)
+    alone = [pix2pix.generate(generator, picture[None], seed=5, tile=300) for picture in x]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert torch.equal(before, torch.get_rng_state())
+
+def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    frames = save_frames(tmp_path / "frames", label_frames(9))
+    whole = (frames / "frame 6.png").read_bytes()
+    (frames / "frame 6.png").write_bytes(whole[:-200])
+    args = run, frames, tmp_path / "out"
+    refuses("frame 6.png", run_here, pix2pix, *args)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"frame {i}.png" for i in range(1, 6)}
+
+def test_things_in_order_wait_for_a_few_and_fail_in_their_place():
+    running, most, done = [], [], []
+
+    def double(number):
+        running.append(number)
+        most.append(len(running) - len(done))
+        if number == 7:
+            raise data.Refusal("seven")
+        return 2 * number
+    with pix2pix.threads(2) as pool, pytest.raises(data.Refusal, match="seven"):
+        for result in pix2pix.in_order(pool, double, itertools.count(), most=3):
+            done.append(result)
+    assert done == [0, 2, 4, 6, 8, 10, 12]
+    assert max(running) <= 7 + 3 and max(most) <= 4
+
+def test_ctrl_c_leaves_whole_pictures_alone(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    frames = save_frames(tmp_path / "frames", label_frames(400))
+    command = [sys.executable, HERE / "pix2pix.py", run, frames, tmp_path / "out"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for _ in range(5):
+        assert child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) == 130
+    child.stdout.close()
+    written = sorted((tmp_path / "out").iterdir())
+    assert 0 < len(written) < 400
+    for path in written:
+        assert not path.name.startswith(".")
+        with Image.open(path) as picture:
+            picture.load()
 
 # GPUs, which the CPU stands for, and several processes
 
@@ -5170,7 +5487,32 @@ def test_the_page_says_that_a_picture_was_resized(facades_run, tmp_path):
     picture = data.colorize(label_map, FACADES)
     data.save_picture(tmp_path / "large.png", picture)
     _, words = opened_as(facades_run, tmp_path / "large.png")
-    assert words == "resized to 64x64"
+    assert words == "resized to 64x64, the scale that this run knows"
+
+def test_an_opened_files_photo_can_be_as_large_as_the_file(tmp_path):
+    run_folder = tiny_run(tmp_path / "run")
+    studio = paint.Studio([run_folder])
+    run = studio.runs["run"]
+    label_map = columns_of_classes()
+    data.save_picture(tmp_path / "large.png", data.colorize(label_map, FACADES))
+    file = base64.b64encode((tmp_path / "large.png").read_bytes()).decode()
+    reply = paint.read_file(run, file, "large.png")
+    # Of 96 x 192 its middle.
+    assert reply["size"] == [96, 96]
+    request = {**paint.FIELDS, "cells": reply["cells"]}
+    photo = png_picture(studio.translate(run, request))
+    large = png_picture(studio.translate(run, {**request, "enlarged": [96, 96]}))
+    assert torch.equal(large, data.resize(photo, [96, 96]))
+    for size in ([96], [96, 0], [96, 4097], [96, "a"], [96, 96.0], [96, None]):
+        refuses("at most 4096", studio.translate, run, {**request, "enlarged": size})
+
+def png_picture(reply):
+    return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(reply["png"]))))
+
+def test_a_file_of_the_runs_size_has_no_other(facades_run, tmp_path):
+    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:64, :64], FACADES))
+    file = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    assert paint.read_file(facades_run, file, "a.png")["size"] is None
 
 def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path):
     label_map = columns_of_classes()[:64, :64]
@@ -5505,6 +5847,25 @@ def test_what_is_saved_is_what_was_painted(either, saved_by):
     shown = data.to_tensor(Image.open(io.BytesIO(photo)))
     both = data.to_tensor(Image.open(saved_both))
     assert torch.equal(both, torch.cat([colours, shown], dim=2))
+
+def test_the_photo_of_a_larger_file_is_saved_at_its_size(page, painter, tmp_path):
+    page.opened()
+    assert not page.js("return $('savelarge').offsetWidth")
+    large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
+    data.save_picture(tmp_path / "large.png", large)
+    page.browser.choose("file", tmp_path / "large.png")
+    page.until(lambda: "resized to 128x128, the scale" in page.said())
+    assert page.js("return $('savelarge').textContent") == "Save 256×256"
+    photo = data.to_tensor(Image.open(io.BytesIO(base64.b64decode(page.photo().split(",")[1]))))
+    page.press("savelarge")
+    saved = page.folder / "facades-seed0-photo-256x256.png"
+    page.until(lambda: saved.exists() and saved.stat().st_size)
+    assert torch.equal(data.to_tensor(Image.open(saved)), data.resize(photo, [256, 256]))
+    saved.unlink()
+    # Another picture has no file.
+    page.press("example")
+    page.until(lambda: "An example" in page.said())
+    assert not page.js("return $('savelarge').offsetWidth")
 
 def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
     page = either
