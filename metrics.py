@@ -773,6 +773,7 @@ def score_pix2pix(generator, settings, count, network):
     n = min(count or len(pictures), len(pictures))
     say_what_is_read(settings, pictures)
     read_classes, note = class_reader(settings, device)
+    note = channels_note(settings) or note
     real = Tally()
     fake = Tally()
     distances = []
@@ -805,11 +806,21 @@ def score_pix2pix(generator, settings, count, network):
     return row, (real.features, fake.features), (real.colours, fake.colours)
 
 
+def channels_note(settings):
+    """What the columns are of, where y has not three channels, of which no judge knows classes."""
+    import data
+    count = data.channels_of(settings, "y")
+    if count == 3:
+        return ""
+    shown = "the first three" if count > 3 else "the first, as grey"
+    return f"L1 is of all {count} channels of y, the other columns are of {shown}"
+
+
 def class_reader(settings, device):
     """-> (what tells the classes in pictures, (N, 3, H, W) -> label_map, or None; a line on it)."""
     import data
     palette = settings["palette"]
-    side = palette and data.look_up(settings["task"]).labels
+    side = palette and data.look_up(settings["task"]).labels and data.label_side(settings)
     if side == "x":                                        # photos from labels: FCN-score
         judge, note = judge_of(settings, device)
         if judge is None:
@@ -952,8 +963,13 @@ def train_judge(settings, device):
 
 
 def all_of(pictures):
-    """Each of data.Pictures: uint8 (N, C, h, w)."""
-    return torch.stack([pictures[i] for i in range(len(pictures))])
+    """Each of data.Pictures, of whole ones the middle: uint8 (N, C, h, w)."""
+    import data
+    size = pictures.settings["size"]
+    every = [pictures[i] for i in range(len(pictures))]
+    if pictures.whole:
+        every = [data.middle(picture, size) for picture in every]
+    return torch.stack(every)
 
 
 def label_maps_of(settings, pairs):
@@ -1109,6 +1125,9 @@ def judge_settings(options, device):
             raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of {settings['task']}; "
                           f"name its task, or no run")
         use_pictures(settings, options.data)
+        if data.label_side(settings) != "x":
+            raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of --direction "
+                          f"{settings['direction']}, whose x is no label map; name another run")
         return settings
     side = 256 if device.type == "cuda" else 128           # as train.py
     pictures = data.pictures_of(task, options.data)

@@ -771,14 +771,14 @@ def translate_files(options):
     import data
     generator, settings = load_generator(options.run)
     generator.to(data.device_of(options.device))
-    pictures = data.sources(options.source, options.out)
+    pictures = data.sources(options.source, options.out, data.output_ending(settings))
     if not options.pair:
         print(f"{len(pictures)} to read, each as a {data.input_words(settings, pictures[0][0])}")
     for source, out in pictures:
-        picture = data.read_input(settings, source, pair=options.pair)   # uint8 (3, H, W)
+        picture = data.read_input(settings, source, pair=options.pair)   # uint8 (C, H, W)
         x = data.input_to_network(settings, picture[None]).to(options.device)
         fake = generate(generator, x, options.seed)
-        data.save_picture(out, data.to_pixels(settings, x, fake)[0])
+        data.save_output(settings, out, x, fake)
         print(f"{source} -> {out}")
 
 

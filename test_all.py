@@ -1447,7 +1447,9 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
-        "decay", "ema", "feature_matching", "receptive_field"}
+        "decay", "ema", "feature_matching", "receptive_field",
+        # Of older runs, too.
+        "direction", "mirror", "crop"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
@@ -2911,7 +2913,7 @@ def test_a_pair_of_which_one_half_is_turned_is_refused(tmp_path):
     small.save(files[0], exif=turned())
     small.save(files[1])
     words = "a.png: its orientation tag.*b.png"
-    refuses(words, data.stored_pair, files, [64, 64])
+    refuses(words, data.stored_pair, settings_for(tmp_path, "pairs"), files)
 
 @pytest.mark.parametrize("names, width", [
     (["joined.png"], 160),
@@ -2920,8 +2922,10 @@ def test_pairs_of_another_shape_are_offered_the_size_that_fits(names, width, tmp
     files = [tmp_path / name for name in names]
     for path in files:
         Image.new("RGB", (width, 60)).save(path)
-    refuses("give --size 192x256", data.stored_pair, files, [128, 128])
-    first = data.stored_pair(files, [192, 256])[0]
+    settings = settings_for(tmp_path, "pairs", size=128)
+    refuses("give --size 192x256", data.stored_pair, settings, files)
+    settings["size"] = [192, 256]
+    first = data.stored_pair(settings, files)[0]
     assert first.image.size == (80, 60)
 
 def test_a_wide_label_map_is_no_pair(tmp_path):

@@ -98,7 +98,7 @@ def train_pix2pix(context, pictures, held_out):
     adversarial_too = settings["objective"] != "l1"        # Table 1
     conditional = "cgan" in settings["objective"]          # D(x, y), Eq. 1; else D(y), Eq. 2
     l1_weight = settings["l1_weight"] if "l1" in settings["objective"] else 0.0
-    mirror = data.TASKS[settings["task"]].mirror
+    mirror = data.mirror_of(settings)
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: sample_sheet(settings, run.published, held_out, context.device),
@@ -145,7 +145,7 @@ def train_pix2pix(context, pictures, held_out):
 def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
-    mirror = data.TASKS[settings["task"]].mirror
+    mirror = data.mirror_of(settings)
     generator, discriminator = semgan_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: map_sheet(settings, generator, context.device),
@@ -710,9 +710,15 @@ class Run:
 #     pictures         how many, and a check sum of their names          train.py: the same run?
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
 #     range            of A, of B: the values of more than 8 bits that   data.py
-#                      become 0 and 255, [low, high], or None; None: 8 bits
+#                      become 0 and 255, [low, high], or None; None: 8 bits;
+#                      of several channels, low and high are lists
 #     one_hot          True if x is a channel for each class             data.py, semgan.py
 #     size             [height, width] in pixels                         all commands
+#     direction        "AtoB": x is A, the left half of a pair; "BtoA"   all commands
+#     mirror           what is mirrored at random: -1 left and right,    train.py
+#                      -2 top and bottom; []: nothing
+#     crop             True if pictures keep their scale: size is cut    data.py
+#                      out of them; False: they are resized
 #     in_channels      of x                                              networks
 #     out_channels     of y; of SemGAN, classes or 3 colours             networks
 #     width            channels of the first layer                       networks
@@ -745,8 +751,14 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
-# Keys that older runs lack, and what was then done.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0}
+# Keys that older runs lack, and what was then done. Direction and mirror were the task's.
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "crop": False}
+
+
+def of_the_task(row):
+    """What a task says of its pairs, where no flag says otherwise."""
+    return {"direction": row.direction, "mirror": list(row.mirror),
+            "in_channels": row.in_channels, "out_channels": row.out_channels}
 
 
 def share(text):
@@ -797,6 +809,7 @@ def add_pictures(add):
              "(default: the lowest and highest of the folder)")
     add("--one-hot", action="store_true",
         help="label maps enter as a channel for each class")
+    data.add_pair_flags(add)
     add("--memory", type=data.positive(float), default=4.0,
         help="GiB for a split's decoded pictures (default 4)")
 
@@ -941,11 +954,12 @@ def resolve(options, device, world=1):
         if key in given:
             raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
                           f"task; leave it out")
+    data.refuse_pair_flags(options.task, given)
     preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
-        "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
-        "in_channels": row.in_channels, "out_channels": row.out_channels}
+        "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0}
+    settings.update(of_the_task(row))
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
@@ -953,14 +967,15 @@ def resolve(options, device, world=1):
     settings.update(given)
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
-    refuse_impossible(settings, given, row.labels, world)
+    labels = data.label_side({**settings, "palette": None})
+    refuse_impossible(settings, given, labels, world)
     return settings
 
 
 def find_pictures(settings, memory):
     """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
     scale = settings.pop("range", None)                    # --range
-    settings.update(data.pictures_of(settings["task"], settings["data"], scale))
+    settings.update(data.pictures_of(settings["task"], settings["data"], scale, settings))
     if settings["one_hot"]:
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
@@ -990,8 +1005,9 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    for key in OLDER.keys() & settings.keys():
-        before.setdefault(key, OLDER[key])
+    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]])}
+    for key in older.keys() & settings.keys():
+        before.setdefault(key, older[key])
     counts = [f"{run.get('pictures')}".split(" of ")[0] for run in (before, settings)]
     if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
         raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
@@ -1024,7 +1040,7 @@ def lock(folder):
 def keep_on_gpu(pictures, device):
     """Moves the decoded pictures to a GPU where a quarter of its free memory holds them: batches
     are then cut there, and no step waits for a copy."""
-    if device.type == "cuda" and pictures.cache is not None:
+    if device.type == "cuda" and pictures.cache is not None and not pictures.whole:
         free, _ = torch.cuda.mem_get_info(device)
         if pictures.cache.numel() <= free / 4:             # bytes
             pictures.cache = pictures.cache.to(device)
@@ -1067,7 +1083,7 @@ def introduce(context, pictures, held_out, seconds):
     steps = len(pictures) // settings["batch"] * settings["epochs"]
     if pictures.cache is None:
         kept = "decoded as needed"
-    elif pictures.cache.is_cuda:
+    elif not pictures.whole and pictures.cache.is_cuda:
         kept = "kept on the GPU"
     else:
         kept = "kept in memory"
