@@ -802,7 +802,7 @@ def clean_label_map(image, palette):
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "DIB", "PCX",
            "QOI", "SGI", "TGA")                            # not EPS: that starts Ghostscript
-ENDINGS = (".npy .png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm "
+ENDINGS = (".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm "
            ".pnm .pfm .jp2 .j2k .j2c .jpc .jpf .jpx .avif .pcx .qoi .sgi .rgb .tga").split()
 LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
@@ -1924,10 +1924,13 @@ def pair_names(folder_a, folder_b):
 
 
 def list_pictures(folder):
-    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing."""
+    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
+    NumPy count where there is no other picture: beside some, they are mostly something else."""
     try:
         inside = sorted(Path(folder).iterdir())
-        files = [path for path in inside if is_picture(path)]
+        files = [path for path in inside if is_picture(path, ENDINGS)]
+        if not files:
+            files = [path for path in inside if is_picture(path, [".npy"])]
     except OSError as error:
         raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
     last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
@@ -1938,9 +1941,9 @@ def list_pictures(folder):
     return files
 
 
-def is_picture(path):
+def is_picture(path, endings):
     """Whether a name in a folder is that of a picture to use."""
-    known = path.suffix.lower() in ENDINGS
+    known = path.suffix.lower() in endings
     return known and not path.name.startswith(".") and path.is_file()
 
 
