@@ -30,6 +30,7 @@ import errno
 import functools
 import http.client
 import io
+import itertools
 import json
 import math
 import os
@@ -377,21 +378,6 @@ def hold_out(files, split):
     if not held:
         held = {min(files, key=hashes.get)}
     return [file for file in files if (file in held) == (split == "val")]
-
-
-def find_files(folder, maps):
-    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
-    where label maps alone are asked for, also Cityscapes' as published."""
-    for a, b in (("A", "B"), ("photos", "labels")):
-        if (folder / a).is_dir() and (folder / b).is_dir():
-            return pair_names(folder / a, folder / b)
-    paths = []
-    if maps:
-        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
-        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
-        if others:
-            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
-    return [(path,) for path in paths or list_pictures(folder)]
 
 
 # From batches to what the networks see, and back: the second half of the idea
@@ -830,6 +816,7 @@ class Stored:
 @contextmanager
 def refusing(path):
     """What fails inside the `with` becomes a Refusal that names the file."""
+    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     try:
         yield
     except (MemoryError, Refusal):
@@ -846,7 +833,6 @@ def refusing(path):
 @contextmanager
 def opened(path):
     """The picture in a file, its header checked. What fails inside the `with`: see refusing."""
-    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     with refusing(path):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
@@ -997,7 +983,7 @@ def check_deep(deep, tags):
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
 
-CHANNELS_HELP = "give --in-channels or --out-channels, or other pictures"
+CHANNELS_HELP = "write it so, or train with other --in-channels or --out-channels"
 
 
 def read_bands(path, channels=3):
@@ -1006,6 +992,7 @@ def read_bands(path, channels=3):
     if channels == 3:
         return read_stored(path)
     with refusing(path):
+        check_file(path)
         if is_numpy(path):
             stored = in_bands(path, numpy_values(path))
         elif channels > 1 and is_tiff(path):
@@ -1047,6 +1034,7 @@ def is_numpy(path):
 def read_numpy(path):
     """A .npy of one channel or three, as if a picture held the same values."""
     with refusing(path):
+        check_file(path)
         values = numpy_values(path)
         if values.shape[2] not in (1, 3):
             raise OSError(f"has {values.shape[2]} channels, and 3 are wanted; {CHANNELS_HELP}")
@@ -1070,7 +1058,6 @@ def numpy_map(path):
     """A .npy, mapped into memory and not yet read -> (H, W, C). (H, W) is one channel; of (C, H, W)
     and (H, W, C), C is the side of at most MOST_CHANNELS. Objects, whose reading would run code,
     are refused."""
-    check_file(path)
     try:
         values = np.lib.format.open_memmap(path, mode="r")
     except Exception:                                      # numpy's own advice is to allow objects
@@ -1094,6 +1081,7 @@ def numpy_map(path):
 def area_of(path):
     """The pixels of a file, by its header; 0 of what is refused where it is read."""
     with suppress(Refusal), refusing(path):
+        check_file(path)
         if is_numpy(path):
             height, width = numpy_map(path).shape[:2]
             return height * width
@@ -1108,6 +1096,7 @@ def area_of(path):
 # TIFF by hand: of several bands Pillow opens 8-bit RGB with one more, hardly another kind. It still
 # unpacks: a strip or tile of any such file is as good as the one strip of a grey picture.
 
+TILED = 322                                                # a tag: the width of a tile
 UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)           # plain, LZW, deflate, PackBits, LZMA, zstd
 
 
@@ -1118,7 +1107,6 @@ def is_tiff(path):
 
 def tiff_values(path):
     """The bands of a TIFF -> (H, W, C), its tags. Several pages of one size are bands, too."""
-    check_file(path)
     content = Path(path).read_bytes()
     try:
         pages = tiff_pages(content)
@@ -1163,24 +1151,26 @@ def page_values(content, tags):
     planes = [values]
     if tags.get(284, 1) == 2:                              # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
-    if 322 in tags:                                        # tiles, all of one size
-        wide = tags[322]
-        high = tags[323]
-        blocks = zip(tags[324], tags[325], strict=True)    # where each begins, its bytes
-    else:
-        wide = width
-        high = min(tags.get(278, height), height)
-        blocks = zip(tags[273], tags[279], strict=True)
-    for plane in planes:
-        for top in range(0, height, high):
-            for left in range(0, width, wide):
-                start, size = next(blocks)
-                place = plane[top:top + high, left:left + wide]
-                rows = high if 322 in tags else len(place)  # the last strip is shorter
-                shape = (rows, wide, plane.shape[2])
-                block = unpacked(content[start:start + size], tags, shape, dtype)
-                place[:] = block[:len(place), :place.shape[1]]
+    high, wide, starts, sizes = layout(tags)
+    count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
+    if count != len(starts) or count != len(sizes):
+        raise OSError(f"a damaged TIFF: it should have {count} strips or tiles")
+    places = itertools.product(planes, range(0, height, high), range(0, width, wide))
+    for (plane, top, left), start, size in zip(places, starts, sizes):
+        place = plane[top:top + high, left:left + wide]
+        rows = high if TILED in tags else len(place)       # the last strip is shorter
+        shape = (rows, wide, plane.shape[2])
+        block = unpacked(content[start:start + size], tags, shape, dtype)
+        place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
     return values
+
+
+def layout(tags):
+    """The height and width of a page's tiles or strips, where each begins, its bytes."""
+    if TILED in tags:
+        return tags[323], tags[TILED], tags[324], tags[325]
+    height = tags[TAGS["height"]]
+    return min(tags.get(278, height), height), tags[TAGS["width"]], tags[273], tags[279]
 
 
 def tiff_dtype(content, tags):
@@ -1907,6 +1897,21 @@ def read_input(settings, path, pair=False):
     if scale is None and channels == channels_of(settings, "y"):
         scale = scales[1 - half]
     return torch.from_numpy(levels_in(stored, scale, channels).copy())
+
+
+def find_files(folder, maps):
+    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
+    where label maps alone are asked for, also Cityscapes' as published."""
+    for a, b in (("A", "B"), ("photos", "labels")):
+        if (folder / a).is_dir() and (folder / b).is_dir():
+            return pair_names(folder / a, folder / b)
+    paths = []
+    if maps:
+        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
+        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
+        if others:
+            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
+    return [(path,) for path in paths or list_pictures(folder)]
 
 
 def pair_names(folder_a, folder_b):
@@ -2983,8 +2988,11 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
     refuse_pair_flags(name, choices)
     settings = {"task": name, "one_hot": False, **choices}
     settings.update(pictures_of(name, folder, scale, choices))
-    settings["size"] = size or own_size(name, settings, default_size(row))
-    size = settings["size"]
+    if size is None:
+        size = default_size(row)
+        if not settings.get("crop"):
+            size = own_size(name, settings, size)
+    settings["size"] = size
     train = training(settings)
     held = held_out(settings)
     for pictures in (train, held):

@@ -1040,7 +1040,8 @@ def lock(folder):
 def keep_on_gpu(pictures, device):
     """Moves the decoded pictures to a GPU where a quarter of its free memory holds them: batches
     are then cut there, and no step waits for a copy."""
-    if device.type == "cuda" and pictures.cache is not None and not pictures.whole:
+    together = pictures.cache is not None and not isinstance(pictures.cache, list)
+    if device.type == "cuda" and together:                 # whole pictures stay where they are
         free, _ = torch.cuda.mem_get_info(device)
         if pictures.cache.numel() <= free / 4:             # bytes
             pictures.cache = pictures.cache.to(device)
