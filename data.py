@@ -2558,7 +2558,7 @@ def save_output(settings, path, x, fake):
 def output_values(settings, x, fake):
     """-> (H, W, C), or (H, W) of one channel: uint8, 0-255, or float32 on the scale of y."""
     scale = scales_of(settings)[halves_named(settings).index("y")]
-    if scale:
+    if scale and TASKS[settings["task"]].hides != "colour":   # of which G makes a and b, of Lab
         values = fake[0].cpu().permute(1, 2, 0).double().numpy()
         low, high = np.array(scale)
         values = (low + (values + 1) / 2 * (high - low)).astype(np.float32)

@@ -773,7 +773,7 @@ def score_pix2pix(generator, settings, count, network):
     n = min(count or len(pictures), len(pictures))
     say_what_is_read(settings, pictures)
     read_classes, note = class_reader(settings, device)
-    note = channels_note(settings) or note
+    note = "; ".join(filter(None, [channels_note(settings), note]))
     real = Tally()
     fake = Tally()
     distances = []
@@ -807,7 +807,7 @@ def score_pix2pix(generator, settings, count, network):
 
 
 def channels_note(settings):
-    """What the columns are of, where y has not three channels, of which no judge knows classes."""
+    """What the columns are of, where y has other than three channels; else nothing."""
     import data
     count = data.channels_of(settings, "y")
     if count == 3:
@@ -950,10 +950,10 @@ def train_judge(settings, device):
     print(f"{path}: learns the training photos; 8 minutes on two cores at 128x128", flush=True)
     pairs = all_of(data.training(settings))                # uint8 (N, 6, h, w), labels above photos
     held_out = all_of(data.held_out(settings))
-    photos = pairs[:, 3:].to(device)
+    photos = data.first_three(pairs[:, 3:]).to(device)
     labels = label_maps_of(settings, pairs).to(device)
     judge = train_fcn(photos, labels, classes, settings["size"])
-    prediction = predict(judge, held_out[:, 3:])
+    prediction = predict(judge, data.first_three(held_out[:, 3:]))
     matrix = confusion_matrix(label_maps_of(settings, held_out), prediction, classes)
     scores = segmentation_scores(matrix, "skip").values()
     note = (f"trained on {len(pairs)} photos; {len(held_out)} real held-out ones score " +

@@ -3395,15 +3395,15 @@ def test_one_channel_is_no_three(tmp_path):
 # RGB and depth -> height: 0 to 255 and -2 to 3 metres; 0 to 9000 millimetres.
 
 def make_rgbd(folder, count=12):
-    """A/ of (4, 64, 64) floats, B/ of (64, 64) uint16."""
+    """A/ of (4, 72, 80) floats, B/ of (72, 80) uint16."""
     rng = np.random.default_rng(0)
     for i in range(count):
-        colours = rng.integers(0, 256, (3, 64, 64))
-        depth = np.linspace(-2, 3, 64 * 64).reshape(1, 64, 64)
+        colours = rng.integers(0, 256, (3, 72, 80))
+        depth = np.linspace(-2, 3, 72 * 80).reshape(1, 72, 80)
         x = np.concatenate([colours, depth]).astype(np.float32)
         x[:3, 0, :2] = 0, 255
         save_array(folder / "A" / f"{i}.npy", x)
-        height = np.linspace(0, 9000, 64 * 64).reshape(64, 64)
+        height = np.linspace(0, 9000, 72 * 80).reshape(72, 80)
         save_array(folder / "B" / f"{i}.npy", height.astype(np.uint16))
     return folder
 
@@ -3412,21 +3412,21 @@ def rgbd(tmp_path_factory):
     return make_rgbd(tmp_path_factory.mktemp("rgbd"))
 
 def test_each_channel_has_its_own_scale(rgbd):
-    settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1)
+    settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1, crop=True)
     assert settings["range"] == [[[0, 0, 0, -2], [255, 255, 255, 3]], [0, 9000]]
     pictures = data.held_out(settings)
-    x = np.load(pictures.files[0][0])
+    x = np.load(pictures.files[0][0])[:, 4:68, 8:72]
     assert pictures[0].shape == (5, 64, 64)
     assert np.array_equal(pictures[0][:3], x[:3])
     wanted = (x[3] + 2.0) / 5 * 255
-    in_use = data.read_input(settings, pictures.files[0][0])
+    in_use = data.read_input(settings, pictures.files[0][0])[:, 4:68, 8:72]
     for picture in (pictures[0], in_use):
         assert np.abs(picture[3].numpy() - wanted).max() <= 0.51
     lines = data.what_was_read(settings, pictures, pictures)
     assert any("0 to 255, 0 to 255, 0 to 255, -2 to 3 become" in line for line in lines)
 
 def test_networks_see_each_channel(rgbd):
-    settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1)
+    settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1, crop=True)
     picture = data.held_out(settings)[0]
     x, y = data.to_network(settings, picture[None])
     assert torch.allclose(x[0], picture[:4].float() / 127.5 - 1)
@@ -3485,7 +3485,7 @@ def test_an_output_in_numpy_has_the_targets_own_values(rgbd_run, rgbd, tmp_path)
     translate(rgbd_run, source, tmp_path / "a.npy")
     found = np.load(tmp_path / "a.npy")
     fake = fake_of(rgbd_run, source)
-    assert found.shape == (64, 64)
+    assert found.shape == (72, 80)
     assert found.dtype == np.float32
     assert np.allclose(found, (fake[0, 0].numpy() + 1) / 2 * 9000, atol=0.01)
     translate(rgbd_run, source, tmp_path / "a.png")
@@ -3521,6 +3521,34 @@ def test_a_run_of_other_channels_is_scored(rgbd_run, rgbd, tmp_path):
     x, y = data.to_network(settings, torch.stack([held[i] for i in range(len(held))]))
     wanted = (pix2pix.generate(generator, x, seed=0) - y).abs().mean().item()
     assert scores["scores"]["L1"] == pytest.approx(wanted, abs=1e-5)
+
+def test_labels_from_facades_are_scored_by_their_colours(tmp_path):
+    run = tiny_run(tmp_path / "run", "facades", direction="AtoB")
+    said = run_metrics(tmp_path, run, "--count", 8)
+    assert "class_iou" in said
+    assert "judge" not in said
+    real = json.loads((run / "scores.json").read_text())["real"]
+    assert real["pixel_accuracy"] == 1
+    words = "--direction AtoB, whose x is no label map"
+    refuses(words, run_metrics, tmp_path, run, "--train-fcn", "facades")
+
+def test_photos_are_cropped_at_their_own_scale_too(tmp_path):
+    make_numbered(tmp_path)
+    settings = settings_for(tmp_path / "A", "inpainting", crop=True)
+    assert [picture.shape for picture in data.training(settings).cache] == [(3, 100, 150)] * 11
+    assert data.held_out(settings)[0][:2, 0, 0].tolist() == [18, 43]
+
+def test_the_sheet_of_pairs_shows_what_the_flags_say(rgbd, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    flags = "--in-channels 1 --out-channels 4 --direction BtoA --crop --no-mirror --size 64"
+    said = run_here(data, "pairs", "--data", rgbd, *flags.split(), "--out", sheet)
+    assert f"{sheet}: cropped to 64x64\n" in said
+    pixels = np.asarray(data.open_picture(sheet)).astype(int)
+    x = pixels[4:68, 4:68]
+    y = pixels[4:68, 72:136]
+    assert np.ptp(x, axis=2).max() == 0
+    assert np.ptp(y, axis=2).max() > 100
+    assert (np.diff(x[..., 0], axis=1) >= 0).all()
 
 def test_nobody_can_paint_four_channels(rgbd_run):
     refuses("input has 4 channels", paint.Studio, [rgbd_run])
