@@ -1097,7 +1097,7 @@ def area_of(path):
 # unpacks: a strip or tile of any such file is as good as the one strip of a grey picture.
 
 TILED = 322                                                # a tag: the width of a tile
-UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)           # plain, LZW, deflate, PackBits, LZMA, zstd
+UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBits, LZMA, zstd
 
 
 def is_tiff(path):
@@ -1121,7 +1121,7 @@ def tiff_values(path):
 def tiff_pages(content):
     """The tags of a TIFF's pages that are neither masks nor reduced."""
     if content[:4] == b"MM\0+":                            # Pillow takes it for a plain TIFF
-        raise OSError("a BigTIFF of high bytes first, which is not read; save it as .npy, (H, W, C)")
+        raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     head = content[:16] if content[2] == 43 else content[:8]  # BigTIFF: offsets of 64 bits
     file = io.BytesIO(content)
     place = TiffImagePlugin.ImageFileDirectory_v2(head).next
@@ -1197,8 +1197,9 @@ def unpacked(block, tags, shape, dtype):
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
     packing = tags.get(259, 1)
     if packing != 1:
-        with Image.open(io.BytesIO(one_strip(block, packing, rows, width)), formats=["TIFF"]) as one:
-            block = one.tobytes()
+        strip = io.BytesIO(one_strip(block, packing, rows, width))
+        with Image.open(strip, formats=["TIFF"]) as image:
+            block = image.tobytes()
     pixels = np.frombuffer(block, np.uint8, rows * width)
     predictor = tags.get(317, 1)
     if predictor == 3:                                     # differences of bytes, the highest first
@@ -1752,8 +1753,8 @@ def survey(name, settings, scale=None):
     palette = settings["palette"]
     labels = label_side(settings)
     if labels and channels_of(settings, labels) != 3:
-        raise Refusal(f"{folder}: with its palette.json, the {labels} of a pair is a label map, seen"
-                      f" in 3 channels of colours; leave the number of its channels out")
+        raise Refusal(f"{folder}: with its palette.json, {labels} is a label map, seen in 3 "
+                      f"channels of colours; leave the number of its channels out")
     scales = []
     for half, paths in zip(halves_named(settings), zip(*files)):  # the files of A, then those of B
         if maps and paths[0].name.endswith("_labelIds.png"):
@@ -1804,7 +1805,8 @@ def what_was_read(settings, pictures, held):
 
 def scale_words(scale, pictures):
     """What is done with pictures of more than 8 bits a value."""
-    return f"one scale for all of {pictures}: {ends_of(scale)} become 0 to 255"
+    what = "one scale for each channel of" if np.ndim(scale) > 1 else "one scale for all of"
+    return f"{what} {pictures}: {ends_of(scale)} become 0 to 255"
 
 
 def ends_of(scale):

@@ -812,8 +812,10 @@ def channels_note(settings):
     count = data.channels_of(settings, "y")
     if count == 3:
         return ""
+    if count == 1:
+        return "PSNR and the colours are of y's one channel as grey"
     shown = "the first three" if count > 3 else "the first, as grey"
-    return f"L1 is of all {count} channels of y, the other columns are of {shown}"
+    return f"L1 is of y's {count} channels, the other columns are of {shown}"
 
 
 def class_reader(settings, device):

@@ -3423,7 +3423,32 @@ def test_each_channel_has_its_own_scale(rgbd):
     for picture in (pictures[0], in_use):
         assert np.abs(picture[3].numpy() - wanted).max() <= 0.51
     lines = data.what_was_read(settings, pictures, pictures)
-    assert any("0 to 255, 0 to 255, 0 to 255, -2 to 3 become" in line for line in lines)
+    ranges = "each channel of A: 0 to 255, 0 to 255, 0 to 255, -2 to 3 become"
+    assert any(ranges in line for line in lines)
+
+def test_the_other_way_round_each_half_keeps_its_scale(rgbd):
+    settings = settings_of_pairs(
+        rgbd, in_channels=1, out_channels=4, crop=True, direction="BtoA")
+    pictures = data.held_out(settings)
+    height = np.load(pictures.files[0][1])[4:68, 8:72]
+    in_use = data.read_input(settings, pictures.files[0][1])[:, 4:68, 8:72]
+    for x in (pictures[0][:1], in_use):
+        assert np.abs(x[0].numpy() - height / 9000 * 255).max() <= 0.51
+    colours = np.load(pictures.files[0][0])[:3, 4:68, 8:72]
+    assert np.array_equal(pictures[0][1:4], colours)
+    brightest = data.output_values(settings, None, torch.ones(1, 4, 2, 2))
+    assert brightest[1, 1].tolist() == [255, 255, 255, 3]
+
+def test_halves_of_a_joined_array_have_one_number_of_channels(tmp_path):
+    for i in range(3):
+        values = whole_numbers("u1", 5).repeat(2, axis=1)[:, :128]
+        save_array(tmp_path / f"{i}.npy", values[:64])
+    settings = settings_of_pairs(tmp_path, in_channels=5, out_channels=5)
+    picture = data.held_out(settings)[0]
+    wanted = torch.from_numpy(values[:64]).permute(2, 0, 1)
+    assert torch.equal(picture, torch.cat(wanted.split(64, dim=2)))
+    settings["out_channels"] = 3
+    refuses("one number of channels.*A/ and B/", data.training, settings)
 
 def test_networks_see_each_channel(rgbd):
     settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1, crop=True)
@@ -3513,7 +3538,7 @@ def test_the_wrong_number_of_channels_is_not_translated(rgbd_run, tmp_path):
 
 def test_a_run_of_other_channels_is_scored(rgbd_run, rgbd, tmp_path):
     said = run_metrics(tmp_path, rgbd_run)
-    assert "L1 is of all 1 channels of y" in said
+    assert "y's one channel as grey" in said
     _, settings = pix2pix.load_generator(rgbd_run)
     held = data.held_out(settings)
     scores = json.loads((rgbd_run / "scores.json").read_text())
