@@ -1110,6 +1110,8 @@ def tiff_values(path):
     content = Path(path).read_bytes()
     try:
         pages = tiff_pages(content)
+        if sum(page_bytes(content, tags) for tags in pages) > MOST_DECODED:
+            raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
         values = np.concatenate([page_values(content, tags) for tags in pages], axis=2)
     except (MemoryError, OSError):
         raise
@@ -1119,22 +1121,22 @@ def tiff_values(path):
 
 
 def tiff_pages(content):
-    """The tags of a TIFF's pages that are neither masks nor reduced."""
+    """The tags of a TIFF's pages that are neither masks nor reduced; it looks at 64."""
     if content[:4] == b"MM\0+":                            # Pillow takes it for a plain TIFF
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     head = content[:16] if content[2] == 43 else content[:8]  # BigTIFF: offsets of 64 bits
     file = io.BytesIO(content)
     place = TiffImagePlugin.ImageFileDirectory_v2(head).next
     pages = []
-    while place:
+    for _ in range(64):                                    # damaged, the chain may have no end
+        if place == 0:
+            break
         tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(place)
         tags.load(file)
         place = tags.next
         if not tags.get(254, 0) & 5:
             pages.append(tags)
-        if len(pages) > MOST_CHANNELS:                     # or a chain without an end
-            raise OSError(f"it has over {MOST_CHANNELS} pages")
     return pages
 
 
@@ -1144,9 +1146,6 @@ def page_values(content, tags):
     height = tags[TAGS["height"]]
     width = tags[TAGS["width"]]
     bands = tags.get(TAGS["samples"], 1)
-    check_area(width, height)
-    if width * height * bands * dtype.itemsize > MOST_DECODED:
-        raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
     if tags.get(284, 1) == 2:                              # one band after another
@@ -1163,6 +1162,14 @@ def page_values(content, tags):
         block = unpacked(content[start:start + size], tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
     return values
+
+
+def page_bytes(content, tags):
+    """What one page of a TIFF takes when it is unpacked."""
+    width = tags[TAGS["width"]]
+    height = tags[TAGS["height"]]
+    check_area(width, height)
+    return width * height * tags.get(TAGS["samples"], 1) * tiff_dtype(content, tags).itemsize
 
 
 def layout(tags):

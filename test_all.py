@@ -3366,6 +3366,16 @@ def test_tiffs_that_are_not_read_are_refused_with_a_way_out(options, words, tmp_
     path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), **options)
     refuses(words, data.read_bands, path, 4)
 
+def test_a_tiff_whose_pages_have_no_end_or_are_too_many_is_refused(tmp_path):
+    # One reduced page, which is followed by itself.
+    endless = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 254, 4, 1, 1, 8)
+    (tmp_path / "a.tif").write_bytes(endless)
+    refuses("a.tif: a damaged TIFF", data.read_bands, tmp_path / "a.tif", 4)
+    black = np.zeros((4, 3000, 4000, 4), np.uint8)
+    path = save_tiff(tmp_path / "b.tif", black, photometric="rgb", compression="zlib")
+    assert path.stat().st_size < 10 ** 6
+    refuses("b.tif: it unpacks to over 150,000,000 bytes", data.read_bands, path, 16)
+
 def test_mutated_tiffs_and_arrays_raise_only_our_error(tmp_path):
     rng = np.random.default_rng(1)
     tiff = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), photometric="rgb",
