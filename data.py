@@ -11,8 +11,8 @@
 A task is a row of TASKS: what differs between the experiments of pix2pix (arXiv 1611.07004v3,
 Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder, with or without train/, val/, test/, holds
     *.jpg                    side-by-side pairs, A left and B right; or plain photos
-    A/*.jpg  B/*.jpg         the same names in both; or photos/ and labels/, where labels may be
-                             index maps (PNGs whose pixel values are class numbers)
+    A/*.jpg  B/*.jpg         the same names in both, also .npy of any number of channels; or
+                             photos/ and labels/, where labels may be index maps (class numbers)
 Without val/, a tenth of the training pictures is held out by a hash of their names, the same in
 every run; test/ is never trained on. As the authors' code has it, both halves of a pair are
 resized to 286 once, cropped to 256 and mirrored at random, alike, whenever they are shown.
@@ -30,6 +30,7 @@ import errno
 import functools
 import http.client
 import io
+import itertools
 import json
 import math
 import os
@@ -155,13 +156,6 @@ def look_up(name):
     return TASKS[name]
 
 
-def settings_of(task, folder=None, size=(256, 256), one_hot=False):
-    """The settings that this file reads, for pictures in a folder (None: the published ones)."""
-    settings = {"task": task, "size": list(size), "one_hot": one_hot}
-    settings.update(pictures_of(task, folder))
-    return settings
-
-
 # From files to batches: the first half of the idea
 
 CHANNELS = {"pairs": 6, "photos": 3, "label maps": 1}      # of what is kept of a picture
@@ -171,7 +165,8 @@ class Pictures:
     """The pictures of one split: [i] -> uint8 (C, H, W), x above y for pairs; as read_picture says.
 
     Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
-    ones have settings["size"]; those to train on 286/256 of it, where the task crops.
+    ones have settings["size"]; those to train on 286/256 of it, where the task crops. With --crop
+    none is resized: those to train on stay whole, held-out ones are cut from the middle.
 
     names: one of each picture. files: its path, or its two; None where pictures are drawn.
     """
@@ -180,6 +175,7 @@ class Pictures:
         self.settings = settings
         self.row = TASKS[settings["task"]]
         self.size = settings["size"]
+        self.whole = bool(settings.get("crop")) and split == "train"
         if split == "train" and self.row.crop:             # 286: the authors' code; no reason given
             self.size = [round(side * 286 / 256) for side in self.size]
         self.files = None
@@ -198,10 +194,13 @@ class Pictures:
             self.names = [str(number) for number in self.drawings]
         else:
             self.names = [paths[0].name for paths in self.files]
-        shape = (len(self), CHANNELS[self.row.kind], *self.size)
+        shape = (len(self), channels_kept(settings), *self.size)
         self.cache = None
-        if math.prod(shape) <= memory * 2 ** 30:           # a byte a value
-            self.cache = self.read_all(shape)
+        if self.whole:                                     # each has a size of its own
+            if whole_bytes(settings, self.files) <= memory * 2 ** 30:
+                self.cache = self.read_all([None] * len(self))
+        elif math.prod(shape) <= memory * 2 ** 30:         # a byte a value
+            self.cache = self.read_all(torch.empty(shape, dtype=torch.uint8))
 
     def __len__(self):
         return len(self.names)
@@ -211,22 +210,25 @@ class Pictures:
 
     def read(self, i):
         """Decodes or draws picture i: uint8 (C, H, W)."""
+        if self.settings.get("crop"):
+            picture = read_whole(self.settings, self.files[i])
+            return picture if self.whole else middle(picture, self.size)
         if self.files is not None:
             return read_picture(self.settings, self.files[i], self.size)
         number = self.drawings[i]
         if self.shapes is not None:
             return resize(self.shapes[number], self.size, nearest=True)
-        return draw_pair(number, self.size, self.row.kind)
+        return drawn_picture(self.settings, number, self.size)
 
-    def read_all(self, shape):
-        """All pictures, uint8 (N, C, H, W); or a Refusal that names the first five that fail."""
-        kept = torch.empty(shape, dtype=torch.uint8)
-        places = kept.numpy()                              # the same memory; see to_tensor
+    def read_all(self, kept):
+        """Fills kept, uint8 (N, C, H, W) or a list; a Refusal names the first five that fail."""
+        places = kept if self.whole else kept.numpy()      # the same memory; see to_tensor
         refusals = {}
 
         def read(i):
             try:
-                places[i] = self.read(i).numpy()
+                picture = self.read(i)
+                places[i] = picture if self.whole else picture.numpy()
             except Refusal as refusal:
                 refusals[i] = refusal
 
@@ -242,15 +244,19 @@ class Pictures:
         raise Refusal(words)
 
     def batches(self, order):
-        """Yields uint8 (n, C, H, W) for each list of indices in order; decodes ahead in threads."""
+        """Yields uint8 (n, C, H, W), or n whole ones in a list, for each list of indices in order;
+        decodes ahead in threads."""
         ahead = deque()
         with ThreadPoolExecutor(4) as pool:
             for indices in order:
                 ahead.append(pool.map(self.__getitem__, indices))
                 if len(ahead) > 4:                         # batches in flight
-                    yield torch.stack(list(ahead.popleft()))
+                    yield self.together(ahead.popleft())
             for pictures in ahead:
-                yield torch.stack(list(pictures))
+                yield self.together(pictures)
+
+    def together(self, pictures):
+        return list(pictures) if self.whole else torch.stack(list(pictures))
 
 
 def training(settings, memory=4.0):
@@ -283,12 +289,16 @@ def augment(pictures, size, mirror, rng, rank=0, world=1):
     """Random crop and mirror of each picture, both halves alike: (n, C, H, W) -> (n, C, *size).
     mirror: -1 for left and right, -2 for top and bottom. rng, a torch.Generator on the CPU, draws
     for the whole batch of n * world pictures, and each rank takes its own: two processes crop as
-    one would."""
-    n, _, h, w = pictures.shape
+    one would. A list of whole pictures (--crop): see whole_places."""
+    n = len(pictures)
     total = n * world
     mine = slice(rank * n, (rank + 1) * n)
-    tops = torch.randint(h - size[0] + 1, (total,), generator=rng)[mine].tolist()
-    lefts = torch.randint(w - size[1] + 1, (total,), generator=rng)[mine].tolist()
+    if isinstance(pictures, list):
+        tops, lefts = whole_places(pictures, size, torch.rand(2, total, generator=rng)[:, mine])
+    else:
+        h, w = pictures.shape[2:]
+        tops = torch.randint(h - size[0] + 1, (total,), generator=rng)[mine].tolist()
+        lefts = torch.randint(w - size[1] + 1, (total,), generator=rng)[mine].tolist()
     crops = []
     for picture, top, left in zip(pictures, tops, lefts):
         crops.append(picture[:, top:top + size[0], left:left + size[1]])
@@ -314,24 +324,20 @@ def read_picture(settings, files, size):
 
 
 def read_pair(settings, files, size):
-    """Both halves of a pair, resized, x above y: uint8 (6, *size)."""
-    halves = stored_pair(files, settings["size"])
-    names = ["x", "y"]
-    if TASKS[settings["task"]].direction == "BtoA":
-        names = ["y", "x"]
+    """Both halves of a pair, resized, x above y: uint8 (6, *size), or as many as channels_kept."""
     labels = label_side(settings)
-    pair = np.empty((6, *size), np.uint8)
-    for name, stored, scale in zip(names, halves, scales_of(settings)):
+    parts = {}
+    for name, stored, scale in zip(halves_named(settings), stored_pair(settings, files),
+                                   scales_of(settings)):
         if name == labels:
             every = 1 if settings["one_hot"] else 8
             picture = label_picture(stored, settings["palette"], every)
-        else:
-            if not settings["palette"]:
-                refuse_numbers(stored)
-            picture = photo_of(stored, scale)
-        place = pair[:3] if name == "x" else pair[3:]
-        place[:] = to_array(resize_image(picture, size, nearest=name == labels))
-    return torch.from_numpy(pair)
+            parts[name] = to_array(resize_image(picture, size, nearest=True))
+            continue
+        if not settings["palette"]:
+            refuse_numbers(stored)
+        parts[name] = levels_in(stored, scale, channels_of(settings, name), size)
+    return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
 
 
 # A folder of pictures, its pairs and its splits
@@ -375,36 +381,22 @@ def hold_out(files, split):
     return [file for file in files if (file in held) == (split == "val")]
 
 
-def find_files(folder, maps):
-    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
-    where label maps alone are asked for, also Cityscapes' as published."""
-    for a, b in (("A", "B"), ("photos", "labels")):
-        if (folder / a).is_dir() and (folder / b).is_dir():
-            return pair_names(folder / a, folder / b)
-    paths = []
-    if maps:
-        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
-        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
-        if others:
-            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
-    return [(path,) for path in paths or list_pictures(folder)]
-
-
 # From batches to what the networks see, and back: the second half of the idea
 
 def to_network(settings, pictures):
     """A batch of Pictures, uint8 (N, C, H, W) -> x and y, float in [-1, 1], as G and D see them."""
     hides = TASKS[settings["task"]].hides
-    rgb = pictures[:, :3]
-    y = pictures[:, -3:].float() / 127.5 - 1               # of a photo, y is the photo itself
+    first = pictures[:, :channels_of(settings, "x")]       # RGB, where --in-channels is left out
+    last = pictures[:, -channels_of(settings, "y"):]       # of a photo, y is the photo itself
+    y = last.float() / 127.5 - 1
     if settings["one_hot"]:
-        return one_channel_a_class(rgb, settings["palette"]), y
+        return one_channel_a_class(first, settings["palette"]), y
     if hides == "colour":
         lab = rgb_to_lab(pictures)
         x = lab[:, :1] / 50 - 1                            # L, 0..100 -> (N, 1, H, W)
         y = (lab[:, 1:] / 110).clamp(-1, 1)                # a and b, -110..110 -> (N, 2, H, W)
         return x, y
-    x = rgb.float() / 127.5 - 1
+    x = first.float() / 127.5 - 1
     if hides == "centre":                                  # the central half is white
         h, w = x.shape[2:]
         x[:, :, h // 4:h - h // 4, w // 4:w - w // 4] = 1
@@ -419,8 +411,12 @@ def one_channel_a_class(rgb, palette):
 
 
 def input_to_network(settings, pictures):
-    """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W)."""
-    if TASKS[settings["task"]].sketch:                     # drawn by hand, and maybe larger
+    """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W).
+    Of x of other than 3 channels, see channels_of, a picture has as many; or RGB becomes grey."""
+    wanted = channels_of(settings, "x")
+    if wanted == 1 and pictures.shape[1] == 3:             # painted in colours
+        pictures = torch.stack([to_tensor(to_image(rgb).convert("L")) for rgb in pictures])
+    if sketched(settings):                                 # drawn by hand, and maybe larger
         h, w = pictures.shape[2:]
         scale = min(1, max(settings["size"]) / max(h, w))
         size = [round(h * scale) or 1, round(w * scale) or 1]
@@ -430,7 +426,8 @@ def input_to_network(settings, pictures):
 
 
 def to_pixels(settings, x, image):
-    """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W)."""
+    """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W). Of
+    several channels it shows the first three; see first_three."""
     if settings["one_hot"] and image is x:
         return colorize(image.argmax(1).cpu(), settings["palette"])
     if TASKS[settings["task"]].hides == "colour":
@@ -440,13 +437,26 @@ def to_pixels(settings, x, image):
             ab = image.clamp(-1, 1) * 110
         lightness = (x + 1) * 50                           # an output gets its own input's L
         return lab_to_rgb(torch.cat([lightness, ab], dim=1).cpu())
+    return first_three(to_levels(image))
+
+
+def to_levels(image):
+    """Network values in [-1, 1] -> uint8, 0-255, on the CPU."""
     return image.add(1).mul(127.5).round().clamp(0, 255).byte().cpu()
+
+
+def first_three(pictures):
+    """uint8 (N, C, H, W) to look at, (N, 3, H, W): the first three channels as red, green and blue;
+    of one or two, the first as grey."""
+    if pictures.shape[1] < 3:
+        return pictures[:, :1].repeat(1, 3, 1, 1)
+    return pictures[:, :3]
 
 
 def label_map_of(settings, pictures):
     """The true label map (N, H, W) of pairs, or None; the class "unlabelled" becomes 255."""
     palette = settings["palette"]
-    side = TASKS[settings["task"]].labels
+    side = TASKS[settings["task"]].labels and label_side(settings)
     if not palette or not side:
         return None
     colours = pictures[:, :3] if side == "x" else pictures[:, -3:]
@@ -455,6 +465,138 @@ def label_map_of(settings, pictures):
         if name == "unlabelled":
             classes = classes.masked_fill(classes == k, 255)
     return classes
+
+
+# What a run may have otherwise than its task: which half is x, mirroring, cropping, channels. A
+# run from before there were such settings has what its task says.
+
+PAIR_KEYS = ("direction", "mirror", "crop", "in_channels", "out_channels")
+MOST_CHANNELS = 32          # of x or y; a picture of fewer pixels a side is none
+
+
+def add_pair_flags(add):
+    """The flags of train.py and of `data.py TASK`; their names are those of the settings."""
+    add("--direction", choices=["AtoB", "BtoA"],
+        help="x is A, the left half, or B (default: the task's)")
+    add("--no-mirror", action="store_const", const=[], dest="mirror",
+        help="never mirror: for text, plans, and normal maps, whose red is x")
+    add("--crop", action="store_true",
+        help="pictures keep their scale: training cuts --size out of them at random, held-out ones "
+             "are cut in the middle")
+    add("--in-channels", type=positive(int),
+        help="of x, from .npy, TIFF or PNG: 1 for depth, 4 for red, green, blue and another "
+             "(default 3)")
+    add("--out-channels", type=positive(int),
+        help="of y (default 3)")
+
+
+def refuse_pair_flags(task, given):
+    """Refuses those of the flags in given, {name: value}, that a task cannot have."""
+    row = TASKS[task]
+    if given.get("crop") and row.kind == "label maps":
+        raise Refusal("--crop: SemGAN learns whole label maps; leave it out")
+    labels = label_side({"task": task, "palette": None, **given})
+    for key, side in (("direction", None), ("in_channels", "x"), ("out_channels", "y")):
+        flag = f"--{key.replace('_', '-')}"
+        value = given.get(key)
+        if value is None:
+            continue
+        if row.kind != "pairs":
+            raise Refusal(f"{flag}: {task} makes what it learns of one picture, no pair; leave it "
+                          f"out")
+        if side and side == labels and value != 3:
+            raise Refusal(f"{flag} {value}: the {side} of {task} is a label map, seen in 3 channels"
+                          f" of colours; leave it out")
+        if side == "x" and sketched({"task": task, **given}) and value != 3:
+            raise Refusal(f"{flag} {value}: the x of {task} is a drawing, seen in 3 channels; leave"
+                          f" it out")
+        if side and value > MOST_CHANNELS:
+            raise Refusal(f"{flag} {value}: too many; give at most {MOST_CHANNELS}")
+
+
+def settings_of(task, folder=None, size=(256, 256), one_hot=False):
+    """The settings that this file reads, for pictures in a folder (None: the published ones)."""
+    settings = {"task": task, "size": list(size), "one_hot": one_hot}
+    settings.update(pictures_of(task, folder))
+    return settings
+
+
+def direction_of(settings):
+    """"AtoB": x is A, the left half; or "BtoA"."""
+    return settings.get("direction") or TASKS[settings["task"]].direction
+
+
+def halves_named(settings):
+    """What A and B are: ["x", "y"] or ["y", "x"]."""
+    return ["y", "x"] if direction_of(settings) == "BtoA" else ["x", "y"]
+
+
+def mirror_of(settings):
+    """What is mirrored at random: -1 left and right, -2 top and bottom."""
+    mirror = settings.get("mirror")
+    return TASKS[settings["task"]].mirror if mirror is None else mirror
+
+
+def sketched(settings):
+    """Whether x is a line drawing, and not, by --direction, the photo."""
+    row = TASKS[settings["task"]]
+    return row.sketch and direction_of(settings) == row.direction
+
+
+def channels_of(settings, side):
+    """How many channels of "x" or "y" are kept, 0-255: 3, RGB, unless a run of pairs has others.
+    Label maps are kept in colours, and photos, of which both are made, whole."""
+    if TASKS[settings["task"]].kind != "pairs" or (side == "x" and settings["one_hot"]):
+        return 3
+    return settings.get({"x": "in_channels", "y": "out_channels"}[side], 3)
+
+
+def channels_kept(settings):
+    """Of what is kept of a picture, x and y together: the C of Pictures."""
+    kind = TASKS[settings["task"]].kind
+    if kind != "pairs":
+        return CHANNELS[kind]
+    return channels_of(settings, "x") + channels_of(settings, "y")
+
+
+def read_whole(settings, files):
+    """read_picture without resizing, for --crop: uint8 (C, h, w), large enough to be cut."""
+    picture = read_picture(settings, files, None)
+    h, w = picture.shape[1:]
+    height, width = settings["size"]
+    if h < height or w < width:
+        raise Refusal(f"{files[0]}: is {w}x{h}, width x height, too small to cut {width}x{height} "
+                      f"out of it; give a smaller --size, or leave --crop out")
+    return picture
+
+
+def whole_bytes(settings, files):
+    """What whole pictures take when they are decoded, by their headers."""
+    channels = channels_kept(settings)
+    with ThreadPoolExecutor(4) as pool:
+        areas = list(pool.map(area_of, [paths[0] for paths in files]))
+    total = sum(areas) * channels
+    side_by_side = TASKS[settings["task"]].kind == "pairs" and len(files[0]) == 1
+    return total / 2 if side_by_side else total
+
+
+def whole_places(pictures, size, shares):
+    """Where whole pictures are cut: shares (2, n) in 0..1 of what is left beside each crop -> tops
+    and lefts, lists of n."""
+    tops = []
+    lefts = []
+    for picture, (down, across) in zip(pictures, shares.T.tolist()):
+        h, w = picture.shape[1:]
+        tops.append(int(down * (h - size[0] + 1)))         # rand is below 1, if only by 2 ** -24
+        lefts.append(int(across * (w - size[1] + 1)))
+    return tops, lefts
+
+
+def middle(picture, size):
+    """The middle of (C, h, w): (C, *size)."""
+    top = (picture.shape[1] - size[0]) // 2
+    left = (picture.shape[2] - size[1]) // 2
+    return picture[:, top:top + size[0], left:left + size[1]]
 
 
 # Label maps and their colours: what a class number looks like, and what class a colour is
@@ -512,13 +654,16 @@ def class_or_ignore(pictures, palette):
 
 def label_side(settings):
     """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is what stands
-    in labels/, else x, as kmeans_folder writes it."""
-    if settings["task"] != "pairs" or not settings["palette"]:
-        return TASKS[settings["task"]].labels
-    folder = Path(settings["data"] or "")
-    if (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir():
-        return "y"
-    return "x"
+    in labels/, else A, as kmeans_folder writes it. --direction turns the task's round."""
+    row = TASKS[settings["task"]]
+    side = row.labels
+    if settings["task"] == "pairs" and settings["palette"]:
+        folder = Path(settings["data"] or "")
+        apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
+        side = "y" if apart else "x"
+    if side and direction_of(settings) != row.direction:
+        side = {"x": "y", "y": "x"}[side]
+    return side
 
 
 def palette_of(name, folder):
@@ -649,8 +794,11 @@ ENDINGS = (".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tif
 LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
-TAGS = {"bits": 258, "photometric": 262, "samples": 277, "kind": 339, "nodata": 42113}   # TIFF's
-DROP_HELP = "drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`"
+MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
+TAGS = {"width": 256, "height": 257, "bits": 258, "photometric": 262, "samples": 277,
+        "kind": 339, "nodata": 42113}                      # TIFF's
+DROP_HELP = ("drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`, or "
+             "train on all bands with --in-channels or --out-channels")
 PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
 
 
@@ -660,14 +808,16 @@ class Stored:
     path: Path
     image: Image.Image
     deep: np.ndarray           # values of more than 8 bits, (H, W) or (H, W, 3), else None
-    step: int                  # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
-    lossy: bool
-    turn: int                  # the orientation tag: 1 = none
+    step: int = 1              # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
+    lossy: bool = False
+    turn: int = 1              # the orientation tag: 1 = none
+    bands: np.ndarray = None   # of a run of other than 3 channels, (H, W, C) of any kind of numbers
 
 
 @contextmanager
 def refusing(path):
     """What fails inside the `with` becomes a Refusal that names the file."""
+    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     try:
         yield
     except (MemoryError, Refusal):
@@ -687,20 +837,29 @@ def opened(path, page=None):
     of a file with several; None: there may be one only."""
     warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     with refusing(path):
-        if not Path(path).is_file():                       # a pipe would block
-            raise OSError("no such file")
-        if os.path.getsize(path) > MOST_BYTES:
-            raise OSError(f"over {MOST_BYTES:,} bytes; shrink it, or cut it into parts")
+        check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             if page is None:
                 choose_page(image)
             else:
                 image.seek(page)
-            if image.width * image.height > MOST_PIXELS:   # before any pixel is decoded
-                raise OSError(f"{image.width}x{image.height} is over {MOST_PIXELS:,} pixels; "
-                              f"shrink it to 4,000 pixels a side, or cut it into parts")
+            check_area(image.width, image.height)          # before any pixel is decoded
             yield image
+
+
+def check_file(path):
+    """Refuses what is no file, or too large a one."""
+    if not Path(path).is_file():                           # a pipe would block
+        raise OSError("no such file")
+    if os.path.getsize(path) > MOST_BYTES:
+        raise OSError(f"over {MOST_BYTES:,} bytes; shrink it, or cut it into parts")
+
+
+def check_area(width, height):
+    if width * height > MOST_PIXELS:
+        raise OSError(f"{width}x{height} is over {MOST_PIXELS:,} pixels; shrink it to 4,000 pixels "
+                      f"a side, or cut it into parts")
 
 
 def choose_page(image):
@@ -743,13 +902,19 @@ def what_it_is(path):
                 tags.load(file)
                 bits = tags.get(TAGS["bits"], (1,))
                 kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
+                advice = "write it as 32-bit float or 16-bit unsigned"
+                if len(bits) > 1:
+                    advice += ", or train on all bands with --in-channels or --out-channels"
                 return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does "
-                        f"not read; write it as 32-bit float or 16-bit unsigned")
+                        f"not read; {advice}")
     return f"not {', '.join(FORMATS)}: it begins with {start[:9]}"      # b'<!DOCTYPE' is a page
 
 
-def read_stored(path, page=None):
-    """Decodes a file, once, and turns it upright. page: see opened."""
+def read_stored(path, page=None, bands=3):
+    """Decodes a file, once, and turns it upright. page: see opened. bands: at most so many of 16
+    bits."""
+    if is_numpy(path):
+        return read_numpy(path)
     with opened(path, page) as image:
         raw = raw_mode(image)
         tags = getattr(image, "tag_v2", {})
@@ -758,8 +923,7 @@ def read_stored(path, page=None):
         deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
         if ";16" in raw and not deep_grey and not deep_rgb:
             raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-        if image.mode == "RGB" and tags.get(TAGS["samples"], 3) > 3:
-            raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
+        refuse_unread_bands(image, raw, tags)
         low = low_bytes(path, raw, page) if deep_rgb else None
         turn = image.getexif().get(274, 1)
         ImageOps.exif_transpose(image, in_place=True)
@@ -773,7 +937,7 @@ def read_stored(path, page=None):
             if raw.startswith("I;32") and tags.get(TAGS["kind"], (1,))[0] == 1:
                 deep = deep.view(np.uint32)
         elif deep_rgb:
-            deep = np.asarray(image)[..., :3] * np.uint16(256) + low
+            deep = np.asarray(image)[..., :bands] * np.uint16(256) + low[..., :bands]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
     return Stored(Path(path), image, deep, step, lossy, turn)
 
@@ -796,7 +960,18 @@ def low_bytes(path, raw, page=None):
         arguments = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
         image.tile = [one._replace(args=arguments) for one in image.tile]
         ImageOps.exif_transpose(image, in_place=True)
-        return np.array(image)[..., :3]
+        return np.array(image)
+
+
+def refuse_unread_bands(image, raw, tags):
+    """Refuses TIFFs of which Pillow would drop bands, or misread them: without a word, it takes
+    16-bit bands, stored one after another and not compressed, for 8-bit ones."""
+    if image.mode == "RGB" and tags.get(TAGS["samples"], 3) > 3:
+        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
+    if image.mode == "L" and tags.get(TAGS["samples"], 1) > 1:
+        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
+    if raw in ("R", "L") and max(tags.get(TAGS["bits"], (8,))) > 8:
+        raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
 
 
 def check_deep(deep, tags):
@@ -808,8 +983,257 @@ def check_deep(deep, tags):
     with suppress(ValueError):
         bad |= deep == float(nodata)
     if bad.any():
-        y, x = np.argwhere(bad)[0]
-        raise OSError(f"no data ({deep[y, x]}) at x={x}, y={y}; fill such places first")
+        place = np.argwhere(bad)[0]
+        y, x = place[:2]
+        raise OSError(f"no data ({deep[tuple(place)]}) at x={x}, y={y}; fill such places first")
+
+
+# Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
+
+CHANNELS_HELP = "write it so, or train with other --in-channels or --out-channels"
+
+
+def read_bands(path, channels=3):
+    """A file as a run of so many channels takes it: Stored. Of 3, as everywhere, any picture: grey
+    becomes RGB, alpha opacity. Else .bands are what the file holds, and just as many."""
+    if channels == 3:
+        return read_stored(path)
+    with refusing(path):
+        check_file(path)
+        if is_numpy(path):
+            stored = in_bands(path, numpy_values(path))
+        elif channels > 1 and is_tiff(path):
+            stored = in_bands(path, *tiff_values(path))
+        else:
+            stored = read_stored(path, bands=4)
+            stored = replace(stored, bands=bands_of(stored))
+        found = stored.bands.shape[2]
+        if found != channels:
+            raise OSError(f"has {found} channels, and {channels} are wanted; {CHANNELS_HELP}")
+    return stored
+
+
+def bands_of(stored):
+    """The channels of what Pillow has decoded, (H, W, C): grey is one, alpha one more."""
+    if stored.deep is not None:
+        return stored.deep.reshape(*stored.deep.shape[:2], -1)
+    image = stored.image
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise OSError(f"is a picture of mode {image.mode}; write it as grey, RGB or .npy")
+    return np.atleast_3d(np.asarray(image))
+
+
+def in_bands(path, values, tags=None):
+    """Values (H, W, C), uint8 as they are, others measured, whose range a folder tells -> Stored,
+    its picture a stand-in of that size."""
+    if values.dtype != np.uint8:
+        check_deep(values, tags or {})
+    height, width = values.shape[:2]
+    return Stored(Path(path), Image.new("L", (width, height)), None, bands=values)
+
+
+def is_numpy(path):
+    return Path(path).suffix.lower() == ".npy"
+
+
+def read_numpy(path):
+    """A .npy of one channel or three, as if a picture held the same values."""
+    with refusing(path):
+        check_file(path)
+        values = numpy_values(path)
+        if values.shape[2] not in (1, 3):
+            raise OSError(f"has {values.shape[2]} channels, and 3 are wanted; {CHANNELS_HELP}")
+        if values.shape[2] == 1:
+            values = values[..., 0]
+        if values.dtype == np.uint8:
+            return Stored(Path(path), Image.fromarray(values), None)
+        check_deep(values, {})
+        height, width = values.shape[:2]
+        stand_in = Image.new("L" if values.ndim == 2 else "RGB", (width, height))
+        return Stored(Path(path), stand_in, values)
+
+
+def numpy_values(path):
+    """The numbers in a .npy -> (H, W, C), in this machine's byte order."""
+    mapped = numpy_map(path)
+    return np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
+
+
+def numpy_map(path):
+    """A .npy, mapped into memory and not yet read -> (H, W, C). (H, W) is one channel; of (C, H, W)
+    and (H, W, C), C is the side of at most MOST_CHANNELS. Objects, whose reading would run code,
+    are refused."""
+    try:
+        values = np.lib.format.open_memmap(path, mode="r")
+    except Exception:                                      # numpy's own advice is to allow objects
+        raise OSError("no whole NumPy file of numbers; write one array by numpy.save") from None
+    if values.dtype.kind not in "uif" or values.dtype.itemsize > 8:
+        raise OSError(f"its values are {values.dtype}; write uint8, 0 to 255, or measured values "
+                      f"as uint16, other integers or floats")
+    shape = "x".join(map(str, values.shape))
+    if values.ndim == 2:
+        values = values[..., None]
+    few = [side <= MOST_CHANNELS for side in values.shape]
+    if values.ndim != 3 or few[1] or few[0] == few[2]:
+        raise OSError(f"its shape {shape} tells no channels; write (H, W), (H, W, C) or (C, H, W), "
+                      f"C at most {MOST_CHANNELS}, H and W larger")
+    if few[0]:
+        values = values.transpose(1, 2, 0)
+    check_area(values.shape[1], values.shape[0])
+    return values
+
+
+def area_of(path):
+    """The pixels of a file, by its header; 0 of what is refused where it is read."""
+    with suppress(Refusal), refusing(path):
+        check_file(path)
+        if is_numpy(path):
+            height, width = numpy_map(path).shape[:2]
+            return height * width
+        if is_tiff(path):
+            tags = tiff_pages(Path(path).read_bytes())[0]
+            return tags[TAGS["width"]] * tags[TAGS["height"]]
+        with opened(path) as image:
+            return image.width * image.height
+    return 0
+
+
+# TIFF by hand: of several bands Pillow opens 8-bit RGB with one more, hardly another kind. It still
+# unpacks: a strip or tile of any such file is as good as the one strip of a grey picture.
+
+TILED = 322                                                # a tag: the width of a tile
+UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBits, LZMA, zstd
+
+
+def is_tiff(path):
+    with open(path, "rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def tiff_values(path):
+    """The bands of a TIFF -> (H, W, C), its tags. Several pages of one size are bands, too."""
+    content = Path(path).read_bytes()
+    try:
+        pages = tiff_pages(content)
+        if sum(page_bytes(content, tags) for tags in pages) > MOST_DECODED:
+            raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
+        values = np.concatenate([page_values(content, tags) for tags in pages], axis=2)
+    except (MemoryError, OSError):
+        raise
+    except Exception:                                      # what Pillow and numpy raise on damage
+        raise OSError("a damaged TIFF, or pages of several sizes") from None
+    return values, pages[0]
+
+
+def tiff_pages(content):
+    """The tags of a TIFF's pages that are neither masks nor reduced; it looks at 64."""
+    if content[:4] == b"MM\0+":                            # Pillow takes it for a plain TIFF
+        raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
+    head = content[:16] if content[2] == 43 else content[:8]  # BigTIFF: offsets of 64 bits
+    file = io.BytesIO(content)
+    place = TiffImagePlugin.ImageFileDirectory_v2(head).next
+    pages = []
+    for _ in range(64):                                    # damaged, the chain may have no end
+        if place == 0:
+            break
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+        file.seek(place)
+        tags.load(file)
+        place = tags.next
+        if not tags.get(254, 0) & 5:
+            pages.append(tags)
+    return pages
+
+
+def page_values(content, tags):
+    """One page of a TIFF -> (H, W, bands), put together from its strips or tiles."""
+    dtype = tiff_dtype(content, tags)
+    height = tags[TAGS["height"]]
+    width = tags[TAGS["width"]]
+    bands = tags.get(TAGS["samples"], 1)
+    values = np.empty((height, width, bands), dtype.newbyteorder("="))
+    planes = [values]
+    if tags.get(284, 1) == 2:                              # one band after another
+        planes = [values[..., band:band + 1] for band in range(bands)]
+    high, wide, starts, sizes = layout(tags)
+    count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
+    if count != len(starts) or count != len(sizes):
+        raise OSError(f"a damaged TIFF: it should have {count} strips or tiles")
+    places = itertools.product(planes, range(0, height, high), range(0, width, wide))
+    for (plane, top, left), start, size in zip(places, starts, sizes):
+        place = plane[top:top + high, left:left + wide]
+        rows = high if TILED in tags else len(place)       # the last strip is shorter
+        shape = (rows, wide, plane.shape[2])
+        block = unpacked(content[start:start + size], tags, shape, dtype)
+        place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
+    return values
+
+
+def page_bytes(content, tags):
+    """What one page of a TIFF takes when it is unpacked."""
+    width = tags[TAGS["width"]]
+    height = tags[TAGS["height"]]
+    check_area(width, height)
+    return width * height * tags.get(TAGS["samples"], 1) * tiff_dtype(content, tags).itemsize
+
+
+def layout(tags):
+    """The height and width of a page's tiles or strips, where each begins, its bytes."""
+    if TILED in tags:
+        return tags[323], tags[TILED], tags[324], tags[325]
+    height = tags[TAGS["height"]]
+    return min(tags.get(278, height), height), tags[TAGS["width"]], tags[273], tags[279]
+
+
+def tiff_dtype(content, tags):
+    """The kind of number in a page, or OSError where it is none of those read here."""
+    bits = set(tags.get(TAGS["bits"], (1,)))
+    kinds = set(tags.get(TAGS["kind"], (1,)))
+    colours = tags.get(TAGS["photometric"], 1)
+    packing = tags.get(259, 1)
+    plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
+    upright = tags.get(274, 1) == 1
+    if not plain or colours not in (1, 2) or packing not in UNPACKED or not upright:
+        raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, photometric {colours},"
+                      f" compression {packing}, orientation {tags.get(274, 1)}, which is not read; "
+                      f"save it as .npy, (H, W, C)")
+    order = "<" if content[:2] == b"II" else ">"
+    return np.dtype(f"{order}{'uif'[kinds.pop() - 1]}{bits.pop() // 8}")
+
+
+def unpacked(block, tags, shape, dtype):
+    """A strip or tile of a TIFF -> its values, of shape (rows, columns, bands)."""
+    rows, columns, bands = shape
+    width = columns * bands * dtype.itemsize               # bytes of a row
+    if rows * width > MOST_DECODED:
+        raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
+    packing = tags.get(259, 1)
+    if packing != 1:
+        strip = io.BytesIO(one_strip(block, packing, rows, width))
+        with Image.open(strip, formats=["TIFF"]) as image:
+            block = image.tobytes()
+    pixels = np.frombuffer(block, np.uint8, rows * width)
+    predictor = tags.get(317, 1)
+    if predictor == 3:                                     # differences of bytes, the highest first
+        pixels = pixels.reshape(rows, -1, bands).cumsum(1, dtype=np.uint8)
+        pixels = pixels.reshape(rows, dtype.itemsize, -1).transpose(0, 2, 1)
+        return pixels.copy().view(dtype.newbyteorder(">")).reshape(shape)
+    if predictor == 2:                                     # differences of neighbours, as integers
+        whole = np.dtype(f"u{dtype.itemsize}")
+        steps = pixels.view(whole.newbyteorder(dtype.byteorder)).reshape(shape)
+        return steps.cumsum(1, dtype=whole).view(dtype.newbyteorder("="))
+    return pixels.view(dtype).reshape(shape)
+
+
+def one_strip(block, packing, height, width):
+    """A packed strip as a grey 8-bit TIFF of its own, of width bytes a row."""
+    tags = {256: width, 257: height, 258: 8, 259: packing, 262: 1, 273: 122, 277: 1, 278: height,
+            279: len(block)}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    head = struct.pack("<4sIH", b"II*\0", 8, len(tags))
+    return head + b"".join(entries) + bytes(4) + block     # 122 bytes come before the block
 
 
 # Photos: ranges, alpha, profiles
@@ -836,13 +1260,7 @@ def photo_of(stored, scale=None):
 def to_8_bits(stored, scale=None):
     """Deep values -> 8-bit grey or RGB: scale's low is 0, its high 255. None: all of 16 bits."""
     deep = stored.deep
-    if scale is None and (deep.dtype.kind, deep.itemsize) != ("u", 2):
-        raise OSError(f"its values, {deep.min():g} to {deep.max():g}, have no known range; train "
-                      f"on such pictures, or write it with 8 or 16 bits")
-    low, high = scale or (0, 65535)
-    exact = np.float32 if deep.itemsize == 2 else np.float64
-    levels = (deep.astype(exact) - exact(low)) * exact(255 / max(high - low, 1e-30))
-    levels = levels.round().clip(0, 255).astype(np.uint8)
+    levels = scaled(deep, scale)
     clear = stored.image.info.get("transparency")          # one value may mean "clear"
     if clear is not None and not isinstance(clear, bytes):
         hidden = deep == np.asarray(clear, deep.dtype)
@@ -851,6 +1269,31 @@ def to_8_bits(stored, scale=None):
     if stored.image.mode == "RGBA":
         image.putalpha(stored.image.getchannel("A"))
     return image
+
+
+def scaled(values, scale=None):
+    """Measured values, (H, W) or (H, W, C) -> uint8: scale's low is 0, its high 255; each may be a
+    number, or one for each channel. None: all of 16 bits."""
+    if scale is None and (values.dtype.kind, values.itemsize) != ("u", 2):
+        raise OSError(f"its values, {values.min():g} to {values.max():g}, have no known range; "
+                      f"train on such pictures, or write it with 8 or 16 bits")
+    low, high = scale or (0, 65535)
+    exact = np.float32 if values.itemsize == 2 else np.float64
+    spread = np.maximum(np.subtract(high, low, dtype=np.float64), 1e-30)
+    levels = (values.astype(exact) - np.asarray(low, exact)) * np.asarray(255 / spread, exact)
+    return levels.round().clip(0, 255).astype(np.uint8)
+
+
+def levels_in(stored, scale, channels, size=None):
+    """Stored -> uint8 (channels, *size); size None: its own."""
+    if channels == 3:
+        return to_array(resize_image(photo_of(stored, scale), size))
+    with refusing(stored.path):
+        levels = stored.bands
+        if levels.dtype != np.uint8:
+            levels = scaled(levels, scale)
+        planes = [Image.fromarray(levels[..., channel]) for channel in range(channels)]
+        return np.stack([np.asarray(resize_image(plane, size)) for plane in planes])
 
 
 def on_white(image):
@@ -888,10 +1331,11 @@ def to_srgb(profile, mode):
     return None if same else transform
 
 
-def find_scale(paths):
-    """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones."""
+def find_scale(paths, channels=3):
+    """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
+    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own."""
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(deep_range, paths))
+        found = list(pool.map(lambda path: deep_range(path, channels), paths))
     deep = [values for values in found if values]
     if not deep:
         return None
@@ -900,18 +1344,22 @@ def find_scale(paths):
         if plain:
             raise Refusal(f"{plain}: has 8 bits a value, others beside it more; give all of one "
                           f"kind, or a scale for these: --range 0 65535")
-    return [min(low for low, _ in deep), max(high for _, high in deep)]
+    lows, highs = zip(*deep)
+    return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
 
-def deep_range(path):
+def deep_range(path, channels=3):
     """(lowest, highest) of a picture of more than 8 bits a value, else (); None: cannot be read."""
     try:
+        if channels != 3:
+            return range_of_bands(read_bands(path, channels))
         with open(path, "rb") as file:
             if file.read(2) == b"\xff\xd8":                # JPEGs have 8: most folders end here
                 return ()
-        with opened(path) as image:
-            if image.mode[0] not in "IF" and ";16" not in raw_mode(image):
-                return ()
+        if not is_numpy(path):
+            with opened(path) as image:
+                if image.mode[0] not in "IF" and ";16" not in raw_mode(image):
+                    return ()
         stored = read_stored(path)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
@@ -921,9 +1369,25 @@ def deep_range(path):
     return float(stored.deep.min()), float(stored.deep.max())
 
 
+def range_of_bands(stored):
+    """deep_range of a file of other than 3 channels: a number of one channel, a list of several."""
+    if stored.bands.dtype == np.uint8:
+        return ()
+    refuse_numbers(stored)
+    lowest = stored.bands.min((0, 1)).astype(float).tolist()
+    highest = stored.bands.max((0, 1)).astype(float).tolist()
+    if len(lowest) == 1:
+        return lowest[0], highest[0]
+    return lowest, highest
+
+
 def refuse_numbers(stored):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
     values = stored.deep
+    if stored.bands is not None:
+        if stored.bands.shape[2] > 1:
+            return
+        values = stored.bands
     if values is not None and values.dtype.kind == "f":
         return
     if values is None:
@@ -1213,13 +1677,19 @@ def rows_of(path, palette):
 
 # Pairs: which way up, which shape
 
-def stored_pair(files, size):
-    """Both halves of a pair, A and B, each Stored and of size's shape to 2%."""
+def stored_pair(settings, files):
+    """Both halves of a pair, A and B, each Stored, of its channels, and of size's shape to 2%; with
+    --crop, of any shape."""
+    size = None if settings.get("crop") else settings["size"]
+    channels = [channels_of(settings, name) for name in halves_named(settings)]
     if len(files) == 1:
-        stored = read_stored(files[0])
+        if channels[0] != channels[1]:
+            raise Refusal(f"{files[0]}: halves side by side have one number of channels, but "
+                          f"{channels} are wanted; put them into A/ and B/")
+        stored = read_bands(files[0], channels[0])
         check_shape(stored, size, side_by_side=True)
         return halves(stored)
-    a, b = [read_stored(path) for path in files]
+    a, b = [read_bands(path, count) for path, count in zip(files, channels)]
     check_turned(a, b)
     if a.image.size != b.image.size:
         raise Refusal(f"{a.path}: is {a.image.width}x{a.image.height}, but {b.path} is "
@@ -1234,10 +1704,10 @@ def halves(stored):
     parts = []
     for left in (0, w // 2):
         image = stored.image.crop((left, 0, left + w // 2, h))
-        deep = None
-        if stored.deep is not None:
-            deep = stored.deep[:, left:left + w // 2]
-        parts.append(replace(stored, image=image, deep=deep))
+        columns = slice(left, left + w // 2)
+        deep = None if stored.deep is None else stored.deep[:, columns]
+        bands = None if stored.bands is None else stored.bands[:, columns]
+        parts.append(replace(stored, image=image, deep=deep, bands=bands))
     return parts
 
 
@@ -1254,9 +1724,14 @@ def check_turned(a, b):
 
 
 def check_shape(stored, size, side_by_side=False):
-    """Refuses half of a pair, or both side by side, of another shape than size, [height, width]."""
+    """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
+    size None: any shape will do."""
     w, h = stored.image.size
     half = w / 2 if side_by_side else w
+    if size is None:
+        if half % 1:
+            raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
+        return
     if half % 1 == 0 and abs(half * size[0] - h * size[1]) <= 0.02 * h * size[1]:
         return
     fit = fitting_size(h, half, min(size)) if half % 1 == 0 else None
@@ -1285,23 +1760,24 @@ def survey(name, settings, scale=None):
     """The scales of a folder's deep pictures, one for A and B each, or None of 8-bit ones; scale:
     one that is given for both. Refuses palette files that disagree."""
     row = look_up(name)
+    settings = {"task": name, "one_hot": False, **settings}
     folder = settings["data"]
     maps = row.kind == "label maps"
     files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
     palette = settings["palette"]
-    labels = label_side({"task": name, **settings})
-    names = ["x", "y"]
-    if row.direction == "BtoA":
-        names = ["y", "x"]
+    labels = label_side(settings)
+    if labels and channels_of(settings, labels) != 3:
+        raise Refusal(f"{folder}: with its palette.json, {labels} is a label map, seen in 3 "
+                      f"channels of colours; leave the number of its channels out")
     scales = []
-    for half, paths in zip(names, zip(*files)):            # the files of A, then those of B
+    for half, paths in zip(halves_named(settings), zip(*files)):  # the files of A, then those of B
         if maps and paths[0].name.endswith("_labelIds.png"):
             check_ids(paths[:8])
         if maps or (half == labels and len(files[0]) == 2):
             agree_on_rows([paths[-1] for paths in files], palette)
             scales.append(None)
         else:
-            scales.append(scale or find_scale(paths))
+            scales.append(scale or find_scale(paths, channels_of(settings, half)))
     if len(files[0]) == 1:                                 # side by side
         scales = scales * 2
     return scales if any(scales) else None
@@ -1343,8 +1819,14 @@ def what_was_read(settings, pictures, held):
 
 def scale_words(scale, pictures):
     """What is done with pictures of more than 8 bits a value."""
-    low, high = scale
-    return f"one scale for all of {pictures}: {low:g} to {high:g} become 0 to 255"
+    what = "one scale for each channel of" if np.ndim(scale) > 1 else "one scale for all of"
+    return f"{what} {pictures}: {ends_of(scale)} become 0 to 255"
+
+
+def ends_of(scale):
+    """A scale in words: "0 to 9", or of several channels "0 to 9, -1 to 1"."""
+    lows, highs = np.atleast_1d(scale[0]), np.atleast_1d(scale[1])
+    return ", ".join(f"{low:g} to {high:g}" for low, high in zip(lows, highs))
 
 
 def how_labels_are_read(settings, files):
@@ -1355,16 +1837,14 @@ def how_labels_are_read(settings, files):
     side = label_side(settings)
     if row.kind == "photos" or not settings["palette"] or not side:
         return None
-    pair = stored_pair(files, settings["size"])
-    sides = "yx" if row.direction == "BtoA" else "xy"
-    labels = pair[sides.index(side)]
+    labels = stored_pair(settings, files)[halves_named(settings).index(side)]
     return label_map_in(labels, settings["palette"])[1]
 
 
 def squashed_words(settings, files):
     """A line where photos or label maps change their shape; pairs that would are refused."""
     kind = TASKS[settings["task"]].kind
-    if kind == "pairs":
+    if kind == "pairs" or settings.get("crop"):
         return []
     if kind == "photos":
         stored = read_stored(files[0])
@@ -1414,21 +1894,47 @@ def input_words(settings, path):
     if settings["palette"] and label_side(settings) == "x":
         return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
     scale = scales_of(settings)[0] or scales_of(settings)[-1]
-    return f"picture, {scale[0]:g} to {scale[1]:g} as 0 to 255" if scale else "picture"
+    return f"picture, {ends_of(scale)} as 0 to 255" if scale else "picture"
 
 
 def read_input(settings, path, pair=False):
-    """A picture to translate, uint8 (3, H, W), read just as in training; of a side-by-side pair,
-    the half that is x. path: of a file, or a frame of frames_of()."""
-    half = int(TASKS[settings["task"]].direction == "BtoA")
-    stored = stored_of(path)
+    """A picture to translate, uint8 (3, H, W) or of as many channels as x has, read just as in
+    training; of a side-by-side pair, the half that is x. path: of a file, or a frame of
+    frames_of()."""
+    half = halves_named(settings).index("x")
+    channels = channels_of(settings, "x")
+    if not isinstance(path, Stored):
+        stored = read_bands(path, channels)
+    elif channels == 3:
+        stored = path
+    else:
+        raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
+                      f"single pictures")
     if pair:
-        check_shape(stored, settings["size"], side_by_side=True)
+        check_shape(stored, None if settings.get("crop") else settings["size"], side_by_side=True)
         stored = halves(stored)[half]
     if settings["palette"] and label_side(settings) == "x":
         return to_tensor(label_picture(stored, settings["palette"]))
     scales = scales_of(settings)
-    return to_tensor(photo_of(stored, scales[half] or scales[1 - half]))
+    scale = scales[half]
+    if scale is None and channels == channels_of(settings, "y"):
+        scale = scales[1 - half]
+    return torch.from_numpy(levels_in(stored, scale, channels).copy())
+
+
+def find_files(folder, maps):
+    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
+    where label maps alone are asked for, also Cityscapes' as published."""
+    for a, b in (("A", "B"), ("photos", "labels")):
+        if (folder / a).is_dir() and (folder / b).is_dir():
+            return pair_names(folder / a, folder / b)
+    paths = []
+    if maps:
+        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
+        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
+        if others:
+            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
+    return [(path,) for path in paths or list_pictures(folder)]
 
 
 def stored_of(path):
@@ -1509,10 +2015,13 @@ def pair_names(folder_a, folder_b):
 
 
 def list_pictures(folder):
-    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing."""
+    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
+    NumPy count where there is no other picture: beside some, they are mostly something else."""
     try:
         inside = sorted(Path(folder).iterdir())
-        files = [path for path in inside if is_picture(path)]
+        files = [path for path in inside if is_picture(path, ENDINGS)]
+        if not files:
+            files = [path for path in inside if is_picture(path, [".npy"])]
     except OSError as error:
         raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
     last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
@@ -1523,9 +2032,9 @@ def list_pictures(folder):
     return files
 
 
-def is_picture(path):
+def is_picture(path, endings):
     """Whether a name in a folder is that of a picture to use."""
-    known = path.suffix.lower() in ENDINGS
+    known = path.suffix.lower() in endings
     return known and not path.name.startswith(".") and path.is_file()
 
 
@@ -1547,10 +2056,10 @@ def to_image(picture):
 
 def resize_image(image, size, nearest=False):
     """A Pillow picture resized to (height, width): bicubic, or nearest for label maps, which must
-    not blend."""
-    height, width = size
-    if image.size == (width, height):
+    not blend. size None: as it is."""
+    if size is None or image.size == (size[1], size[0]):
         return image
+    height, width = size
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
     return image.resize((width, height), how)
 
@@ -1993,6 +2502,15 @@ def draw_pair(index, size, kind):
     return torch.cat([resize(colours, size, nearest=True), resize(photo, size)])
 
 
+def drawn_picture(settings, number, size):
+    """draw_pair of a run's task and --direction."""
+    row = TASKS[settings["task"]]
+    picture = draw_pair(number, size, row.kind)
+    if direction_of(settings) != row.direction:
+        return picture.roll(3, 0)                          # the photo above its label map
+    return picture
+
+
 def draw_shapes(seed=0):
     """The Coloured Shapes of SemGAN Sec. 5.0.1: uint8 (2916, 64, 64), classes as SHAPES. Picture 54
     * row + column has its 10x10 red square's top left corner at (row, column). The disc (radius 10)
@@ -2021,14 +2539,19 @@ SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
-def pictures_of(name, folder=None, range=None):
+def pictures_of(name, folder=None, range=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
-    (given: [low, high], one scale for deep values; else found over the folder)."""
+    (given: [low, high], one scale for deep values; else found over the folder). choices: settings
+    of add_pair_flags that are not the task's."""
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
              "range": None}
+    choices = choices or {}
     if folder is not None:
-        found["range"] = survey(name, found, range)
+        found["range"] = survey(name, {**choices, **found}, range)
+    elif choices.get("crop") or {choices.get(f"{way}_channels", 3) for way in ("in", "out")} != {3}:
+        raise Refusal("--crop, --in-channels, --out-channels: drawn pictures are drawn at --size, "
+                      "in 3 channels; leave them out, or give --data DIR")
     return found
 
 
@@ -2171,7 +2694,12 @@ def is_plain(member):
 
 # Pictures out: files, sheets, curves. Skip it on first reading.
 
-WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+
+
+def output_ending(settings):
+    """Of outputs that the user has not named: what holds all channels of y."""
+    return ".png" if channels_of(settings, "y") in (1, 3) else ".npy"
 
 
 def sources(source, out, ending=".png"):
@@ -2191,14 +2719,52 @@ def sources(source, out, ending=".png"):
 
 
 def save_picture(path, picture):
-    """Writes uint8 (3, H, W) as PNG or JPEG by the name's ending, whole or not at all."""
+    """Writes uint8 (3, H, W), or of other channels, by the name's ending, whole or not at all: one
+    channel as grey, four as TIFF alone, where the fourth is no opacity."""
     path = Path(path)
     kind = WRITTEN.get(path.suffix.lower())
+    channels = len(picture)
     if kind is None:
         raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
+    if channels not in (1, 3) and (channels, kind) != (4, "TIFF"):
+        raise Refusal(f"{path}: {kind} holds no {channels} channels; give a name ending in .npy")
+    image = to_image(picture) if channels < 4 else four_bands(picture)
     buffer = io.BytesIO()
-    to_image(picture).save(buffer, kind, quality=95)
+    image.save(buffer, kind, quality=95)
     write_whole(path, buffer.getvalue())
+
+
+def four_bands(picture):
+    """uint8 (4, H, W) -> a Pillow picture whose fourth band is not said to be opacity."""
+    pixels = picture.permute(1, 2, 0).numpy()
+    return Image.frombytes("RGBX", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
+
+
+def save_output(settings, path, x, fake):
+    """Writes what G made of x, both (1, C, H, W): a .npy holds the values of y as training read
+    them, uint8 or else measured ones; other files 0-255, all channels of y."""
+    if is_numpy(path):
+        buffer = io.BytesIO()
+        np.save(buffer, output_values(settings, x, fake))
+        write_whole(path, buffer.getvalue())
+    elif channels_of(settings, "y") == 3:
+        save_picture(path, to_pixels(settings, x, fake)[0])
+    else:
+        save_picture(path, to_levels(fake)[0])
+
+
+def output_values(settings, x, fake):
+    """-> (H, W, C), or (H, W) of one channel: uint8, 0-255, or float32 on the scale of y."""
+    scale = scales_of(settings)[halves_named(settings).index("y")]
+    if scale and TASKS[settings["task"]].hides != "colour":   # of which G makes a and b, of Lab
+        values = fake[0].cpu().permute(1, 2, 0).double().numpy()
+        low, high = np.array(scale)
+        values = (low + (values + 1) / 2 * (high - low)).astype(np.float32)
+    elif channels_of(settings, "y") == 3:
+        values = to_pixels(settings, x, fake)[0].permute(1, 2, 0).numpy()
+    else:
+        values = to_levels(fake)[0].permute(1, 2, 0).numpy()
+    return values.squeeze(2) if values.shape[2] == 1 else values
 
 
 def contact_sheet(rows, titles=(), gap=4):
@@ -2540,7 +3106,9 @@ def main():
 def command_parser():
     """A parser whose errors name all that data.py does."""
     parser = new_parser(__doc__)
-    parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG], "
+    parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG] "
+                    "[--direction BtoA] [--no-mirror] [--crop] [--in-channels N] "
+                    "[--out-channels N], "
                     "data.py kmeans PHOTOS OUT [--classes 8] [--size SIZE], "
                     "or data.py edges PHOTOS OUT [--size SIZE]")
     return parser
@@ -2589,10 +3157,13 @@ def sheet_command():
                         "folder's extremes)")
     parser.add_argument("--out", type=picture_name, metavar="PNG",
                         help="default datasets/TASK-sheet.png")
+    add_pair_flags(parser.add_argument)
     options = parse_options(parser)
     name = options.task
+    choices = {key: getattr(options, key) for key in PAIR_KEYS}
+    choices = {key: value for key, value in choices.items() if value is not None}
     task_sheet(name, options.data, options.size, options.out or f"datasets/{name}-sheet.png",
-               options.range)
+               options.range, choices)
 
 
 def default_size(row=Task()):
@@ -2611,18 +3182,24 @@ def own_size(name, pictures, size):
     if pictures["data"] is None or row.kind == "label maps":     # SemGAN's are squares
         return size
     files = split_files(pictures["data"], "train")[0]
-    w, h = read_stored(files[0]).image.size
+    w, h = read_bands(files[0], channels_of(pictures, halves_named(pictures)[0])).image.size
     if row.kind == "pairs" and len(files) == 1:
         w = w / 2
     return fitting_size(h, w, size[0]) or size
 
 
-def task_sheet(name, folder, size, out, scale=None):
+def task_sheet(name, folder, size, out, scale=None, choices=None):
     """Fetches and checks a task's pictures; writes a sheet of what training sees."""
     row = look_up(name)
-    settings = {"task": name, "one_hot": False, **pictures_of(name, folder, scale)}
-    settings["size"] = size or own_size(name, settings, default_size(row))
-    size = settings["size"]
+    choices = choices or {}
+    refuse_pair_flags(name, choices)
+    settings = {"task": name, "one_hot": False, **choices}
+    settings.update(pictures_of(name, folder, scale, choices))
+    if size is None:
+        size = default_size(row)
+        if not settings.get("crop"):
+            size = own_size(name, settings, size)
+    settings["size"] = size
     train = training(settings)
     held = held_out(settings)
     for pictures in (train, held):
@@ -2633,7 +3210,7 @@ def task_sheet(name, folder, size, out, scale=None):
           f"from {settings['data'] or 'drawings'}")
     for line in what_was_read(settings, train, held):
         print(line)
-    shown = torch.stack([train[i] for i in range(min(4, len(train)))])
+    shown = train.together([train[i] for i in range(min(4, len(train)))])
     titles = ()
     if row.kind == "label maps":
         rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
@@ -2643,12 +3220,12 @@ def task_sheet(name, folder, size, out, scale=None):
             for files, line in zip(train.files, rows):
                 line.insert(0, uncleaned(files, settings["palette"], size))
     else:
-        shown = augment(shown, size, row.mirror, torch.Generator().manual_seed(0))
+        shown = augment(shown, size, mirror_of(settings), torch.Generator().manual_seed(0))
         x, y = to_network(settings, shown)
         rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
     save_picture(out, contact_sheet(rows, titles))
-    how = "cropped" if row.crop else "resized"
-    mirrored = ", mirrored in training" if row.mirror else ""
+    how = "cropped" if row.crop or train.whole else "resized"
+    mirrored = ", mirrored in training" if mirror_of(settings) else ""
     print(f"{out}: {how} to {size[0]}x{size[1]}{mirrored}")
 
 

@@ -824,6 +824,7 @@ def score_pix2pix(generator, settings, count, network):
     n = min(count or len(pictures), len(pictures))
     say_what_is_read(settings, pictures)
     read_classes, note = class_reader(settings, device)
+    note = "; ".join(filter(None, [channels_note(settings), note]))
     real = Tally()
     fake = Tally()
     distances = []
@@ -856,11 +857,23 @@ def score_pix2pix(generator, settings, count, network):
     return row, (real.features, fake.features), (real.colours, fake.colours)
 
 
+def channels_note(settings):
+    """What the columns are of, where y has other than three channels; else nothing."""
+    import data
+    count = data.channels_of(settings, "y")
+    if count == 3:
+        return ""
+    if count == 1:
+        return "PSNR and the colours are of y's one channel as grey"
+    shown = "the first three" if count > 3 else "the first, as grey"
+    return f"L1 is of y's {count} channels, the other columns are of {shown}"
+
+
 def class_reader(settings, device):
     """-> (what tells the classes in pictures, (N, 3, H, W) -> label_map, or None; a line on it)."""
     import data
     palette = settings["palette"]
-    side = palette and data.look_up(settings["task"]).labels
+    side = palette and data.look_up(settings["task"]).labels and data.label_side(settings)
     if side == "x":                                        # photos from labels: FCN-score
         judge, note = judge_of(settings, device)
         if judge is None:
@@ -1136,10 +1149,10 @@ def train_judge(settings, device):
     print(f"{path}: learns the training photos; 8 minutes on two cores at 128x128", flush=True)
     pairs = all_of(data.training(settings))                # uint8 (N, 6, h, w), labels above photos
     held_out = all_of(data.held_out(settings))
-    photos = pairs[:, 3:].to(device)
+    photos = data.first_three(pairs[:, 3:]).to(device)
     labels = label_maps_of(settings, pairs).to(device)
     judge = train_fcn(photos, labels, classes, settings["size"])
-    prediction = predict(judge, held_out[:, 3:])
+    prediction = predict(judge, data.first_three(held_out[:, 3:]))
     matrix = confusion_matrix(label_maps_of(settings, held_out), prediction, classes)
     scores = segmentation_scores(matrix, "skip").values()
     note = (f"trained on {len(pairs)} photos; {len(held_out)} real held-out ones score " +
@@ -1149,8 +1162,13 @@ def train_judge(settings, device):
 
 
 def all_of(pictures):
-    """Each of data.Pictures: uint8 (N, C, h, w)."""
-    return torch.stack([pictures[i] for i in range(len(pictures))])
+    """Each of data.Pictures, of whole ones the middle: uint8 (N, C, h, w)."""
+    import data
+    size = pictures.settings["size"]
+    every = [pictures[i] for i in range(len(pictures))]
+    if pictures.whole:
+        every = [data.middle(picture, size) for picture in every]
+    return torch.stack(every)
 
 
 def label_maps_of(settings, pairs):
@@ -1310,6 +1328,9 @@ def judge_settings(options, device):
             raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of {settings['task']}; "
                           f"name its task, or no run")
         use_pictures(settings, options.data)
+        if data.label_side(settings) != "x":
+            raise Refusal(f"--train-fcn {task}: {options.runs[0]} is of --direction "
+                          f"{settings['direction']}, whose x is no label map; name another run")
         return settings
     side = 256 if device.type == "cuda" else 128           # as train.py
     pictures = data.pictures_of(task, options.data)

@@ -79,6 +79,10 @@ class Studio:
 
     def open_run(self, path):
         network, settings = pix2pix.load_generator(path)
+        channels = data.channels_of(settings, "x")
+        if channels not in (1, 3):
+            raise data.Refusal(f"{path}: its input has {channels} channels, which nobody can paint;"
+                               f" translate files: python pix2pix.py {path} IN OUT")
         folder = path if path.is_dir() else path.parent
         folder = folder.resolve()
         name = folder.name if folder.name not in self.runs else str(path)
@@ -123,7 +127,7 @@ class Studio:
         if request["judge"] == "real":
             pair = self.pair(run, request["example"])
             y = data.to_network(run, pair[None])[1].to(self.device)
-            reply["real"] = png(pair[-3:])
+            reply["real"] = png(both_of(run, pair)[1])
         logits = pix2pix.logits_of(discriminator, x, y)[0, 0]      # (30, 30)
         reply["logits"] = [round(logit, 3) for logit in logits.flatten().tolist()]
         return {**reply, **pix2pix.patch_grid(discriminator, run["size"])}
@@ -142,12 +146,13 @@ class Studio:
         except data.Refusal:
             if data.TASKS[run["task"]].drawn != "facades":
                 raise
-            return data.draw_pair(number, run["size"], "pairs")
+            return data.drawn_picture(run, number, run["size"])
 
     def example(self, run, request):
         """A picture to start from, and the real photo that belongs to it."""
         pair = self.pair(run, request["seed"])
-        return {"cells": cells_of(run, pair[:3]), "photo": png(pair[-3:])}
+        x, y = both_of(run, pair)
+        return {"cells": cells_of(run, x), "photo": png(y)}
 
     def read(self, run, request):
         """An opened file, read as training reads its pictures; and what was done, in words."""
@@ -233,7 +238,7 @@ def mode_of(settings):
     """How a run is painted: by the classes of its "labels", in "pencil", or in "plain" colours."""
     if settings["palette"] and data.label_side(settings) == "x":
         return "labels"
-    return "pencil" if data.TASKS[settings["task"]].sketch else "plain"
+    return "pencil" if data.sketched(settings) else "plain"
 
 
 def about_run(run):
@@ -248,6 +253,13 @@ def about_run(run):
             "palette": run["palette"], "depth": network.depth, "skips": list(skips),
             "dropouts": list(network.dropout_at),
             "judge": trained_d and (run["folder"] / "checkpoint.pt").is_file()}
+
+
+def both_of(run, pair):
+    """A held-out picture, uint8 (C, h, w) -> x and y to look at, uint8 (3, h, w)."""
+    x = pair[:data.channels_of(run, "x")]
+    y = pair[-data.channels_of(run, "y"):]
+    return data.first_three(x[None])[0], data.first_three(y[None])[0]
 
 
 def painted(run, cells):
@@ -340,7 +352,8 @@ def read_file(run, file, name):
         width, height = stored.image.size
         shaped = abs(width * h - 2 * height * w) <= 0.04 * height * w    # as data.halves has it
         pair = shaped and width % 2 == 0 and data.TASKS[run["task"]].kind == "pairs"
-        picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W)
+        picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W), or 1 channel
+        picture = data.first_three(picture[None])[0]
         if run["mode"] == "labels" and not pair:
             classes, how = data.label_map_in(stored, run["palette"])
             words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
@@ -349,7 +362,7 @@ def read_file(run, file, name):
                 classes = classes.masked_fill(classes == 255, 0)
                 picture = data.colorize(classes, run["palette"])
     if pair:
-        half = "right" if data.TASKS[run["task"]].direction == "BtoA" else "left"
+        half = "right" if data.direction_of(run) == "BtoA" else "left"
         kind = "label half" if run["mode"] == "labels" else "half"
         words.append(f"the {kind} of a pair taken, its {half}")
     size = covered(run, picture)

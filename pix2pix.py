@@ -1222,7 +1222,7 @@ def translate_files(options):
 def translate_pictures(generator, settings, options, files):
     """A picture to a picture, a folder to a folder."""
     import data
-    pictures = data.sources(options.source, options.out)
+    pictures = data.sources(options.source, options.out, data.output_ending(settings))
     if options.smooth is not None:
         pictures = data.in_film_order(pictures)
     if not options.pair:
@@ -1230,7 +1230,7 @@ def translate_pictures(generator, settings, options, files):
 
     def write(made):
         (source, out), x, fake = made
-        data.save_picture(out, data.to_pixels(settings, x, fake)[0])
+        data.save_output(settings, out, x, fake)
         return f"{source} -> {out}"
 
     outputs = translated(generator, settings, options, pictures, len(pictures), files)
@@ -1266,7 +1266,7 @@ def translated(generator, settings, options, sources, count, files):
     import data
 
     def read(source):
-        return source, data.read_input(settings, source[0], pair=options.pair)    # uint8 (3, H, W)
+        return source, data.read_input(settings, source[0], pair=options.pair)    # uint8 (C, H, W)
 
     def translate_batch(batch):
         pictures = torch.stack([picture for _, picture in batch])
@@ -1288,7 +1288,7 @@ def translated(generator, settings, options, sources, count, files):
 
 
 def output_of(generator, settings, pictures, options):
-    """uint8 (N, 3, H, W) of one size -> x and G(x), float (N, C, H, W). Each picture gets the noise
+    """uint8 (N, C, H, W) of one size -> x and G(x), float (N, C, H, W). Each picture gets the noise
     that it gets alone. --fit: G sees them at the size that it knows."""
     import data
     device = next(generator.parameters()).device

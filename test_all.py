@@ -1732,8 +1732,9 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     assert ours.keys() - real.keys() == {"head", "latent", "kernel"}
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
-        "decay", "ema", "feature_matching", "receptive_field", "d_width", "start",
-        "dropout"}
+        "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
+        # Of older runs, too.
+        "direction", "mirror", "crop"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
@@ -2467,6 +2468,20 @@ BAD_OPTIONS = {
     "train --task facade": "facades",
     "train --data /no/such": "no such folder",
     "train --one-hot --task maps": "not a label map",
+    "train --one-hot --direction AtoB": "not a label map",
+    "train --direction AtoC": "AtoB",
+    "train --direction BtoA --task inpainting": "no pair",
+    "train --direction BtoA --task shapes": "no pair",
+    "train --crop --task shapes": "whole label maps",
+    "train --crop --data drawn": "drawn at --size",
+    "train --out-channels 4 --data drawn": "in 3 channels",
+    "train --in-channels 4": "is a label map",
+    "train --out-channels 1 --direction AtoB": "is a label map",
+    "train --in-channels 1 --task edges2shoes": "is a drawing",
+    "train --in-channels 1 --task colorization": "no pair",
+    "train --in-channels 99 --task pairs": "at most 32",
+    "train --in-channels 0 --task pairs": "above 0",
+    "data shapes --crop": "whole label maps",
     "train --head tanh": "not an option",
     "train --task shapes --l1-weight 3": "not an option",
     "train --task shapes --precision fp16": "bf16",
@@ -3727,7 +3742,7 @@ def test_a_pair_of_which_one_half_is_turned_is_refused(tmp_path):
     small.save(files[0], exif=turned())
     small.save(files[1])
     words = "a.png: its orientation tag.*b.png"
-    refuses(words, data.stored_pair, files, [64, 64])
+    refuses(words, data.stored_pair, settings_for(tmp_path, "pairs"), files)
 
 @pytest.mark.parametrize("names, width", [
     (["joined.png"], 160),
@@ -3736,8 +3751,10 @@ def test_pairs_of_another_shape_are_offered_the_size_that_fits(names, width, tmp
     files = [tmp_path / name for name in names]
     for path in files:
         Image.new("RGB", (width, 60)).save(path)
-    refuses("give --size 192x256", data.stored_pair, files, [128, 128])
-    first = data.stored_pair(files, [192, 256])[0]
+    settings = settings_for(tmp_path, "pairs", size=128)
+    refuses("give --size 192x256", data.stored_pair, settings, files)
+    settings["size"] = [192, 256]
+    first = data.stored_pair(settings, files)[0]
     assert first.image.size == (80, 60)
 
 def test_a_wide_label_map_is_no_pair(tmp_path):
@@ -3924,6 +3941,480 @@ def test_pairs_that_are_not_two_squares_are_counted(tmp_path):
     others = r"\(and 6 more: 114.png, 116.png, 118.png, 120.png\)"
     words = f"112.png: is 112x64.*into A/ and B/ {others}"
     refuses(words, data.training, settings_for(tmp_path))
+
+# Pairs as they are: which half is x, no mirroring, no resizing, any number of channels
+
+def settings_of_pairs(folder, **more):
+    """Of --task pairs, as train.py finds them."""
+    settings = settings_for(folder, "pairs")
+    settings.update(more)
+    found = data.pictures_of("pairs", folder, choices=settings)
+    settings.update(found)
+    return settings
+
+def test_direction_says_which_half_is_x(pairs):
+    facades = data.held_out(settings_for(pairs))
+    other_way = data.held_out(settings_for(pairs, direction="AtoB"))
+    assert torch.equal(other_way[0][:3], facades[0][3:])
+    assert torch.equal(other_way[0][3:], facades[0][:3])
+
+def test_the_other_way_round_a_label_map_is_the_target(pairs):
+    settings = settings_for(pairs, direction="AtoB")
+    assert data.label_side(settings) == "y"
+    picture = data.held_out(settings)[0]
+    found = data.label_map_of(settings, picture[None])
+    wanted = data.label_map_of(settings_for(pairs), data.held_out(settings_for(pairs))[0][None])
+    assert torch.equal(found, wanted)
+
+def test_drawn_facades_turn_round_too():
+    drawn = data.held_out(settings_for(direction="AtoB"))[0]
+    assert torch.equal(drawn[3:], data.held_out(settings_for())[0][:3])
+
+def test_photos_of_shoes_are_no_sketches():
+    photo = noise_picture(1, 3, 64, 64)
+    settings = settings_for(task="edges2shoes", direction="BtoA")
+    x = data.input_to_network(settings, photo)
+    assert torch.allclose(x, photo.float() / 127.5 - 1)
+
+def test_mirroring_can_be_left_out():
+    assert data.mirror_of(settings_for()) == (-1,)
+    never = data.mirror_of(settings_for(mirror=[]))
+    steps = sixteen_crops(never)[:, 1].int().diff(dim=-1)
+    assert steps.unique().tolist() == [1]
+
+def make_numbered(folder, count=12, height=100, width=150):
+    """Pairs in A/ and B/ whose red is the row and whose green is the column."""
+    rows = torch.arange(height).view(-1, 1).expand(height, width)
+    columns = torch.arange(width).expand(height, width)
+    for i in range(count):
+        picture = torch.stack([rows, columns, torch.full_like(rows, 9 * i)]).byte()
+        data.save_picture(folder / "A" / f"{i}.png", picture)
+        data.save_picture(folder / "B" / f"{i}.png", picture)
+    return folder
+
+@pytest.mark.parametrize("memory", [4.0, 1e-9])
+def test_crops_are_windows_of_the_whole_picture(memory, tmp_path):
+    settings = settings_of_pairs(make_numbered(tmp_path), crop=True)
+    pictures = data.training(settings, memory)
+    assert (pictures.cache is None) == (memory < 1)
+    batch = next(pictures.batches([range(8)]))
+    crops = data.augment(batch, [64, 64], [], torch.Generator().manual_seed(0))
+    assert torch.equal(crops[:, :3], crops[:, 3:])
+    for row, column in crops[:, :2, 0, 0].tolist():
+        assert row <= 36
+        assert column <= 86
+    assert (crops[:, 0].int().diff(dim=1) == 1).all()
+    assert (crops[:, 1].int().diff(dim=2) == 1).all()
+    assert len(crops[:, :2, 0, 0].unique(dim=0)) > 5
+
+def test_crops_reach_every_place():
+    whole = [torch.zeros(6, 66, 65).byte()] * 100
+    places = data.whole_places(whole, [64, 64], torch.rand(2, 100))
+    assert [set(axis) for axis in places] == [{0, 1, 2}, {0, 1}]
+    last = torch.full((2, 1), 1 - 2 ** -24)
+    assert data.whole_places(whole[:1], [64, 64], last) == ([2], [1])
+
+def test_two_processes_crop_as_one():
+    whole = [noise_picture(6, 70 + i, 80) for i in range(4)]
+
+    def crops(some, rank, world):
+        rng = torch.Generator().manual_seed(3)
+        return data.augment(some, [64, 64], [-1], rng, rank, world)
+    both = torch.cat([crops(whole[:2], 0, 2), crops(whole[2:], 1, 2)])
+    assert torch.equal(both, crops(whole, 0, 1))
+
+def test_held_out_pictures_are_cut_in_the_middle(tmp_path):
+    settings = settings_of_pairs(make_numbered(tmp_path), crop=True)
+    picture = data.held_out(settings)[0]
+    assert picture.shape == (6, 64, 64)
+    assert picture[:2, 0, 0].tolist() == [18, 43]
+    assert picture[:2, 63, 63].tolist() == [81, 106]
+
+def test_what_is_smaller_than_a_crop_is_refused(tmp_path):
+    settings = settings_of_pairs(make_numbered(tmp_path, height=60), crop=True)
+    refuses("is 150x60.*to cut 64x64.*smaller --size", data.training, settings)
+
+def save_array(path, values):
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, values)
+    return path
+
+VALUES = np.random.default_rng(0).normal(size=(40, 50, 4)).astype(np.float32)
+
+@pytest.mark.parametrize("values", [VALUES, VALUES.transpose(2, 0, 1), np.asfortranarray(VALUES),
+                                    VALUES.astype(">f4")])
+def test_channels_may_come_last_or_first(values, tmp_path):
+    stored = data.read_bands(save_array(tmp_path / "a.npy", values), 4)
+    assert np.array_equal(stored.bands, VALUES)
+    assert stored.image.size == (50, 40)
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_three_channels_of_numpy_are_a_picture(order, tmp_path):
+    values = np.asarray(PHOTO).transpose(order)
+    picture = data.open_picture(save_array(tmp_path / "a.npy", values))
+    assert np.array_equal(picture, PHOTO)
+
+def test_one_channel_of_numpy_is_a_grey_picture_or_a_label_map(tmp_path):
+    path = save_array(tmp_path / "a.npy", BANDS.astype(np.int64))
+    assert np.array_equal(data.open_label_map(path, STREET), BANDS)
+    grey = save_array(tmp_path / "b.npy", 20 * BANDS)
+    assert np.array_equal(np.asarray(data.open_picture(grey))[..., 1], 20 * BANDS)
+
+def with_gap():
+    values = VALUES.copy()
+    values[7, 9, 2] = np.nan
+    return values
+
+BAD_ARRAYS = {
+    "no data .nan. at x=9, y=7": with_gap,
+    "values are bool": lambda: VALUES > 0,
+    "values are complex64": lambda: VALUES.astype(complex).astype(np.complex64),
+    "shape 40 tells no channels": lambda: VALUES[:, 0, 0],
+    "shape 4x40x4 tells": lambda: VALUES[:4, :40],
+    "shape 40x50x40 tells": lambda: np.zeros((40, 50, 40)),
+    "shape 0x50x4 tells": lambda: VALUES[:0],
+    "has 3 channels, and 4 are wanted": lambda: VALUES[..., :3]}
+
+@pytest.mark.parametrize("words", BAD_ARRAYS)
+def test_arrays_that_are_no_pictures_are_refused(words, tmp_path):
+    path = save_array(tmp_path / "a.npy", BAD_ARRAYS[words]())
+    refuses(words, data.read_bands, path, 4)
+
+def test_a_file_of_numpy_never_runs_code(tmp_path):
+    marker = tmp_path / "marker"
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+    np.save(tmp_path / "a.npy", np.array([Evil()]), allow_pickle=True)
+    refuses("no whole NumPy file", data.read_bands, tmp_path / "a.npy", 4)
+    refuses("no whole NumPy file", data.open_picture, tmp_path / "a.npy")
+    assert not marker.exists()
+    np.load(tmp_path / "a.npy", allow_pickle=True)
+    assert marker.exists()
+
+def test_a_file_of_numpy_that_is_cut_off_or_lies_is_refused(tmp_path):
+    path = save_array(tmp_path / "a.npy", VALUES)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    refuses("a.npy: no whole NumPy file", data.read_bands, path, 4)
+    path.write_bytes(whole.replace(b"(40, 50, 4)", b"(9**9, 50, 4)"))
+    refuses("a.npy: no whole NumPy file", data.read_bands, path, 4)
+    path.write_bytes(b"<!DOCTYPE html>")
+    refuses("a.npy: no whole NumPy file", data.read_bands, path, 4)
+
+def test_an_array_of_too_many_pixels_is_refused_unread(tmp_path):
+    path = tmp_path / "a.npy"
+    header = {"descr": "|u1", "fortran_order": False, "shape": (9000, 9000)}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 9000 * 9000)
+    refuses("9000x9000 is over", data.read_bands, path, 1)
+
+def test_numpy_files_beside_pictures_are_something_else(tmp_path):
+    save_photos(tmp_path, "a.png")
+    save_array(tmp_path / "a.npy", VALUES)
+    assert [path.name for path in data.list_pictures(tmp_path)] == ["a.png"]
+    (tmp_path / "a.png").unlink()
+    assert [path.name for path in data.list_pictures(tmp_path)] == ["a.npy"]
+
+def save_tiff(path, values, **options):
+    tifffile = pytest.importorskip("tifffile", reason="pip install tifffile")
+    tifffile.imwrite(path, values, **options)
+    return path
+
+def whole_numbers(kind, channels):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256 ** np.dtype(kind).itemsize, (70, 90, channels)).astype(kind)
+
+@pytest.mark.parametrize("kind, channels, options", [
+    ("u1", 4, {"photometric": "rgb"}),
+    ("u1", 4, {"photometric": "rgb", "extrasamples": ["unspecified"]}),
+    ("u1", 4, {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
+    ("u1", 4, {"photometric": "rgb", "compression": "zlib", "predictor": True}),
+    ("u1", 2, {"photometric": "minisblack", "planarconfig": "contig"}),
+    ("u2", 4, {"photometric": "minisblack", "planarconfig": "contig", "byteorder": ">"}),
+    ("u2", 5, {"photometric": "minisblack", "tile": (32, 48), "planarconfig": "contig",
+               "compression": "zlib", "predictor": True, "bigtiff": True}),
+    ("f4", 6, {"photometric": "minisblack", "planarconfig": "contig", "rowsperstrip": 16}),
+    ("f4", 4, {"photometric": "rgb", "compression": "zlib", "tile": (32, 48)})])
+def test_every_band_of_a_tiff_is_read(kind, channels, options, tmp_path):
+    values = whole_numbers("u" + kind[1], channels).astype(kind)
+    path = save_tiff(tmp_path / "a.tif", values, **options)
+    found = data.read_bands(path, channels).bands
+    assert found.dtype == np.dtype(kind)
+    assert np.array_equal(found, values)
+
+@pytest.mark.parametrize("options", [
+    {"planarconfig": "separate", "photometric": "rgb"},
+    {"planarconfig": "separate", "photometric": "minisblack", "tile": (32, 48)},
+    {"photometric": "minisblack"}])
+def test_bands_of_a_tiff_may_follow_one_another(options, tmp_path):
+    values = whole_numbers("u2", 4)
+    bands = np.ascontiguousarray(values.transpose(2, 0, 1))
+    path = save_tiff(tmp_path / "a.tif", bands, **options)
+    assert np.array_equal(data.read_bands(path, 4).bands, values)
+
+@pytest.mark.parametrize("extra", ["unspecified", "unassalpha"])
+def test_a_fourth_band_is_taken_only_where_it_is_asked_for(extra, tmp_path):
+    values = whole_numbers("u1", 4)
+    path = save_tiff(tmp_path / "a.tif", values, photometric="rgb", extrasamples=[extra])
+    refuses("fourth.*--in-channels", data.open_picture, path)
+    assert np.array_equal(data.read_bands(path, 4).bands, values)
+    refuses("has 4 channels, and 5 are wanted", data.read_bands, path, 5)
+
+def test_a_second_band_is_not_dropped_without_a_word(tmp_path):
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 2), **options)
+    refuses("second band", data.open_picture, path)
+
+def test_16_bit_bands_that_pillow_takes_for_8_bit_ones_are_refused(tmp_path):
+    bands = np.ascontiguousarray(whole_numbers("u2", 3).transpose(2, 0, 1))
+    options = {"photometric": "rgb", "planarconfig": "separate"}
+    path = save_tiff(tmp_path / "a.tif", bands, **options)
+    refuses("bands stand one after another", data.open_picture, path)
+
+@pytest.mark.parametrize("options, words", [
+    ({"photometric": "separated"}, "photometric 5.*npy"),
+    ({"photometric": "rgb", "byteorder": ">", "bigtiff": True}, "BigTIFF.*npy")])
+def test_tiffs_that_are_not_read_are_refused_with_a_way_out(options, words, tmp_path):
+    path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), **options)
+    refuses(words, data.read_bands, path, 4)
+
+def test_a_tiff_whose_pages_have_no_end_or_are_too_many_is_refused(tmp_path):
+    # One reduced page, which is followed by itself.
+    endless = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 254, 4, 1, 1, 8)
+    (tmp_path / "a.tif").write_bytes(endless)
+    refuses("a.tif: a damaged TIFF", data.read_bands, tmp_path / "a.tif", 4)
+    black = np.zeros((4, 3000, 4000, 4), np.uint8)
+    path = save_tiff(tmp_path / "b.tif", black, photometric="rgb", compression="zlib")
+    assert path.stat().st_size < 10 ** 6
+    refuses("b.tif: it unpacks to over 150,000,000 bytes", data.read_bands, path, 16)
+
+def test_mutated_tiffs_and_arrays_raise_only_our_error(tmp_path):
+    rng = np.random.default_rng(1)
+    tiff = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), photometric="rgb",
+                     compression="zlib", rowsperstrip=16).read_bytes()
+    array = save_array(tmp_path / "a.npy", whole_numbers("u1", 4)).read_bytes()
+    refused = 0
+    for i in range(120):
+        name, content = [("x.tif", tiff), ("x.npy", array)][i % 2]
+        path = tmp_path / name
+        path.write_bytes(mutated(content, rng, everywhere=i % 3 == 0, cut=i % 5 == 0))
+        refused += is_refused(data.read_bands, path, 4)
+    assert 20 < refused < 120
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_all_four_channels_of_a_png_are_read(depth, tmp_path):
+    values = whole_numbers(f">u{depth // 8}", 4)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    (tmp_path / "a.png").write_bytes(png(90, 70, depth, 6, rows))
+    assert np.array_equal(data.read_bands(tmp_path / "a.png", 4).bands, values)
+
+def test_one_channel_is_no_three(tmp_path):
+    NUMBERED["grey of 16 bits"].save(tmp_path / "a.png")
+    assert np.array_equal(data.read_bands(tmp_path / "a.png", 1).bands[..., 0], BANDS)
+    PHOTO.save(tmp_path / "b.png")
+    refuses("has 3 channels, and 1 are wanted", data.read_bands, tmp_path / "b.png", 1)
+
+# RGB and depth -> height: 0 to 255 and -2 to 3 metres; 0 to 9000 millimetres.
+
+def make_rgbd(folder, count=12):
+    """A/ of (4, 72, 80) floats, B/ of (72, 80) uint16."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        colours = rng.integers(0, 256, (3, 72, 80))
+        depth = np.linspace(-2, 3, 72 * 80).reshape(1, 72, 80)
+        x = np.concatenate([colours, depth]).astype(np.float32)
+        x[:3, 0, :2] = 0, 255
+        save_array(folder / "A" / f"{i}.npy", x)
+        height = np.linspace(0, 9000, 72 * 80).reshape(72, 80)
+        save_array(folder / "B" / f"{i}.npy", height.astype(np.uint16))
+    return folder
+
+@pytest.fixture(scope="module")
+def rgbd(tmp_path_factory):
+    return make_rgbd(tmp_path_factory.mktemp("rgbd"))
+
+def test_each_channel_has_its_own_scale(rgbd):
+    settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1, crop=True)
+    assert settings["range"] == [[[0, 0, 0, -2], [255, 255, 255, 3]], [0, 9000]]
+    pictures = data.held_out(settings)
+    x = np.load(pictures.files[0][0])[:, 4:68, 8:72]
+    assert pictures[0].shape == (5, 64, 64)
+    assert np.array_equal(pictures[0][:3], x[:3])
+    wanted = (x[3] + 2.0) / 5 * 255
+    in_use = data.read_input(settings, pictures.files[0][0])[:, 4:68, 8:72]
+    for picture in (pictures[0], in_use):
+        assert np.abs(picture[3].numpy() - wanted).max() <= 0.51
+    lines = data.what_was_read(settings, pictures, pictures)
+    ranges = "each channel of A: 0 to 255, 0 to 255, 0 to 255, -2 to 3 become"
+    assert any(ranges in line for line in lines)
+
+def test_the_other_way_round_each_half_keeps_its_scale(rgbd):
+    settings = settings_of_pairs(
+        rgbd, in_channels=1, out_channels=4, crop=True, direction="BtoA")
+    pictures = data.held_out(settings)
+    height = np.load(pictures.files[0][1])[4:68, 8:72]
+    in_use = data.read_input(settings, pictures.files[0][1])[:, 4:68, 8:72]
+    for x in (pictures[0][:1], in_use):
+        assert np.abs(x[0].numpy() - height / 9000 * 255).max() <= 0.51
+    colours = np.load(pictures.files[0][0])[:3, 4:68, 8:72]
+    assert np.array_equal(pictures[0][1:4], colours)
+    brightest = data.output_values(settings, None, torch.ones(1, 4, 2, 2))
+    assert brightest[1, 1].tolist() == [255, 255, 255, 3]
+
+def test_halves_of_a_joined_array_have_one_number_of_channels(tmp_path):
+    for i in range(3):
+        values = whole_numbers("u1", 5).repeat(2, axis=1)[:, :128]
+        save_array(tmp_path / f"{i}.npy", values[:64])
+    settings = settings_of_pairs(tmp_path, in_channels=5, out_channels=5)
+    picture = data.held_out(settings)[0]
+    wanted = torch.from_numpy(values[:64]).permute(2, 0, 1)
+    assert torch.equal(picture, torch.cat(wanted.split(64, dim=2)))
+    settings["out_channels"] = 3
+    refuses("one number of channels.*A/ and B/", data.training, settings)
+
+def test_networks_see_each_channel(rgbd):
+    settings = settings_of_pairs(rgbd, in_channels=4, out_channels=1, crop=True)
+    picture = data.held_out(settings)[0]
+    x, y = data.to_network(settings, picture[None])
+    assert torch.allclose(x[0], picture[:4].float() / 127.5 - 1)
+    assert torch.allclose(y[0], picture[4:].float() / 127.5 - 1)
+    assert torch.equal(data.to_pixels(settings, x, x)[0], picture[:3])
+    assert torch.equal(data.to_pixels(settings, x, y)[0], picture[4:].repeat(3, 1, 1))
+
+def rgbd_arguments(out, rgbd, *more):
+    channels = ("--in-channels", "4", "--out-channels", "1", "--task", "pairs")
+    return arguments(out, rgbd, *channels, "--crop", "--no-mirror", "--batch", "3", *more)
+
+@pytest.fixture(scope="module")
+def rgbd_run(tmp_path_factory, rgbd):
+    out = tmp_path_factory.mktemp("runs") / "rgbd"
+    train_here(*rgbd_arguments(out, rgbd))
+    return out
+
+def test_a_run_of_other_channels_says_so_in_its_settings(rgbd_run):
+    generator, settings = pix2pix.load_generator(rgbd_run)
+    found = {key: settings[key] for key in data.PAIR_KEYS}
+    assert found == {"direction": "AtoB", "mirror": [], "crop": True, "in_channels": 4,
+                     "out_channels": 1}
+    assert generator.encoder[0].in_channels == 4
+    sheet = data.open_picture(sorted((rgbd_run / "samples").iterdir())[-1])
+    assert sheet.mode == "RGB"
+
+def test_a_run_of_other_channels_goes_on_as_if_uncut(rgbd_run, rgbd, tmp_path):
+    args = rgbd_arguments(tmp_path / "run", rgbd)
+    cut_after(2, *args)
+    train_here(*args)
+    assert fingerprint(tmp_path / "run") == fingerprint(rgbd_run)
+
+def test_a_run_goes_on_only_with_its_own_pairs(rgbd_run, rgbd):
+    args = [arg for arg in rgbd_arguments(rgbd_run, rgbd) if arg != "--no-mirror"]
+    refuses(r"mirror \[\] there, \[-1\] now", train_here, *args)
+
+def test_a_run_from_before_these_settings_goes_on(pairs, tmp_path):
+    args = arguments(tmp_path / "run", pairs)
+    cut_after(2, *args)
+    path = tmp_path / "run" / "settings.json"
+    settings = json.loads(path.read_text())
+    for key in ("direction", "mirror", "crop"):
+        del settings[key]
+    path.write_text(json.dumps(settings))
+    assert "going on from step 2" in train_here(*args)
+
+def fake_of(run, source):
+    """What a run makes of a file, by hand: (1, C, H, W) in [-1, 1]."""
+    generator, settings = pix2pix.load_generator(run)
+    picture = data.read_input(settings, source)
+    x = data.input_to_network(settings, picture[None])
+    return pix2pix.generate(generator, x, seed=0)
+
+def test_an_output_in_numpy_has_the_targets_own_values(rgbd_run, rgbd, tmp_path):
+    source = rgbd / "A" / "3.npy"
+    translate(rgbd_run, source, tmp_path / "a.npy")
+    found = np.load(tmp_path / "a.npy")
+    fake = fake_of(rgbd_run, source)
+    assert found.shape == (72, 80)
+    assert found.dtype == np.float32
+    assert np.allclose(found, (fake[0, 0].numpy() + 1) / 2 * 9000, atol=0.01)
+    translate(rgbd_run, source, tmp_path / "a.png")
+    levels = (fake[0, 0] + 1) * 127.5
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "L"
+        assert np.array_equal(picture, levels.round().byte())
+
+def test_four_channels_are_written_as_numpy_or_tiff(tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", palette=None, out_channels=4)
+    data.save_picture(tmp_path / "in" / "a.png", noise_picture(3, 64, 64))
+    source = tmp_path / "in" / "a.png"
+    translate(run, tmp_path / "in", tmp_path / "out")
+    found = np.load(tmp_path / "out" / "a.npy")
+    wanted = ((fake_of(run, source)[0] + 1) * 127.5).round().byte()
+    assert np.array_equal(found, wanted.permute(1, 2, 0))
+    translate(run, source, tmp_path / "a.tif")
+    assert np.array_equal(data.read_bands(tmp_path / "a.tif", 4).bands, found)
+    refuses("PNG holds no 4 channels; .*npy", translate, run, source, tmp_path / "a.png")
+
+def test_the_wrong_number_of_channels_is_not_translated(rgbd_run, tmp_path):
+    PHOTO.save(tmp_path / "a.png")
+    words = "a.png: has 3 channels, and 4 are wanted"
+    refuses(words, translate, rgbd_run, tmp_path / "a.png", tmp_path / "b.png")
+
+def test_a_run_of_other_channels_is_scored(rgbd_run, rgbd, tmp_path):
+    said = run_metrics(tmp_path, rgbd_run)
+    assert "y's one channel as grey" in said
+    _, settings = pix2pix.load_generator(rgbd_run)
+    held = data.held_out(settings)
+    scores = json.loads((rgbd_run / "scores.json").read_text())
+    generator, _ = pix2pix.load_generator(rgbd_run)
+    x, y = data.to_network(settings, torch.stack([held[i] for i in range(len(held))]))
+    wanted = (pix2pix.generate(generator, x, seed=0) - y).abs().mean().item()
+    assert scores["scores"]["L1"] == pytest.approx(wanted, abs=1e-5)
+
+def test_labels_from_facades_are_scored_by_their_colours(tmp_path):
+    run = tiny_run(tmp_path / "run", "facades", direction="AtoB")
+    said = run_metrics(tmp_path, run, "--count", 8)
+    assert "class_iou" in said
+    assert "judge" not in said
+    real = json.loads((run / "scores.json").read_text())["real"]
+    assert real["pixel_accuracy"] == 1
+    words = "--direction AtoB, whose x is no label map"
+    refuses(words, run_metrics, tmp_path, run, "--train-fcn", "facades")
+
+def test_photos_are_cropped_at_their_own_scale_too(tmp_path):
+    make_numbered(tmp_path)
+    settings = settings_for(tmp_path / "A", "inpainting", crop=True)
+    assert [picture.shape for picture in data.training(settings).cache] == [(3, 100, 150)] * 11
+    assert data.held_out(settings)[0][:2, 0, 0].tolist() == [18, 43]
+
+def test_the_sheet_of_pairs_shows_what_the_flags_say(rgbd, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    flags = "--in-channels 1 --out-channels 4 --direction BtoA --crop --no-mirror --size 64"
+    said = run_here(data, "pairs", "--data", rgbd, *flags.split(), "--out", sheet)
+    assert f"{sheet}: cropped to 64x64\n" in said
+    pixels = np.asarray(data.open_picture(sheet)).astype(int)
+    x = pixels[4:68, 4:68]
+    y = pixels[4:68, 72:136]
+    assert np.ptp(x, axis=2).max() == 0
+    assert np.ptp(y, axis=2).max() > 100
+    assert (np.diff(x[..., 0], axis=1) >= 0).all()
+
+def test_nobody_can_paint_four_channels(rgbd_run):
+    refuses("input has 4 channels", paint.Studio, [rgbd_run])
+
+def test_a_run_on_grey_pictures_is_painted_in_grey(tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", palette=None, in_channels=1)
+    studio = paint.Studio([run])
+    red = torch.zeros(64, 64, 3).byte()
+    red[..., 0] = 255
+    cells = base64.b64encode(red.numpy().tobytes()).decode()
+    reply = studio.translate(studio.runs["run"], {**paint.FIELDS, "cells": cells})
+    generator, settings = pix2pix.load_generator(run)
+    x = torch.full((1, 1, 64, 64), 76 / 127.5 - 1)
+    wanted = data.to_pixels(settings, x, pix2pix.generate(generator, x, seed=0))[0]
+    found = np.asarray(Image.open(io.BytesIO(base64.b64decode(reply["png"]))))
+    assert np.abs(found.astype(int) - wanted.permute(1, 2, 0).numpy()).max() <= 1
 
 FILE = tarfile.REGTYPE
 LINK = tarfile.SYMTYPE

@@ -105,7 +105,7 @@ def train_pix2pix(context, pictures, held_out):
     adversarial_too = settings["objective"] != "l1"        # Table 1
     conditional = "cgan" in settings["objective"]          # D(x, y), Eq. 1; else D(y), Eq. 2
     l1_weight = settings["l1_weight"] if "l1" in settings["objective"] else 0.0
-    mirror = data.TASKS[settings["task"]].mirror
+    mirror = data.mirror_of(settings)
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: sample_sheet(settings, run.published, held_out, context.device),
@@ -152,7 +152,7 @@ def train_pix2pix(context, pictures, held_out):
 def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
-    mirror = data.TASKS[settings["task"]].mirror
+    mirror = data.mirror_of(settings)
     generator, discriminator = semgan_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: map_sheet(settings, generator, context.device),
@@ -757,9 +757,15 @@ class Run:
 #     pictures         how many, and a check sum of their names          train.py: the same run?
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
 #     range            of A, of B: the values of more than 8 bits that   data.py
-#                      become 0 and 255, [low, high], or None; None: 8 bits
+#                      become 0 and 255, [low, high], or None; None: 8 bits;
+#                      of several channels, low and high are lists
 #     one_hot          True if x is a channel for each class             data.py, semgan.py
 #     size             [height, width] in pixels                         all commands
+#     direction        "AtoB": x is A, the left half of a pair; "BtoA"   all commands
+#     mirror           what is mirrored at random: -1 left and right,    train.py
+#                      -2 top and bottom; []: nothing
+#     crop             True if pictures keep their scale: size is cut    data.py
+#                      out of them; False: they are resized
 #     in_channels      of x                                              networks
 #     out_channels     of y; of SemGAN, classes or 3 colours             networks
 #     width            channels of the first layer                       networks
@@ -797,8 +803,16 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
-# Keys that older runs lack, and what was then done. D was as wide as G.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None}
+# Keys that older runs lack, and what was then done. D was as wide as G; direction and mirror were
+# the task's.
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None,
+         "crop": False}
+
+
+def of_the_task(row):
+    """What a task says of its pairs, where no flag says otherwise."""
+    return {"direction": row.direction, "mirror": list(row.mirror),
+            "in_channels": row.in_channels, "out_channels": row.out_channels}
 
 
 def share(text):
@@ -853,6 +867,7 @@ def add_pictures(add):
     add("--one-hot", action=argparse.BooleanOptionalAction,
         help="label maps enter as a channel for each class, not as colours "
              "(default: in preset laptop, where x is a label map)")
+    data.add_pair_flags(add)
     add("--memory", type=data.positive(float), default=4.0,
         help="GiB for a split's decoded pictures (default 4)")
 
@@ -1013,32 +1028,35 @@ def resolve(options, device, world=1):
         if key in given:
             raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
                           f"task; leave it out")
+    data.refuse_pair_flags(options.task, given)
     preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
-        "start": None, "one_hot": False,
-        "in_channels": row.in_channels, "out_channels": row.out_channels}
+        "start": None, "one_hot": False}
+    settings.update(of_the_task(row))
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
         settings.update(SHAPES[preset])
-    settings["one_hot"] = settings["one_hot"] and row.labels == "x"
     settings.update(given)
+    labels = data.label_side({**settings, "palette": None})
+    if "one_hot" not in given:                             # the preset's wish
+        settings["one_hot"] = settings["one_hot"] and labels == "x"
     if model == "pix2pix" and settings["d_width"] is None:
         settings["d_width"] = settings["width"]
     if options.start:
         settings["start"] = str(Path(options.start))       # without a slash at its end
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
-    refuse_impossible(settings, given, row.labels, world)
+    refuse_impossible(settings, given, labels, world)
     return settings
 
 
 def find_pictures(settings, memory):
     """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
     scale = settings.pop("range", None)                    # --range
-    settings.update(data.pictures_of(settings["task"], settings["data"], scale))
+    settings.update(data.pictures_of(settings["task"], settings["data"], scale, settings))
     if settings["one_hot"]:
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
@@ -1068,7 +1086,7 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    older = OLDER | {"d_width": before.get("width")}
+    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width")}
     for key in older.keys() & settings.keys():
         before.setdefault(key, older[key])
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
@@ -1197,7 +1215,8 @@ def lock(folder):
 def keep_on_gpu(pictures, device):
     """Moves the decoded pictures to a GPU where a quarter of its free memory holds them: batches
     are then cut there, and no step waits for a copy."""
-    if device.type == "cuda" and pictures.cache is not None:
+    together = pictures.cache is not None and not isinstance(pictures.cache, list)
+    if device.type == "cuda" and together:                 # whole pictures stay where they are
         free, _ = torch.cuda.mem_get_info(device)
         if pictures.cache.numel() <= free / 4:             # bytes
             pictures.cache = pictures.cache.to(device)
@@ -1240,7 +1259,7 @@ def introduce(context, pictures, held_out, seconds):
     steps = len(pictures) // settings["batch"] * settings["epochs"]
     if pictures.cache is None:
         kept = "decoded as needed"
-    elif pictures.cache.is_cuda:
+    elif not pictures.whole and pictures.cache.is_cuda:
         kept = "kept on the GPU"
     else:
         kept = "kept in memory"
