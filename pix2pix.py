@@ -26,11 +26,16 @@ Where it leaves the paper: norms use each picture's own statistics (see Norm), a
 has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
 """
 import os
+import sys
 import zipfile
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 import torch
 import torch.nn as nn
@@ -272,8 +277,9 @@ def generate(generator, x, seed=None, tile=1024):
     other; each has its own statistics, so tones may drift slowly over a large picture.
     """
     height, width = x.shape[-2:]
-    devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices, enabled=seed is not None):
+    devices = [x.device] if x.device.type in ("cuda", "mps") else []
+    kind = x.device.type if devices else "cuda"
+    with torch.random.fork_rng(devices, enabled=seed is not None, device_type=kind):
         if max(height, width) <= tile:
             return generate_window(generator, x, seed)
         total = None                                   # sum of windows, each weighted by its fade
@@ -460,8 +466,8 @@ def load_discriminator(path):
 
 
 # The same layers, faster (skip on first reading). Each gives what the plain layer above gives, by a
-# quicker way; what is quicker was measured on CPUs. On a GPU the library's own layers are used, in
-# channels_last, which tensor cores want. The tests hold each layer to its plain one.
+# quicker way; what is quicker was measured on CPUs. On a GPU the library's own layers are used, and
+# with CUDA channels_last, which tensor cores want. The tests hold each layer to its plain one.
 
 def faster(network):
     """Puts the layers below in the place of a UNet's or PatchGAN's plain ones; returns the network.
@@ -486,7 +492,13 @@ def faster(network):
 
 
 def on_gpu(x):
-    return x.is_cuda
+    return x.is_cuda or on_metal(x)
+
+
+def on_metal(x):
+    """Whether x is on Apple's GPU, which wants no channels_last: gradients in that layout have been
+    wrong there (pytorch issues 142344, 156792), or thirty times as slow (193349)."""
+    return x.is_mps
 
 
 def laid_out(x, side):
@@ -497,6 +509,8 @@ def laid_out(x, side):
     copying the weights would cost more: measured, side is 64 for a layer that halves x and 32 for
     one that doubles it. Training on a CPU leaves x as it is: the norms' gradients would lose more.
     """
+    if on_metal(x):
+        return x.contiguous()
     if torch.is_grad_enabled() and not on_gpu(x):
         return x
     large = on_gpu(x) or x.shape[2] * x.shape[3] >= side ** 2
@@ -510,7 +524,7 @@ class FastNorm(Norm):
     a GPU batch norm, picture by picture, keeps channels_last and half precision, group norm not."""
 
     def forward(self, x):
-        if self.kind == "fixed":
+        if self.kind == "fixed" or on_metal(x):
             return super().forward(x)
         instance = self.kind == "instance"
         if on_gpu(x):
@@ -570,6 +584,8 @@ class FirstConvolution(nn.Conv2d):
     """D's first layer, in channels_last as far as its first norm: 3 to 5% of a step on a CPU."""
 
     def forward(self, x):
+        if on_metal(x):
+            return super().forward(x)
         return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -792,7 +808,7 @@ def parse():
     add("--draw", type=data.picture_name, metavar="PNG", help="draw both networks")
     add("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
     add("--seed", type=int, default=0, help="of the dropout noise (default 0)")
-    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--device", default="cpu", help="cpu (default), cuda or mps")
     add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
         "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
         "RGB ones")

@@ -26,10 +26,15 @@ import zlib
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     # Before torch is loaded: how often its threads look for work before they sleep. By default
     # (300,000 times) they keep each other from working where another process is busy, too. The
     # numbers that come out are the same.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # What Apple's GPUs cannot do yet, the CPU does, with a warning.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 import torch
 import torch.distributed as dist
@@ -320,6 +325,9 @@ SHOW_EVERY = 2.0          # seconds between progress lines on a terminal, five t
 SAVE_EVERY = 60.0         # seconds, at the least, between two checkpoints (they are large)
 FIRST_SHEET = 20.0        # seconds until the first sample sheet
 LATER_SHEETS = 120.0      # seconds between two later ones
+# What asks a run to stop: Ctrl-C, the system, Windows' Ctrl-Break. No system has all of them.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK")
+                if hasattr(signal, name)]
 LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("adversarial losses", ["D loss", "G adversarial", "feature matching"]),
     ("share that D judges rightly", ["D on real", "D on fake"]),
@@ -334,10 +342,10 @@ def step_seed(seed, step, rank=0):
 
 
 def sent(tensor, device):
-    """A tensor on the device; to a GPU from pinned memory, so that no step waits for the copy."""
+    """A tensor on the device; with CUDA from pinned memory, so that no step waits for the copy."""
     if device.type == "cuda" and not tensor.is_cuda:
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return data.on_device(tensor, device)
 
 
 class Run:
@@ -403,10 +411,15 @@ class Run:
         begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
         print(f"generator {g_count:,} parameters, discriminator {d_count:,} parameters; {begun}\n"
               f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
+        threads = torch.get_num_threads()
+        if self.device.type == "cpu" and self.threads_before not in (None, threads):
+            print(f"threads: {threads} now, {self.threads_before} before; sums round differently, "
+                  f"so the weights will not be bit by bit an uncut run's", flush=True)
 
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
         path = self.folder / "checkpoint.pt"
+        self.threads_before = None                         # of the process that saved, on a CPU
         if path.exists():
             content = pix2pix.load_file(path, "move the run's folder away to start afresh")
             try:
@@ -415,6 +428,7 @@ class Run:
                         continue                           # it was trained in another precision
                     part.load_state_dict(content[name])
                 self.step = int(content["step"])
+                self.threads_before = content.get("threads")
             except (KeyError, TypeError, ValueError, RuntimeError):
                 raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
         if self.rank == 0:
@@ -463,8 +477,7 @@ class Run:
 
     def remaining(self, pictures):
         """Yields (indices, uint8 batch) of each step to come, this process's share; then saves."""
-        handlers = {number: signal.signal(number, self.stop)
-                    for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self.stop) for number in STOP_SIGNALS}
         try:
             while self.step < self.total:
                 epoch, done = divmod(self.step, self.per_epoch)
@@ -676,6 +689,8 @@ class Run:
         head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
         files = {"generator.pt": {**head, "generator": self.published.state_dict()},
                  "checkpoint.pt": {**head, "step": self.step, **content}}
+        if self.device.type == "cpu":                      # on their number hangs how sums round
+            files["checkpoint.pt"]["threads"] = torch.get_num_threads()
         # The generator first: killed between the two, a run goes on from the older checkpoint and
         # writes both again; the other way round, a finished run would keep an old generator. Only
         # the first time the checkpoint comes first, as a generator alone is refused (check_same).
@@ -805,7 +820,7 @@ def add_training(add):
     """Flags that say how it is learned."""
     own = OWN["pix2pix"]
     add("--preset", choices=["paper", "laptop"],
-        help="default: paper with a GPU, else laptop")
+        help="default: paper with CUDA, else laptop")
     add("--seed", type=int, default=0,
         help="of all randomness (default 0)")
     add("--batch", type=data.positive(int),
@@ -858,9 +873,9 @@ def add_machine(add):
     add("--out", metavar="RUN",
         help="the run's folder (default runs/TASK)")
     add("--device",
-        help="cpu or cuda (default: cuda where there is one)")
+        help="cpu, cuda or Apple's mps (default: a GPU where there is one)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
-        help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
+        help="default: bf16 or else fp16 with CUDA, fp32 without")
     add("--compile", action="store_true",
         help="torch.compile the networks, for long runs")
     add("--tensorboard", action="store_true",
@@ -920,12 +935,21 @@ def refuse_impossible(settings, given, labels, world):
 
 
 def default_precision(device, model):
-    """fp32 on a CPU; on a GPU bf16, or what else it and the model can do."""
+    """fp32 without CUDA; with it bf16, or what else the GPU and the model can do."""
     if device.type != "cuda":
         return "fp32"
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp16" if model == "pix2pix" else "fp32"
+
+
+def refuse_on_metal(settings, compiled):
+    """What we dare not promise on Apple's GPUs, as nobody here has one: in torch 2.5 autocast knows
+    no bf16 there, and fp16's scaler wants float64, which Metal lacks."""
+    if settings["precision"] != "fp32":
+        raise Refusal(f"--precision {settings['precision']}: not tried on mps; give fp32")
+    if compiled:
+        raise Refusal("--compile: not tried on mps; leave it out")
 
 
 def resolve(options, device, world=1):
@@ -954,6 +978,8 @@ def resolve(options, device, world=1):
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, row.labels, world)
+    if device.type == "mps":
+        refuse_on_metal(settings, options.compile)
     return settings
 
 
@@ -1060,6 +1086,8 @@ def introduce(context, pictures, held_out, seconds):
     size = "x".join(map(str, settings["size"]))
     if context.device.type == "cuda":
         where = torch.cuda.get_device_name()
+    elif context.device.type == "mps":
+        where = "Apple's GPU (mps; nobody has tried this code on one)"
     else:
         where = f"cpu with {torch.get_num_threads()} threads"
     processes = "1 process" if context.world == 1 else f"{context.world} processes"
@@ -1095,7 +1123,8 @@ def run_folder(options, settings):
 def main():
     started = time.monotonic()
     options = parse()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until there is a run
+    for number in STOP_SIGNALS[1:]:                        # until there is a run; of Ctrl-C
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # Python sees to itself
     rank = int(os.environ.get("RANK", 0))                  # these four are torchrun's
     world = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
