@@ -5081,6 +5081,49 @@ def test_painting_is_exact(either):
     request = page.js("return question()")
     assert base64.b64decode(request["cells"]) == expected.astype(np.uint8).tobytes()
 
+class NotebookProxy(BaseHTTPRequestHandler):
+    """Shows the server behind it in a folder, and by its own name, as a notebook's proxy does."""
+    folder = "/user/me/proxy/8256"
+
+    def forward(self):
+        path = self.path.removeprefix(self.folder) or "/"
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {"Content-Type": self.headers.get("Content-Type", ""), "Host": "lab.example",
+                   "Origin": "https://lab.example", "X-Forwarded-Prefix": self.folder}
+        connection = http.client.HTTPConnection(*self.server.behind.server_address)
+        connection.request(self.command, path, body, headers)
+        reply = connection.getresponse()
+        content = reply.read()
+        self.server.asked.append((self.command, self.path, reply.status))
+        self.send_response(reply.status)
+        for name in ("Content-Type", "Content-Security-Policy"):
+            self.send_header(name, reply.headers[name])
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = forward
+    do_POST = forward
+
+    def log_message(self, format, *arguments):
+        pass
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_page_paints_through_a_notebooks_proxy(slash, page, allowing_server):
+    with ThreadingHTTPServer(("127.0.0.1", 0), NotebookProxy) as proxy:
+        proxy.behind = allowing_server
+        proxy.asked = []
+        with serving(proxy):
+            there = Page(page.browser, proxy, page.folder)
+            there.address += NotebookProxy.folder[1:] + slash
+            there.opened(fresh=False)
+            assert there.photo().startswith("data:image/png")
+            assert there.js("return $('elsewhere').href").endswith("/proxy/8256/study")
+    assert proxy.asked[0] == ("GET", NotebookProxy.folder + slash, 200)
+    assert ("POST", f"{NotebookProxy.folder}/translate", 200) in proxy.asked
+    for _, path, status in proxy.asked[1:]:
+        assert path.startswith(f"{NotebookProxy.folder}/")
+        assert status == 200
+
 @pytest.fixture
 def saved_by(tmp_path):
     """-> a function: presses the three buttons, and moves what is saved out of the downloads"""
