@@ -1094,6 +1094,7 @@ def new_parser():
     one("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
     add("--count", type=data.positive(int), help="pictures (default all; SemGAN 2,048; Fig. 4: 4)")
+    add("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
     add("--figure7", type=data.picture_name, metavar="PNG", help="draw the densities of L, a and b")
     one("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
@@ -1124,7 +1125,7 @@ def judge_settings(options, device):
 def main():
     import data  # only the command needs its neighbours
     options = data.parse_options(new_parser())
-    device = data.device_of()
+    device = data.device_of(options.device)
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.figure4:

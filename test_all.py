@@ -2289,6 +2289,14 @@ def test_only_apples_gpu_is_waited_for(device, at_once, module):
     module.on_device(tensor, torch.device(device))
     tensor.to.assert_called_once_with(torch.device(device), non_blocking=at_once)
 
+@pytest.mark.parametrize("asked, device", [((), "mps"), (("--device", "cpu"), "cpu")])
+def test_scores_come_from_a_gpu_unless_asked_of_the_cpu(asked, device, apples_gpu, monkeypatch):
+    score = mock.Mock()
+    monkeypatch.setattr(metrics, "score", score)
+    run_here(metrics, "runs/a", *asked)
+    assert str(score.call_args.args[1]) == device
+    refuses("--device tpu", run_here, metrics, "runs/a", "--device", "tpu")
+
 def test_pictures_go_to_apples_gpu_from_where_they_are(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", mock.Mock(side_effect=AssertionError))
     sent = []
