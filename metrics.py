@@ -7,6 +7,8 @@
                          +--> Inception, 2048 features -> two Gaussians                FID
 
     python metrics.py runs/a runs/b                   a row a run, the best of each column marked *
+    python metrics.py runs/a --epochs                 a row for each generator that --keep kept
+    python metrics.py REAL FAKE                       two folders of pictures, without a run
     python metrics.py --train-fcn facades             the FCN-score's judge, trained once and kept
     python metrics.py runs/facades --figure7 out.png  log-probability of L, a and b, as a picture
     python metrics.py runs/a runs/b --figure4 s.png   input | a's and b's output | target, a sheet
@@ -53,7 +55,9 @@ def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
 
     The levels halve from the full size to 16. 128 patches a picture and 4 times 128 directions are
     the published setting. Time grows as N*patches*repeats*directions, memory as N*patches (2 kB).
-    Both sets are cut at the same places, so a set against itself scores 0.
+    Each set is cut at places of its own, as published: a set against itself scores not 0 but the
+    noise of that draw, below which no difference shows. Equal places would make pictures that are
+    pairs look up to four times closer than their sets are.
     """
     real = torch.as_tensor(real)
     fake = torch.as_tensor(fake)
@@ -63,9 +67,7 @@ def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
     levels = (side // 16).bit_length()                     # 64, 32, 16: three
     scores = {}
     for level in range(levels):
-        places = rng.get_state()
         a = level_descriptors(real, level, levels, patches, rng)         # (N*patches, 147)
-        rng.set_state(places)
         b = level_descriptors(fake, level, levels, patches, rng)
         distance = 0
         for _ in range(repeats):
@@ -265,20 +267,25 @@ def check_classes(name, values, classes):
 
 
 def segmentation_scores(matrix, absent="zero"):
-    """(K, K) counts -> {"pixel_accuracy", "class_accuracy", "class_iou"}, each 0..1. In the means a
-    class without a true pixel counts as 0 ("zero", pix2pix's published numbers) or not ("skip")."""
+    """(K, K) counts -> {"pixel_accuracy", "class_accuracy", "class_iou"}, each 0..1.
+
+    absent: what a class without a true pixel counts in the means. "zero": 0, as in pix2pix's
+    published numbers. "skip": nothing, as in FCN's own evaluation (Long et al. 2015), for it has no
+    accuracy; but its IoU has a value, 0, where it is predicted all the same.
+    """
     assert absent in ("zero", "skip"), f"absent: {absent!r}"
     matrix = torch.as_tensor(matrix).double()
     right = matrix.diag()                                  # (K,) each
     true = matrix.sum(1)
     union = matrix.sum(0) + true - right
-    present = true > 0
-    count = len(matrix)
-    if absent == "skip":
-        count = int(present.sum())
+    accuracy = right / true                                # nan: nowhere true
+    iou = right / union                                    # nan: neither true nor predicted
+    if absent == "zero":
+        accuracy = accuracy.nan_to_num(0)
+        iou = iou.nan_to_num(0)
     return {"pixel_accuracy": float(right.sum() / true.sum()),
-            "class_accuracy": float((right / true)[present].sum() / count),
-            "class_iou": float((right / union)[present].sum() / count)}
+            "class_accuracy": float(accuracy.nanmean()),
+            "class_iou": float(iou.nanmean())}
 
 
 class ConvNormReLU(nn.Module):
@@ -699,10 +706,14 @@ def score(options, device):
     notes = [note]
     rows = []
     colours = {}                                           # of runs on photos: their histograms
-    for run in options.runs:
+    runs = options.runs
+    if options.epochs:
+        runs = kept_generators(*runs)
+    for run in runs:
         row, pictures, histograms = score_run(run, options, device, network)
-        content = json.dumps({"format": 1, **row}).encode()
-        data.write_whole(Path(run) / "scores.json", content)
+        if Path(run).is_dir():                             # not one generator of several
+            content = json.dumps({"format": 1, **row}).encode()
+            data.write_whole(Path(run) / "scores.json", content)
         if pictures not in [shown[1] for shown in rows]:   # the real ones' own scores come first
             rows.append(("real pictures", None, row["n"], row["real"]))
         rows.append((run, pictures, row["n"], row["scores"]))
@@ -710,9 +721,46 @@ def score(options, device):
             notes.append(f"{run}: {row['note']}")
         if histograms:
             colours.update(zip(("real", run), histograms))
+    if options.epochs:
+        notes = best_by_column(rows) + notes
     print(table(rows), *notes, sep="\n")
     if options.figure7:
         figure7(colours, options.figure7)
+
+
+def kept_generators(run):
+    """The files of a run, by epoch, that train.py --keep left, as text; then the run itself, where
+    it was trained on since the last of them."""
+    import pix2pix
+    kept = {}
+    for path in Path(run).glob("generator-*.pt"):
+        number = path.stem.removeprefix("generator-")
+        if number.isdigit():
+            kept[int(number)] = path
+    if not kept:
+        raise Refusal(f"--epochs: {run} keeps no generator-EPOCH.pt; train with --keep N")
+    files = [kept[epoch] for epoch in sorted(kept)]
+    last = Path(run) / "generator.pt"
+    steps = [pix2pix.load_file(path)["settings"].get("steps") for path in (files[-1], last)]
+    names = [str(path) for path in files]
+    if steps[0] != steps[1]:
+        names.append(str(run))
+    return names
+
+
+def best_by_column(rows):
+    """Lines that say which row of a table is the best, and by which columns; of equal ones the
+    first. None is where not all are of the same pictures."""
+    runs = [row for row in rows if row[1]]
+    if len({row[1] for row in runs}) > 1:                  # they were moved while it trained
+        return ["no best is named: not all were scored on the same pictures; give --data"]
+    columns = {}                                           # {name: those that it is best by}
+    for column in runs[0][3]:
+        for name, _, _, scores in runs:
+            if is_best(column, scores, runs):
+                columns.setdefault(name, []).append(column)
+                break
+    return [f"best by {', '.join(best)}: {name}" for name, best in sorted(columns.items())]
 
 
 def score_run(run, options, device, network):
@@ -720,7 +768,10 @@ def score_run(run, options, device, network):
     pictures it was scored on; (real, fake) histograms of L, a and b, None of label maps."""
     import pix2pix
     import semgan
-    content = pix2pix.load_file(Path(run) / "generator.pt")
+    path = Path(run)
+    if path.is_dir():
+        path = path / "generator.pt"
+    content = pix2pix.load_file(path)
     if content["settings"].get("model") == "semgan":
         generator, settings = semgan.load_generator(run)
         measure = score_semgan
@@ -848,7 +899,7 @@ def score_semgan(generator, settings, count, network):
         label_maps.append(semgan.nearest_class(part, palette))
         off += len(part) * semgan.out_of_palette(part, palette)
     label_maps = torch.cat(label_maps)
-    scores = {f"SWD {side}": value for side, value in swd(real, fake).items()}
+    scores = swd_columns(real, fake)
     scores["MS-SSIM"] = ms_ssim_diversity(fake)            # n/2 pairs
     scores["out of palette"] = off / n
     if settings["task"] == "shapes" and settings["size"] == [64, 64]:
@@ -857,9 +908,18 @@ def score_semgan(generator, settings, count, network):
     features = []
     if network:
         features = [inception_features(network, real), inception_features(network, fake)]
-    row = {"n": n, "real": {"MS-SSIM": ms_ssim_diversity(real)}, "scores": scores,
-           "note": class_shares(truth, label_maps, palette)}
+    real_scores = swd_columns(real, real)
+    real_scores["MS-SSIM"] = ms_ssim_diversity(real)
+    note = f"{SWD_NOISE}; {class_shares(truth, label_maps, palette)}"
+    row = {"n": n, "real": real_scores, "scores": scores, "note": note}
     return row, features, None
+
+
+def swd_columns(real, fake):
+    return {f"SWD {side}": value for side, value in swd(real, fake).items()}
+
+
+SWD_NOISE = "SWD of real pictures is its noise: the set against itself"
 
 
 def sample_maps(generator, settings, count, rng):
@@ -917,6 +977,143 @@ def is_best(column, scores, runs):
     values = [row[3].get(column) for row in runs]
     best = max(values) if column in HIGHER_IS_BETTER else min(values)
     return scores.get(column) == best
+
+
+# The command: two folders of pictures, without a run
+
+def are_folders(names):
+    """Whether these are two folders, and no runs."""
+    if len(names) != 2:
+        return False
+    folders = [Path(name) for name in names]
+    runs = [folder for folder in folders
+            if any(folder.glob("*.pt")) or (folder / "settings.json").exists()]
+    return all(folder.is_dir() for folder in folders) and not runs
+
+
+def score_folders(options, device):
+    """Scores the pictures of a second folder by those of a first, REAL; prints the table, and what
+    was scored and what was not."""
+    if options.data:
+        raise Refusal("--data: the two folders hold the pictures; leave it out")
+    real_folder, fake_folder = options.runs
+    network, fid_note = inception_of(options.fid_weights, device)
+    real, fake, pairs, omitted = read_folders(real_folder, fake_folder, options.count)
+    n = len(real)
+    scores, real_scores, histograms = set_scores(real, fake, network)
+    rows = [("real pictures", None, n, real_scores), (f"{fake_folder}, a set", None, n, scores)]
+    columns = dict.fromkeys(column.split(" ")[0] for column in scores)   # SWD 64, SWD 32: SWD
+    scored = f"scored, as sets of {n}: {', '.join(columns)}"
+    if pairs:
+        by_pair = pair_scores(real[:pairs], fake[:pairs])
+        rows.append((f"{fake_folder}, pairs", None, pairs, by_pair))
+        scored += f"; as {pairs} pairs of one name: {', '.join(by_pair)}"
+    else:
+        omitted.insert(0, "L1, PSNR, SSIM (no name is in both)")
+    for column, need in SET_NEEDS.items():
+        if column not in columns:
+            omitted.append(f"{column} ({need})")
+    notes = [f"{scored}; not scored: {', '.join(omitted)}, classes (a run knows them)", fid_note]
+    if "SWD" in columns:
+        notes.insert(1, SWD_NOISE)
+    print(table(rows), *notes, sep="\n")
+    if options.figure7:
+        figure7(dict(zip(("real", fake_folder), histograms)), options.figure7)
+
+
+SET_NEEDS = {"SWD": "needs sides from 16 pixels",
+             "MS-SSIM": "needs two pictures, sides from 32 pixels",
+             "FID": "needs weights, and two pictures"}
+
+
+def read_folders(real_folder, fake_folder, count=None):
+    """-> real, fake, uint8 (n, 3, H, W) each; how many of the first are pairs, of one name, endings
+    aside; words about pictures left out. n is the smaller folder's number, or count; which ones are
+    taken is drawn by lot, pairs first. Refusal where sizes differ: nothing is resized."""
+    files = [named_pictures(folder) for folder in (real_folder, fake_folder)]
+    n = min(map(len, files))
+    if count:
+        n = min(n, count)
+    rng = torch.Generator().manual_seed(0)
+    shared = shuffled(files[0].keys() & files[1].keys(), rng)
+    chosen = []
+    omitted = []
+    for folder, paths in zip((real_folder, fake_folder), files):
+        others = shuffled(paths.keys() - set(shared), rng)
+        chosen += [paths[name] for name in (shared + others)[:n]]
+        if len(paths) > n:
+            omitted.append(f"{len(paths) - n} of {folder} (each set has {n})")
+    pictures = read_pictures(chosen)
+    pairs = min(n, len(shared))
+    if 0 < pairs < n:
+        omitted.append(f"{n - pairs} as pairs (their names are in one folder alone)")
+    return pictures[:n], pictures[n:], pairs, omitted
+
+
+def named_pictures(folder):
+    """{name without its ending: path} of a folder's pictures."""
+    import data
+    paths = data.list_pictures(folder)
+    if not paths:
+        raise Refusal(f"{folder}: holds no picture, and no run's generator.pt; give a folder of "
+                      f"pictures, or a run")
+    return {path.stem: path for path in paths}
+
+
+def shuffled(names, rng):
+    """A set of names, in an order that rng draws."""
+    names = sorted(names)
+    return [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
+
+
+def read_pictures(paths):
+    """The pictures of files, uint8 (N, 3, H, W); Refusal where one has another size."""
+    import data
+
+    def read(path):
+        return data.to_tensor(data.open_picture(path))
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(read, paths))
+    sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pictures]
+    for path, size in zip(paths, sizes):
+        if size != sizes[0]:
+            raise Refusal(f"{path}: {size} pixels, but {paths[0]} has {sizes[0]}; give pictures of "
+                          f"one size")
+    return torch.stack(pictures)
+
+
+def pair_scores(real, fake):
+    """uint8 (N, 3, H, W) each -> {"L1" in units of -1..1, "PSNR", "SSIM"}, means over pairs."""
+    parts = []
+    for a, b in zip(real.split(8), fake.split(8)):         # a few at a time, to spare memory
+        l1 = (a.double() - b.double()).abs().mean((1, 2, 3)) / 127.5
+        parts.append(torch.stack([l1, psnr(a, b), ssim(a, b)]))
+    means = torch.cat(parts, dim=1).mean(1).tolist()
+    return dict(zip(("L1", "PSNR", "SSIM"), means))
+
+
+def set_scores(real, fake, network):
+    """uint8 (N, 3, H, W) each -> {column: value} of fake, and of real by itself; histograms of L, a
+    and b of both. Columns need what SET_NEEDS says."""
+    scores = {}
+    real_scores = {}
+    n = len(real)
+    side = min(real.shape[2:])
+    if side >= 16:
+        scores.update(swd_columns(real, fake))
+        real_scores.update(swd_columns(real, real))
+    if side >= 32 and n > 1:
+        scores["MS-SSIM"] = ms_ssim_diversity(fake)
+        real_scores["MS-SSIM"] = ms_ssim_diversity(real)
+    tallies = [Tally(), Tally()]
+    for tally, pictures in zip(tallies, (real, fake)):
+        for part in pictures.split(32):
+            tally.add(part, network)
+    scores.update(zip(LAB_BINS, intersections(tallies[0].colours, tallies[1].colours)))
+    if network and n > 1:
+        statistics = [feature_statistics(tally.features) for tally in tallies]
+        scores["FID"] = frechet_distance(*statistics[0], *statistics[1])
+    return scores, real_scores, [tally.colours for tally in tallies]
 
 
 # The FCN-score's judge, and Inception's weights: where they are kept
@@ -1089,7 +1286,9 @@ def new_parser():
     import data
     parser = data.new_parser(__doc__)
     add = parser.add_argument
-    add("runs", nargs="*", metavar="RUN", help="the folder of a run; several give one table")
+    add("runs", nargs="*", metavar="RUN", help="the folder of a run, or its generator.pt; several "
+        "give one table. Or two folders of pictures, real and generated: those of one name are "
+        "pairs")
     one = parser.add_mutually_exclusive_group().add_argument
     one("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
@@ -1100,6 +1299,8 @@ def new_parser():
     one("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
     one("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
     one("--study", action="store_true", help="the runs' real-or-fake sessions instead")
+    one("--epochs", action="store_true", help="each generator that a run's --keep N kept, not just "
+        "the last, and which is the best by each column")
     return parser
 
 
@@ -1128,6 +1329,8 @@ def main():
     device = data.device_of(options.device)
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
+    if options.epochs and len(options.runs) > 1:
+        raise Refusal(f"--epochs: of {len(options.runs)} runs; give one")
     if options.figure4:
         figure4(options.runs, options.data, options.figure4, options.count or 4)
         return
@@ -1142,7 +1345,9 @@ def main():
         train_judge(settings, device)
         _, note = judge_of(settings, device)
         print(note)
-    if options.runs:
+    if are_folders(options.runs):
+        score_folders(options, device)
+    elif options.runs:
         score(options, device)
 
 

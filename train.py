@@ -7,6 +7,7 @@
     python train.py --task facades                       400 pairs, fetched or drawn; Ctrl-C saves
     python train.py --task pairs --data my/pairs --size 256x512
     python train.py --task shapes --head tanh --out runs/shapes-tanh      SemGAN's RGB baseline
+    python train.py --task pairs --data my/pairs --start runs/theirs --keep 20   a few pairs
     torchrun --nproc-per-node 2 train.py --task facades --batch 4         several processes
 
 The same command goes on where it stopped, on a CPU bit by bit as if it had not (a GPU may round
@@ -33,8 +34,7 @@ if __name__ == "__main__":
     # (300,000 times) they keep each other from working where another process is busy, too. The
     # numbers that come out are the same.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # What Apple's GPUs cannot do yet, the CPU does, with a warning.
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # the CPU does what Apple's GPU lacks
 
 import torch
 import torch.distributed as dist
@@ -49,14 +49,20 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and half an hour, at a rate that shows pictures sooner. Batch and
-# epochs that are not named here are the task's (data.TASKS). The table of settings, further
-# down, explains each key.
+# method, smaller, for two cores and half an hour. What it chooses, and what each choice brings, as
+# measured in pictures/README.md:
+#     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
+#     upsample     doubled pixels, not transposed convolutions: no checkerboards
+#     d_width      half of G's: D was far ahead of G, and took half of a step's time
+#     lr, decay    ten times the paper's rate, which falls in the second half: much first, then fine
+#     ema, dropout an average of G's weights, and less noise: less speckle
+# Other batches and epochs are the task's (data.TASKS). A table further down explains each key.
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
-        "laptop": {"size": [128, 128], "width": 32, "lr": 5e-4, "batch": 2, "epochs": None,
-                   "steps": 14_400}},
+        "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": None,
+                   "steps": 18_000, "decay": 0.5, "ema": 0.999, "upsample": "nearest",
+                   "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "steps": 50_000},
@@ -69,8 +75,8 @@ SHAPES = {                                             # --task shapes overrides
 # Sec. 5.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
-                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "ema": 0.0,
-                "feature_matching": 0.0},
+                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
+                "d_width": None, "ema": 0.0, "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 
@@ -196,7 +202,8 @@ def pix2pix_networks(settings, device):
     in_channels = settings["out_channels"]                 # D(y)
     if "cgan" in settings["objective"]:
         in_channels += settings["in_channels"]             # D(x, y)
-    discriminator = pix2pix.PatchGAN(in_channels, settings["width"], settings["receptive_field"],
+    d_width = settings.get("d_width") or settings["width"]               # older runs lack it
+    discriminator = pix2pix.PatchGAN(in_channels, d_width, settings["receptive_field"],
                                      settings["norm"])
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
@@ -363,6 +370,7 @@ class Run:
         self.rank = context.rank                           # of this process,
         self.world = context.world                         # among so many
         self.compile = context.compile
+        self.keep = context.keep                           # a generator every so many epochs
         self.writer = context.writer                       # TensorBoard's, or None
         self.sheet = sheet
         self.score = score
@@ -380,10 +388,7 @@ class Run:
                       "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
         if fp16:
             self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
-        self.published = generator                         # what is shown, scored and generator.pt
-        if self.settings.get("ema"):
-            self.published = copy.deepcopy(generator).requires_grad_(False)
-            self.parts["average"] = self.published
+        self.begin_with(context.start)
 
         self.step = 0                                      # steps done
         self.indices = None                                # of this step's pictures
@@ -402,6 +407,15 @@ class Run:
         self.next_sheet = now + FIRST_SHEET
         self.first_step = self.step                        # of this process
 
+    def begin_with(self, start):
+        """Puts --start's weights, {part: state}, in place of new ones; makes --ema's average."""
+        for name, weights in start.items():
+            self.parts[name].load_state_dict(weights)
+        self.published = self.parts["generator"]           # what is shown, scored and generator.pt
+        if self.settings.get("ema"):
+            self.published = copy.deepcopy(self.published).requires_grad_(False)
+            self.parts["average"] = self.published
+
     def begin_folder(self):
         """Writes settings.json: all that can be refused has been."""
         content = json.dumps(self.settings, indent=1).encode()
@@ -415,6 +429,18 @@ class Run:
         if self.device.type == "cpu" and self.threads_before not in (None, threads):
             print(f"threads: {threads} now, {self.threads_before} before; sums round differently, "
                   f"so the weights will not be bit by bit an uncut run's", flush=True)
+        if self.keep:
+            self.begin_keeping()
+
+    def begin_keeping(self):
+        """Says how much of the disk --keep takes in the end; writes what a killed run did not."""
+        kept = self.kept_file()
+        if kept and not kept.exists():
+            self.write_kept(kept)
+        count = self.settings["epochs"] // self.keep
+        size = data.megabytes(self.published.state_dict())
+        print(f"--keep {self.keep}: {count} generators in the end, {size:,.1f} MiB each, "
+              f"{count * size:,.1f} MiB in all, as {self.folder}/generator-EPOCH.pt", flush=True)
 
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
@@ -553,6 +579,9 @@ class Run:
         if self.rank == 0:
             self.log(names, stopping)
             self.show(stopping)
+            kept = self.kept_file()
+            if kept:
+                self.write_kept(kept)
             self.save_where_due(stopping)
         if stopping:
             self.leave(stopping)
@@ -683,12 +712,8 @@ class Run:
         if self.rank > 0:
             return
         content = {name: part.state_dict() for name, part in self.parts.items()}
-        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
-            sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
-                     f"Try a smaller --lr, or --precision fp32")
-        head = {"format": pix2pix.FORMAT, "settings": {**self.settings, "steps": self.step}}
-        files = {"generator.pt": {**head, "generator": self.published.state_dict()},
-                 "checkpoint.pt": {**head, "step": self.step, **content}}
+        files = {"generator.pt": self.with_settings(generator=self.published.state_dict()),
+                 "checkpoint.pt": self.with_settings(step=self.step, **content)}
         if self.device.type == "cpu":                      # on their number hangs how sums round
             files["checkpoint.pt"]["threads"] = torch.get_num_threads()
         # The generator first: killed between the two, a run goes on from the older checkpoint and
@@ -702,6 +727,27 @@ class Run:
         if self.writer:
             self.writer.flush()
         self.saved = time.monotonic()
+
+    def with_settings(self, **content):
+        """What a .pt file of this step holds; ends the run where a weight is not finite."""
+        if not all(torch.isfinite(tensor).all() for tensor in data.tensors_of(content)):
+            sys.exit(f"error: step {self.step}: a weight is not finite; nothing of it was saved. "
+                     f"Try a smaller --lr, or --precision fp32")
+        settings = {**self.settings, "steps": self.step}
+        return {"format": pix2pix.FORMAT, "settings": settings, **content}
+
+    def kept_file(self):
+        """--keep: the path of generator-EPOCH.pt, where one is due after this step; else None."""
+        epoch, more = divmod(self.step, self.per_epoch)
+        if not self.keep or more or epoch == 0 or epoch % self.keep:
+            return None
+        return self.folder / f"generator-{epoch:04d}.pt"
+
+    def write_kept(self, path):
+        """What generator.pt would be after this step, under a name that nothing overwrites."""
+        if not (self.folder / "checkpoint.pt").exists():
+            self.save()                    # as a generator alone is refused (check_same)
+        data.write_whole(path, self.with_settings(generator=self.published.state_dict()))
 
     def leave(self, stopping):
         """Ends the process with the code that shells give a signal."""
@@ -740,6 +786,8 @@ class Run:
 #     decay            the last share of the steps, 0..1, over which     train.py
 #                      the rate falls in a straight line to 0; 0: never
 #     precision        "fp32", "bf16" or "fp16"                          train.py
+#     start            the run, or generator.pt, whose weights came      train.py
+#                      first, as --start named it, or None
 #   pix2pix alone
 #     ema              share, 0..1, that the average of G's weights      train.py
 #                      keeps at each step; 0: there is no average
@@ -748,9 +796,12 @@ class Run:
 #     l1_weight        lambda of Eq. 4                                   train.py
 #     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
 #     receptive_field  of D, in pixels                                   train.py: Table 3
+#     d_width          channels of D's first layer                       train.py, pix2pix.py
+#     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
 #     dropout_at       decoder steps with dropout, of converted ones     networks
+#                      and of runs that --start with them
 #   SemGAN alone
 #     head             "softmax" or "tanh"                               networks
 #     latent           numbers in a latent                               networks
@@ -760,8 +811,8 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
-# Keys that older runs lack, and what was then done.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0}
+# Keys that older runs lack, and what was then done. D was as wide as G.
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None}
 
 
 def share(text):
@@ -782,7 +833,10 @@ def preset_words(key):
         for preset, values in presets.items():
             value = values.get(key)
             if value is not None:
-                shown = "x".join(map(str, value)) if isinstance(value, list) else f"{value:,}"
+                if isinstance(value, list):
+                    shown = "x".join(map(str, value))
+                else:
+                    shown = f"{value:,}" if isinstance(value, int) else str(value)
                 words.append(f"{name}{preset} {shown}")
     return ", ".join(words)
 
@@ -810,8 +864,9 @@ def add_pictures(add):
     add("--range", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="what is black and white of values of more than 8 bits "
              "(default: the lowest and highest of the folder)")
-    add("--one-hot", action="store_true",
-        help="label maps enter as a channel for each class")
+    add("--one-hot", action=argparse.BooleanOptionalAction,
+        help="label maps enter as a channel for each class, not as colours "
+             "(default: in preset laptop, where x is a label map)")
     add("--memory", type=data.positive(float), default=4.0,
         help="GiB for a split's decoded pictures (default 4)")
 
@@ -836,7 +891,7 @@ def add_training(add):
              f"(default 0; {preset_words('decay')})")
     add("--ema", type=share,
         help="average G's weights, of which each step keeps this share, such "
-             "as 0.999 (default 0: no average)")
+             f"as 0.999 (default 0: no average; {preset_words('ema')})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
         help=f"Table 1 (default {own['objective']})")
     add("--l1-weight", type=data.positive(float),
@@ -844,6 +899,10 @@ def add_training(add):
     add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
         help="of pix2pixHD's loss: D's layers should see the same in fake "
              "and target (default 0)")
+    add("--start", metavar="RUN",
+        help="begin with the weights of another run, or a converted one, of "
+             "like networks: G of RUN/generator.pt (with --ema its average), "
+             "D of RUN/checkpoint.pt, if there; RUN may be a generator.pt")
 
 
 def add_networks(add):
@@ -851,6 +910,11 @@ def add_networks(add):
     own = OWN["pix2pix"]
     add("--width", type=data.positive(int),
         help=f"channels of the first layer ({preset_words('width')})")
+    add("--d-width", type=data.positive(int),
+        help=f"of D's first layer ({preset_words('d_width')}; else --width)")
+    add("--dropout", type=share,
+        help="the share of values that dropout sets to 0, the noise z of "
+             f"Sec. 3.1 (default {own['dropout']}; {preset_words('dropout')})")
     add("--generator", choices=["unet", "encoder-decoder"],
         help=f"Table 2 (default {own['generator']})")
     add("--receptive-field", type=int, choices=list(pix2pix.PatchGAN.LAYERS),
@@ -858,8 +922,8 @@ def add_networks(add):
     add("--norm", choices=["instance", "batch"],
         help=f"default {own['norm']}")
     add("--upsample", choices=["deconv", "nearest"],
-        help="nearest cures checkerboards "
-             f"(default: the paper's {own['upsample']})")
+        help="nearest cures checkerboards (default: the paper's "
+             f"{own['upsample']}; {preset_words('upsample')})")
     add("--head", choices=["softmax", "tanh"],
         help=f"SemGAN, {OWN['semgan']['head']} (default), or its RGB baseline")
     add("--latent", type=data.positive(int),
@@ -872,6 +936,9 @@ def add_machine(add):
     """Flags that say where it is learned, and what is kept of it."""
     add("--out", metavar="RUN",
         help="the run's folder (default runs/TASK)")
+    add("--keep", type=data.positive(int), metavar="N",
+        help="also keep the generator of every Nth epoch, as "
+             "RUN/generator-EPOCH.pt: `metrics.py RUN --epochs` compares them")
     add("--device",
         help="cpu, cuda or Apple's mps (default: a GPU where there is one)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
@@ -925,10 +992,14 @@ def refuse_impossible(settings, given, labels, world):
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
     if "gan" not in objective and given.get("feature_matching"):
         raise Refusal(f"--feature-matching: --objective {objective} has no D; leave it out")
+    if settings.get("dropout") == 1:
+        raise Refusal("--dropout 1: would leave nothing; give less, such as 0.5")
     if settings.get("ema") == 1:
         raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
-    if "receptive_field" in given and "gan" not in objective:
-        raise Refusal(f"--receptive-field: --objective {objective} does not use it; leave it out")
+    for key in ("receptive_field", "d_width"):
+        if key in given and "gan" not in objective:
+            raise Refusal(f"--{key.replace('_', '-')}: --objective {objective} does not use it; "
+                          f"leave it out")
     if settings["batch"] % world:
         raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
                       f"multiple of {world}")
@@ -958,7 +1029,7 @@ def resolve(options, device, world=1):
     row = data.look_up(options.task)
     model = "semgan" if row.kind == "label maps" else "pix2pix"
     other = "pix2pix" if model == "semgan" else "semgan"
-    about_here = ("device", "memory", "tensorboard", "out", "compile")   # not about the result
+    about_here = ("device", "memory", "tensorboard", "out", "compile", "keep")   # not of the result
     given = {key: value for key, value in vars(options).items()
              if value is not None and key not in about_here}
     for key in OWN[other]:
@@ -969,12 +1040,18 @@ def resolve(options, device, world=1):
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
+        "start": None, "one_hot": False,
         "in_channels": row.in_channels, "out_channels": row.out_channels}
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
         settings.update(SHAPES[preset])
+    settings["one_hot"] = settings["one_hot"] and row.labels == "x"
     settings.update(given)
+    if model == "pix2pix" and settings["d_width"] is None:
+        settings["d_width"] = settings["width"]
+    if options.start:
+        settings["start"] = str(Path(options.start))       # without a slash at its end
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, row.labels, world)
@@ -1007,8 +1084,8 @@ def find_pictures(settings, memory):
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values."""
     if not (folder / "checkpoint.pt").exists():
-        if (folder / "generator.pt").exists():
-            raise Refusal(f"--out {folder}: holds a generator.pt, but no checkpoint.pt to go on "
+        for path in sorted(folder.glob("generator*.pt")):  # --keep's, too
+            raise Refusal(f"--out {folder}: holds a {path.name}, but no checkpoint.pt to go on "
                           f"from; give another --out, or move it away")
         return
     try:
@@ -1016,8 +1093,11 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    for key in OLDER.keys() & settings.keys():
-        before.setdefault(key, OLDER[key])
+    older = OLDER | {"d_width": before.get("width")}
+    for key in older.keys() & settings.keys():
+        before.setdefault(key, older[key])
+    if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
+        settings["dropout_at"] = before["dropout_at"]
     counts = [f"{run.get('pictures')}".split(" of ")[0] for run in (before, settings)]
     if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
         raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
@@ -1028,6 +1108,98 @@ def check_same(folder, settings):
     if different:
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same "
                       f"values (and a picture under each name) to go on, or another --out")
+
+
+# --start: the weights of another run come first.
+
+# Settings that must be equal for the weights to fit.
+G_FITS = {"pix2pix": ("one_hot", "in_channels", "out_channels", "width", "depth", "generator",
+                      "norm", "upsample"),
+          "semgan": ("size", "out_channels", "width", "head", "latent", "kernel")}
+
+
+def starting_weights(folder, settings):
+    """--start RUN: ({part: weights}, a line about them) for G and, if RUN kept one, for D.
+
+    G is what RUN publishes in generator.pt, with --ema its average. Its dropout stays where it was:
+    the popular code has it a step later. Nothing, ({}, ""), without --start, and where the run goes
+    on: its own checkpoint.pt holds all, and RUN is read no more. Refusal where weights do not fit.
+    """
+    if settings["start"] is None:
+        return {}, ""
+    if (folder / "checkpoint.pt").exists():
+        return {}, ""
+    start = Path(settings["start"])
+    module = pix2pix if settings["model"] == "pix2pix" else semgan
+    generator, theirs = module.load_generator(start)
+    check_fits(start, theirs, settings)
+    if "dropout_at" in theirs:
+        settings["dropout_at"] = theirs["dropout_at"]
+    weights = {"generator": generator.state_dict()}
+    averaged = f", an average by --ema {theirs['ema']}" if theirs.get("ema") else ""
+    said = f"--start: G is {start}'s ({theirs['task']}{averaged})"
+    if "gan" in settings.get("objective", "gan"):
+        discriminator, words = starting_discriminator(start, theirs, settings)
+        said += f", D {words}"
+        if discriminator:
+            weights["discriminator"] = discriminator
+    return weights, f"{said}; Adam begins anew"
+
+
+def check_start(folder, settings):
+    """Refuses a run that would begin with weights of its own folder."""
+    start = settings["start"]
+    if start is None:
+        return
+    path = Path(start)
+    if path.suffix == ".pt":
+        path = path.parent
+    if folder.resolve() == path.resolve():
+        raise Refusal(f"--start {start}: is the run's own folder, --out; give another --out, or to "
+                      f"go on leave --start out")
+
+
+def check_fits(start, theirs, settings):
+    """Refuses a G of other settings, naming each one that differs and both values."""
+    different = [f"{key} {theirs.get(key)} there, {settings[key]} here"
+                 for key in G_FITS[settings["model"]] if theirs.get(key) != settings[key]]
+    advice = "give the same values (the depth follows from --size)"
+    if theirs.get("norm") == "fixed":
+        advice = "convert it with --own-statistics, as fixed norms are not trained"
+    if different:
+        raise Refusal(f"--start {start}: its generator is another ({'; '.join(different)}); "
+                      f"{advice}")
+
+
+def starting_discriminator(start, theirs, settings):
+    """(weights of RUN's D, or None; words about it). None where RUN has or trained no D."""
+    if start.is_file():
+        return None, "is new, as a generator alone was named"
+    path = start / "checkpoint.pt"
+    if not path.exists():                                  # of a converted run
+        return None, f"is new, as there is no {path}"
+    if "gan" not in theirs.get("objective", "gan"):
+        return None, f"is new, as --objective {theirs['objective']} trained none there"
+    keys = ("receptive_field", "d_width", "conditional")
+    different = [f"{key} {a} there, {b} here" for key, a, b in
+                 zip(keys, d_kind(theirs), d_kind(settings)) if a != b]
+    if different:
+        raise Refusal(f"--start {start}: its discriminator is another ({'; '.join(different)}); "
+                      f"give the same values, or --start {start}/generator.pt, for G alone")
+    networks = pix2pix_networks if settings["model"] == "pix2pix" else semgan_networks
+    _, discriminator = networks(theirs, torch.device("cpu"))
+    try:
+        discriminator.load_state_dict(pix2pix.load_file(path)["discriminator"])
+    except (KeyError, TypeError, RuntimeError):
+        raise Refusal(f"{path}: holds no D that fits its settings; give --start "
+                      f"{start}/generator.pt, for G alone") from None
+    return discriminator.state_dict(), "its checkpoint.pt's"
+
+
+def d_kind(settings):
+    """What sets apart discriminators whose G is alike: (field, width, D(x, y) or D(y))."""
+    width = settings.get("d_width") or settings["width"]                 # older runs lack it
+    return settings.get("receptive_field"), width, "cgan" in settings.get("objective", "")
 
 
 def lock(folder):
@@ -1133,16 +1305,24 @@ def main():
     settings = resolve(options, device, world)
     pictures, held_out = find_pictures(settings, options.memory)
     folder = run_folder(options, settings)
+    if options.keep and options.keep > settings["epochs"]:
+        raise Refusal(f"--keep {options.keep}: the run has {settings['epochs']} epochs, so none "
+                      f"would be kept; give at most that many")
+    check_start(folder, settings)
     check_same(folder, settings)
+    start, about_start = starting_weights(folder, settings)
     held_lock = lock(folder) if rank == 0 else None
     keep_on_gpu(pictures, device)
     writer = event_writer(folder) if options.tensorboard and rank == 0 else None
     context = argparse.Namespace(folder=folder, settings=settings, device=device, rank=rank,
-                                 world=world, compile=options.compile, writer=writer)
+                                 world=world, compile=options.compile, writer=writer,
+                                 keep=options.keep, start=start)
     if world > 1:
         join_processes(context, options.task)
     if rank == 0:
         introduce(context, pictures, held_out, time.monotonic() - started)
+        if about_start:
+            print(about_start)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
