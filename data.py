@@ -2166,7 +2166,7 @@ def run_command(main):
 
 
 def check_torch():
-    """Refuses a torch on which this code was seen to fail."""
+    """Refuses a torch older than the oldest one that this code was tried on."""
     release = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if release < (2, 5):
         raise Refusal(f"torch {torch.__version__}: 2.5 or newer is needed; pip install -r "
