@@ -51,6 +51,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -636,8 +641,8 @@ def nearest_class(pictures, palette):
     further colours, too: a generator never does.
     """
     classes, colours = class_colours(palette)
-    classes = classes.to(pictures.device, non_blocking=True)
-    colours = colours.to(pictures.device, non_blocking=True)
+    classes = on_device(classes, pictures.device)
+    colours = on_device(colours, pictures.device)
     pixels = pictures.permute(0, 2, 3, 1).float()          # (N, H, W, 3)
     distances = torch.cdist(pixels.flatten(1, 2), colours)               # (N, H * W, M)
     return classes[distances.argmin(-1).view(pixels.shape[:3])]
@@ -2194,8 +2199,8 @@ def rgb_to_lab(images):
     """uint8 (N, 3, H, W) -> CIE Lab, float (N, 3, H, W): L 0..100, a and b signed, grey at 0."""
     c = images.float() / 255
     linear = torch.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92)
-    to_xyz = RGB_TO_XYZ.to(c.device, non_blocking=True)
-    white = WHITE.to(c.device, non_blocking=True)
+    to_xyz = on_device(RGB_TO_XYZ, c.device)
+    white = on_device(WHITE, c.device)
     xyz = torch.einsum("ij,njhw->nihw", to_xyz, linear) / white
     root = xyz.clamp_min(1e-9) ** (1 / 3)                  # CIE 15: a cube root, and near 0 a line
     x, y, z = torch.where(xyz > 216 / 24389, root, (24389 / 27 * xyz + 16) / 116).unbind(1)
@@ -2631,7 +2636,7 @@ def download(url, path):
     alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
         total = response.length or 0                       # 0: the server did not say
-        while data := response.read1(1 << 16):             # what is there; read() waits for 64 kB
+        for data in iter(lambda: response.read1(1 << 16), b""):  # read() would wait for 64 kB
             alarm(2 * TIMEOUT)
             file.write(unpack.decompress(data))
             done += len(data)
@@ -2885,6 +2890,7 @@ def run_command(main):
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
     try:
+        check_torch()
         main()
         sys.stdout.flush()                                 # a closed pipe shows here, not at exit
     except KeyboardInterrupt:
@@ -2896,7 +2902,7 @@ def run_command(main):
         refusal = as_refusal(error)
         if refusal is not None:
             # What torchrun's processes refuse before they have met, each machine's first one says.
-            if os.environ.get("LOCAL_RANK", "0") == "0" or dist.is_initialized():
+            if os.environ.get("LOCAL_RANK", "0") == "0" or joined():
                 say_error(refusal)
             sys.exit(2)
         if not is_out_of_memory(error):
@@ -2904,6 +2910,19 @@ def run_command(main):
         why = str(error) or "MemoryError"
         say_error(f"memory: not enough ({why}); lower --batch or --size, or give smaller pictures")
         sys.exit(1)
+
+
+def check_torch():
+    """Refuses a torch older than the oldest one that this code was tried on."""
+    release = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if release < (2, 5):
+        raise Refusal(f"torch {torch.__version__}: 2.5 or newer is needed; pip install -r "
+                      f"requirements.txt")
+
+
+def joined():
+    """Whether this is one of several processes that have met."""
+    return dist.is_available() and dist.is_initialized()   # some builds of torch have none
 
 
 def as_refusal(error):
@@ -2997,16 +3016,22 @@ def picture_name(text):
 
 
 def device_of(name=None, local_rank=0, processes=1):
-    """The torch.device of a --device flag; without one, a GPU where there is one. It is then the
-    one that torch means by "cuda". Each of several processes on this machine takes its own."""
+    """The torch.device of a --device flag; without one, a GPU where there is one: NVIDIA's, cuda,
+    which is then the one that torch means by "cuda", or else Apple's, mps. Each of several
+    processes on this machine takes a cuda of its own; mps is for one process alone."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    metal = torch.backends.mps.is_available() and processes == 1
     kinds = ["cpu"]
+    if metal:
+        kinds.append("mps")
     if processes <= count:                                 # every process says the same
         kinds.append("cuda")
     if processes == 1:
         kinds += [f"cuda:{i}" for i in range(count)]
     if not name:
-        name = "cuda" if count else "cpu"
+        name = "mps" if metal else "cpu"
+        if count:
+            name = "cuda"
     if name not in kinds:
         raise Refusal(f"--device {name}: not on this machine, or not one for each process; give "
                       f"{' or '.join(kinds)}")
@@ -3014,6 +3039,12 @@ def device_of(name=None, local_rank=0, processes=1):
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
+
+
+def on_device(tensor, device):
+    """A tensor on the device, without a wait for the copy; but for Apple's GPU, which may read it
+    when its memory is another's already (torch 2.5 to 2.13, pytorch issues 139550, 189690)."""
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 def tensors_of(content):
@@ -3044,7 +3075,7 @@ def write_whole(path, content):
                 file.flush()
                 with where_supported(path.parent, "fsync"):
                     os.fsync(file.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
         if needed and fcntl:                               # Windows opens no folders
             folder = os.open(path.parent, os.O_RDONLY)
             with where_supported(path.parent, "fsync"):
@@ -3058,6 +3089,16 @@ def write_whole(path, content):
         why = getattr(error, "strerror", error)
         raise Refusal(f"{path}: could not be written ({why}; it takes {megabytes(content):.1f} MiB)"
                       f"; free some space or give another place, what was there is whole") from None
+
+
+def put_in_place(temporary, path):
+    """os.replace(). On Windows, which alone has no fcntl, it fails for as long as another program
+    (a virus scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
+    for _ in range(0 if fcntl else 20):
+        with suppress(PermissionError):
+            return os.replace(temporary, path)
+        time.sleep(0.1)
+    return os.replace(temporary, path)
 
 
 @contextmanager

@@ -26,12 +26,17 @@ import hashlib
 import json
 import math
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 import numpy as np
 import torch
@@ -346,7 +351,8 @@ def train_fcn(photos, label_maps, classes, size, width=16, views=20_000):
     Time grows with views alone: pictures seen, 4 a step, each step cropped and mirrored anew."""
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)                                   # for first weights and dropout
-    judge = FCN8s(classes, width).to(photos.device, memory_format=torch.channels_last)
+    layout = torch.contiguous_format if photos.is_mps else torch.channels_last  # see pix2pix.py
+    judge = FCN8s(classes, width).to(photos.device, memory_format=layout)
     # Rate, decay and views are our choice: Long et al. fine-tune a network that can see already.
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2.5e-3, weight_decay=1e-4)
     steps = math.ceil(views / 4)
@@ -354,7 +360,7 @@ def train_fcn(photos, label_maps, classes, size, width=16, views=20_000):
         falling = (1 + math.cos(math.pi * step / steps)) / 2             # from 1 to 0
         optimizer.param_groups[0]["lr"] = 2.5e-3 * falling
         x, labels = random_view(photos, label_maps, size, rng)
-        logits = judge(x.contiguous(memory_format=torch.channels_last))
+        logits = judge(x.contiguous(memory_format=layout))
         loss = F.cross_entropy(logits, labels, ignore_index=255)
         optimizer.zero_grad()
         loss.backward()
@@ -1305,6 +1311,7 @@ def new_parser():
     one("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
     add("--count", type=data.positive(int), help="pictures (default all; SemGAN 2,048; Fig. 4: 4)")
+    add("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
     add("--figure7", type=data.picture_name, metavar="PNG", help="draw the densities of L, a and b")
     one("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
@@ -1340,7 +1347,7 @@ def judge_settings(options, device):
 def main():
     import data  # only the command needs its neighbours
     options = data.parse_options(new_parser())
-    device = data.device_of()
+    device = data.device_of(options.device)
     if not options.runs and not options.train_fcn:
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.epochs and len(options.runs) > 1:

@@ -26,6 +26,7 @@ import re
 import secrets
 import select
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -35,7 +36,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py: the browser is busy, too
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -472,7 +477,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self):
         """(status, sentence or "") of all that can be wrong before the body, or None."""
-        if sentence := self.stranger():
+        sentence = self.stranger()
+        if sentence:
             return 403, sentence
         if self.route not in ROUTES:
             return 404, ""
@@ -505,13 +511,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.route = " ".join(self.requestline.split()[:2])
-        if fault := self.fault():
+        fault = self.fault()
+        if fault:
             return self.refuse(*fault)
         return self.reply(200, self.server.studio.page(), "text/html")
 
     def do_POST(self):
         self.route = " ".join(self.requestline.split()[:2])
-        if fault := self.fault():
+        fault = self.fault()
+        if fault:
             return self.refuse(*fault)
         asked = self.asked()
         if asked is None:
@@ -550,11 +558,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content.replace("{NONCE}", nonce).encode())
 
 
+class Server(ThreadingHTTPServer):
+    # Elsewhere the port of a server that has ended is free at once; on Windows two could share one.
+    allow_reuse_address = os.name == "posix"
+
+
 def open_server(studio, host, port, allowed=()):
     """A server of the studio that is bound, and so can be reached, but does not answer yet.
     allowed: names beside the local ones that it may be asked by, and whose frames may hold it."""
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = Server((host, port), Handler)
     except (OSError, OverflowError) as why:
         raise data.Refusal(f"--host {host}:{port}: {why}; try --port 0, or no --host") from None
     server.socket.listen(128)      # the library's 5 would let idle visitors keep others waiting
@@ -583,7 +596,7 @@ def main():
     parser.add_argument("--allow-host", metavar="NAME", type=host_name, action="append", default=[],
                         help="a name, beside the local ones, that browsers may know this server "
                              "by (behind a proxy), and whose pages may show it in a frame")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     options = data.parse_options(parser)
     studio = Studio(options.runs, options.dream, data.device_of(options.device))

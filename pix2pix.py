@@ -18,7 +18,6 @@ Networks", arXiv 1611.07004v3: Sec. 3.1 losses, 3.2 networks, 3.3 training and t
 
     python pix2pix.py                         every layer of both networks, with its shape
     python pix2pix.py runs/facades IN OUT     translate a picture, a folder of them, a GIF, a TIFF
-    python pix2pix.py --help                  G for other programs, a published G, and more
 To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     photo = translate(generator, labels)      # uint8 (3, H, W) in and out
@@ -26,16 +25,18 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper: norms use each picture's own statistics (see Norm), and the bottleneck
 has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
 """
-import ctypes
 import os
-import struct
-import time
+import sys
 import zipfile
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 import torch
 import torch.nn as nn
@@ -279,8 +280,10 @@ def generate(generator, x, seed=None, tile=1024, one_noise=False):
     one_noise: on a CPU, each picture of the batch gets the noise that seed gives it alone.
     """
     height, width = x.shape[-2:]
-    devices = [x.device] if x.is_cuda else []
-    with torch.random.fork_rng(devices, enabled=seed is not None and not one_noise):
+    devices = [x.device] if x.device.type in ("cuda", "mps") else []
+    kind = x.device.type if devices else "cuda"
+    own_state = seed is not None and not one_noise
+    with torch.random.fork_rng(devices, enabled=own_state, device_type=kind):
         if max(height, width) <= tile:
             return generate_window(generator, x, seed, one_noise)
         total = None                                   # sum of windows, each weighted by its fade
@@ -503,8 +506,8 @@ def load_discriminator(path):
 
 
 # The same layers, faster (skip on first reading). Each gives what the plain layer above gives, by a
-# quicker way; what is quicker was measured on CPUs. On a GPU the library's own layers are used, in
-# channels_last, which tensor cores want. The tests hold each layer to its plain one.
+# quicker way; what is quicker was measured on CPUs. On a GPU the library's own layers are used, and
+# with CUDA channels_last, which tensor cores want. The tests hold each layer to its plain one.
 
 def faster(network):
     """Puts the layers below in the place of a UNet's or PatchGAN's plain ones; returns the network.
@@ -528,17 +531,25 @@ def faster(network):
 
 
 def on_gpu(x):
-    return x.is_cuda
+    return x.is_cuda or on_metal(x)
+
+
+def on_metal(x):
+    """Whether x is on Apple's GPU, which wants no channels_last: gradients in that layout have been
+    wrong there (pytorch issues 142344, 156792), or thirty times as slow (193349)."""
+    return x.is_mps
 
 
 def laid_out(x, side):
     """x in the memory layout that a convolution likes best.
 
-    On a GPU, and in translating from side pixels up, that is channels_last: else the library spends
+    With CUDA, and in translating from side pixels up, channels_last: else the library spends
     8% of translating 512x512 on copying what its transposed convolutions put out. On small maps
     copying the weights would cost more: measured, side is 64 for a layer that halves x and 32 for
     one that doubles it. Training on a CPU leaves x as it is: the norms' gradients would lose more.
     """
+    if on_metal(x):
+        return x.contiguous()
     if torch.is_grad_enabled() and not on_gpu(x):
         return x
     large = on_gpu(x) or x.shape[2] * x.shape[3] >= side ** 2
@@ -552,7 +563,7 @@ class FastNorm(Norm):
     a GPU batch norm, picture by picture, keeps channels_last and half precision, group norm not."""
 
     def forward(self, x):
-        if self.kind == "fixed":
+        if self.kind == "fixed" or on_metal(x):
             return super().forward(x)
         instance = self.kind == "instance"
         if on_gpu(x):
@@ -642,6 +653,8 @@ class FirstConvolution(nn.Conv2d):
     """D's first layer, in channels_last as far as its first norm: 3 to 5% of a step on a CPU."""
 
     def forward(self, x):
+        if on_metal(x):
+            return super().forward(x)
         return super().forward(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -879,6 +892,7 @@ def download_rest(url, partial):
 
 def receive(url, response, file):
     """Writes to a file what a server sends, and says how far it is; OSError where that stalls."""
+    import time
     from email.utils import parsedate_to_datetime
     import data
     date = response.headers.get("Last-Modified")
@@ -1037,6 +1051,7 @@ class Graph:
 
     def weight(self, name, values):
         """Adds a float tensor. -> its name"""
+        import ctypes
         values = values.detach().float().cpu().contiguous()
         content = [field(1, side) for side in values.shape]
         numbers = ctypes.string_at(values.data_ptr(), 4 * values.numel())
@@ -1072,6 +1087,7 @@ def named_tensor(name, sides, text):
 def field(number, value):
     """A field of a protobuf: its number and its value's kind, then an int from 0, the 4 bytes of a
     float, or the length and the bytes of a text or of a message."""
+    import struct
     if isinstance(value, float):
         return varint(8 * number + 5) + struct.pack("<f", value)
     if isinstance(value, int):
@@ -1414,7 +1430,7 @@ def parse():
     add("--draw", type=data.picture_name, metavar="PNG", help="draw both networks")
     add("--pair", action="store_true", help="IN is a side-by-side pair: use its x")
     add("--seed", type=int, default=0, help="of the dropout noise (default 0)")
-    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--device", default="cpu", help="cpu (default), cuda or mps")
     add("--fit", action="store_true", help="show pictures to the run at the size that it was "
         "trained on, and bring what it makes of them to their own size")
     add("--smooth", type=data.share, metavar="A", help="of frames: each output is 1 - A of its own "

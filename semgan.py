@@ -35,10 +35,14 @@ direction of z counts.
 import io
 import math
 import os
+import sys
 import zipfile
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")    # see train.py
 
 import torch
@@ -83,7 +87,8 @@ class Generator(nn.Module):
         for grow, norm in zip(self.grow, self.norms[1:]):
             x = grow(x)
             x = F.leaky_relu(norm(x), 0.2)                 # (N, 512, 8, 8) ... (N, 32, 128, 128)
-        x = x.contiguous(memory_format=torch.channels_last)  # saves a tenth of a step's time
+        if not on_metal(x):
+            x = x.contiguous(memory_format=torch.channels_last)  # saves a tenth of a step's time
         logits = self.to_classes(x)                        # (N, K, 128, 128)
         if self.head == "softmax":
             return F.softmax(logits, dim=1)
@@ -116,6 +121,12 @@ class Discriminator(nn.Module):
         logit = self.to_logit(x.flatten(1))                # (N, 1)
         features.append(logit)
         return logit, features
+
+
+def on_metal(x):  # Also in pix2pix.py, repeated so that this file copies alone.
+    """Whether x is on Apple's GPU, which wants no channels_last: gradients in that layout have been
+    wrong there (pytorch issues 142344, 156792), or thirty times as slow (193349)."""
+    return x.is_mps
 
 
 def layer_channels(size, width):
@@ -190,8 +201,14 @@ def colorize(label_map, palette):
     data.py's takes one map by numpy; this one a batch, on a GPU as well."""
     colours = torch.tensor([colour for _, colour in palette]).byte()     # (K, 3)
     colours = F.pad(colours, (0, 0, 0, 256 - len(palette)))              # 255 = ignore is black
-    colours = colours.to(label_map.device, non_blocking=True)
+    colours = on_device(colours, label_map.device)
     return colours[label_map.long()].permute(0, 3, 1, 2)
+
+
+def on_device(tensor, device):  # Also in data.py, repeated so that this file copies alone.
+    """A tensor on the device, without a wait for the copy; but for Apple's GPU, which may read it
+    when its memory is another's already (torch 2.5 to 2.13, pytorch issues 139550, 189690)."""
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 def nearest_class(image, palette):

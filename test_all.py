@@ -7,6 +7,7 @@
 
 FACADES=DIR and CAMVID=DIR name folders of real pictures; without them their tests are skipped.
 """
+import ast
 import base64
 import copy
 import csv
@@ -20,6 +21,7 @@ import json
 import os
 import pickle
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -1856,6 +1858,33 @@ def test_the_resume_test_has_teeth(forgotten, two_cut_runs, straight_run, pairs,
     train_here(*arguments(run, pairs))
     assert fingerprint(run) != fingerprint(straight_run)
 
+def test_a_run_is_bitwise_at_one_thread_count_and_says_where_it_is_another(
+        straight_run, pairs, tmp_path, monkeypatch):
+    cut_after(8, *arguments(tmp_path / "cut", pairs))
+    weights = []
+    for threads in (2, 2, 1):
+        run = shutil.copytree(tmp_path / "cut", tmp_path / str(len(weights)))
+        with_threads = {**environment(), "OMP_NUM_THREADS": str(threads)}
+        monkeypatch.setattr(sys.modules[__name__], "environment", lambda: with_threads)
+        done = python(HERE / "train.py", *arguments(run, pairs))
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stdout.splitlines() if line.startswith("threads: ")]
+        assert len(lines) == threads - 1
+        assert all(line.startswith("threads: 2 now, 1 before") for line in lines)
+        weights.append(fingerprint(run))
+    assert weights[0] == weights[1] != weights[2] == fingerprint(straight_run)
+
+@pytest.mark.parametrize("threads", [None, 1])
+def test_of_the_same_threads_or_an_older_run_nothing_is_said(
+        threads, two_cut_runs, pairs, tmp_path):
+    run = shutil.copytree(two_cut_runs / "4", tmp_path / "run")
+    content = checkpoint_of(run)
+    assert content.pop("threads") == 1
+    if threads:
+        content["threads"] = threads
+    data.write_whole(run / "checkpoint.pt", content)
+    assert "threads:" not in train_here(*arguments(run, pairs))
+
 def signal_in_call(patch, owner, name, call, numbers):
     """Raises these signals as a function is called for the time `call`, counted from 0."""
     calls = []
@@ -1969,6 +1998,122 @@ def test_idle_threads_soon_sleep_unless_the_user_has_it_otherwise(name, monkeypa
     assert "GOMP_SPINCOUNT = '2000'" in said
     monkeypatch.setenv("GOMP_SPINCOUNT", "77")
     assert "GOMP_SPINCOUNT = '77'" in python(HERE / f"{name}.py", "--help").stderr
+
+COMMANDS = ["train", "data", "pix2pix", "semgan", "metrics", "paint"]
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_older_python_is_refused_in_one_line_before_torch_is_loaded(name, tmp_path):
+    source = (HERE / f"{name}.py").read_text()
+    ast.parse(source, feature_version=(3, 7))
+    # Python's own compiler of 3.11 stands for 3.7's: what it runs says that it is older.
+    script = tmp_path / f"{name}.py"
+    script.write_text(source)
+    pretend = f"import runpy, sys; sys.version_info = (3, 7); sys.modules['torch'] = None; " \
+              f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = python("-c", pretend)
+    assert done.returncode == 2
+    assert done.stderr == "error: Python: 3.11 or newer is needed; see Set-up in README.md\n"
+
+@pytest.mark.parametrize("version, words", [
+    ("2.4.1+cpu", "torch 2.4.1.cpu: 2.5 or newer is needed"),
+    ("1.13.0", "torch 1.13.0: "),
+    ("2.5.0", None), ("2.10.0a0+git1", None), ("2.13.0+cpu", None), ("3.0.0", None)])
+def test_a_torch_that_is_too_old_is_refused(version, words, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "__version__", version)
+    main = mock.Mock()
+    if words is None:
+        data.run_command(main)
+    else:
+        with pytest.raises(SystemExit) as stop:
+            data.run_command(main)
+        assert stop.value.code == 2
+        assert re.match(f"error: {words}.*; pip install", capsys.readouterr().err)
+    assert main.called == (words is None)
+
+# Windows, from what Linux has in common with it: no fcntl, no alarm, no fork, no signal but a few,
+# no folder that opens. Only this project's files do without: torch is loaded before, as it knows
+# the system.
+ELSEWHERE = """
+import builtins, os, runpy, shutil, signal, sys, torch, torch.distributed
+here = {here!r}
+load = builtins.__import__
+def load_unless_unix(name, scope=None, *more):
+    ours = scope and str(scope.get("__file__")).startswith(here)
+    if ours and name in ("fcntl", "pwd", "grp", "resource", "termios", "tty"):
+        raise ModuleNotFoundError(name)
+    return load(name, scope, *more)
+builtins.__import__ = load_unless_unix
+open_file = os.open
+def open_no_folder(path, *more, **others):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+    return open_file(path, *more, **others)
+shutil._use_fd_functions = False
+os.open = open_no_folder
+del os.fork, os.forkpty, signal.alarm, signal.setitimer
+for name in {missing!r}:
+    if hasattr(signal, name):
+        delattr(signal, name)
+sys.path.insert(0, here)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+def elsewhere(missing, name, *args):
+    """A file's command, where the system lacks much of what Linux has."""
+    script = ELSEWHERE.format(here=str(HERE), missing=missing)
+    return python("-c", script, HERE / f"{name}.py", *args)
+
+# Of the signals, Windows lacks the first two, and nobody the third.
+@pytest.mark.parametrize("missing", [("SIGALRM", "SIGKILL"), ("SIGALRM", "SIGKILL", "SIGTERM")])
+def test_a_run_needs_nothing_of_linux_alone(missing, straight_run, pairs, tmp_path):
+    run = tmp_path / "run"
+    cut_after(8, *arguments(run, pairs))
+    done = elsewhere(missing, "train", *arguments(run, pairs))
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert "going on from step 8" in done.stdout
+    assert fingerprint(run) == fingerprint(straight_run)
+
+def test_a_translation_needs_nothing_of_linux_alone(straight_run, pairs, tmp_path):
+    pictures = [tmp_path / "there.png", tmp_path / "here.png"]
+    done = elsewhere(("SIGTERM",), "pix2pix", straight_run, pairs / "0.png", pictures[0], "--pair")
+    assert done.returncode == 0, done.stderr
+    translate(straight_run, pairs / "0.png", pictures[1], "--pair")
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+def test_windows_ctrl_break_stops_a_run_too(monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+        module = runpy.run_path(str(HERE / "train.py"))
+    assert module["STOP_SIGNALS"] == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    assert train.STOP_SIGNALS == [signal.SIGINT, signal.SIGTERM]
+
+@pytest.mark.parametrize("system, held, left", [
+    ("windows", 3, "new"), ("windows", 21, "old"), ("linux", 1, "old")])
+def test_windows_waits_for_who_holds_an_old_file(system, held, left, monkeypatch, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("old")
+    pauses = []
+    calls = []
+    replace = os.replace
+
+    def replace_once_let_go(*paths):
+        calls.append(paths)
+        if len(calls) <= held:
+            raise PermissionError(13, "Permission denied", str(path))
+        replace(*paths)
+    monkeypatch.setattr(os, "replace", replace_once_let_go)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    if system == "windows":
+        monkeypatch.setattr(data, "fcntl", None)
+    if left == "old":
+        refuses("log.csv.*Permission denied", data.write_whole, path, b"new")
+    else:
+        data.write_whole(path, b"new")
+    assert path.read_text() == left
+    assert list(tmp_path.iterdir()) == [path]
+    assert sum(pauses) == pytest.approx(0.1 * min(held, 20) if system == "windows" else 0)
 
 @pytest.mark.parametrize("line, code", [("{} >&-", 0), ("set -o pipefail; {} | true", 141)])
 def test_a_closed_stdout_is_no_error(line, code):
@@ -2920,6 +3065,110 @@ def test_each_process_needs_a_gpu_of_its_own(two_gpus):
 def test_a_gpu_that_is_not_there_is_refused(two_gpus):
     refuses("not on this machine", data.device_of, "cuda:2")
 
+@pytest.fixture
+def apples_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+
+@pytest.mark.parametrize("asked, device", [
+    ((), "mps"), (("mps",), "mps"), (("cpu",), "cpu"), ((None, 1, 2), "cpu")])
+def test_apples_gpu_is_chosen_where_it_is_and_one_process_has_it(asked, device, apples_gpu):
+    assert str(data.device_of(*asked)) == device
+
+def test_cuda_comes_before_apples_gpu(apples_gpu, two_gpus):
+    assert str(data.device_of()) == "cuda:0"
+    assert str(data.device_of("mps")) == "mps"
+
+def test_apples_gpu_is_refused_elsewhere_and_to_several_processes(monkeypatch):
+    refuses("--device mps: not on this machine.*give cpu$", data.device_of, "mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    refuses("one for each process; give cpu$", data.device_of, "mps", 0, 2)
+    refuses("give cpu or mps$", data.device_of, "cuda")
+
+def resolved(device, *args):
+    """The settings of a command for a device that need not be there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *args])
+        return train.resolve(train.parse(), torch.device(device))
+
+def test_apples_gpu_trains_as_a_cpu_does():
+    assert resolved("mps") == resolved("cpu")
+    assert resolved("mps")["precision"] == "fp32"
+    assert resolved("mps")["preset"] == "laptop"
+
+@pytest.mark.parametrize("args, words", [
+    (("--precision", "bf16"), "--precision bf16"), (("--precision", "fp16"), "--precision fp16"),
+    (("--task", "shapes", "--precision", "bf16"), "--precision bf16"),
+    (("--compile",), "--compile")])
+def test_what_was_not_tried_on_apples_gpu_is_refused_there(args, words):
+    resolved("cpu", *args)
+    refuses(f"{words}: not tried on mps", resolved, "mps", *args)
+
+@pytest.mark.parametrize("name", ["train", "pix2pix", "metrics", "paint"])
+def test_what_apples_gpu_cannot_do_the_cpu_does(name, monkeypatch):
+    """It is torch's to do, which reads this as it is loaded."""
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    seen = (f"import atexit, os, runpy, sys; sys.argv = ['{name}.py', '--help']; "
+            f"atexit.register(lambda: print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'])); "
+            f"sys.path.insert(0, {str(HERE)!r}); "
+            f"runpy.run_path({str(HERE / name)!r} + '.py', run_name='__main__')")
+    assert python("-c", seen).stdout.endswith("\n1\n")
+
+@pytest.mark.parametrize("module", [data, semgan])
+@pytest.mark.parametrize("device, at_once", [("mps", False), ("cuda", True), ("cpu", True)])
+def test_only_apples_gpu_is_waited_for(device, at_once, module):
+    tensor = mock.Mock()
+    module.on_device(tensor, torch.device(device))
+    tensor.to.assert_called_once_with(torch.device(device), non_blocking=at_once)
+
+@pytest.mark.parametrize("asked, device", [((), "mps"), (("--device", "cpu"), "cpu")])
+def test_scores_come_from_a_gpu_unless_asked_of_the_cpu(asked, device, apples_gpu, monkeypatch):
+    score = mock.Mock()
+    monkeypatch.setattr(metrics, "score", score)
+    run_here(metrics, "runs/a", *asked)
+    assert str(score.call_args.args[1]) == device
+    refuses("--device tpu", run_here, metrics, "runs/a", "--device", "tpu")
+
+def test_pictures_go_to_apples_gpu_from_where_they_are(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", mock.Mock(side_effect=AssertionError))
+    sent = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda *args, **more: sent.append((args, more)))
+    picture = noise_picture(2, 3)
+    train.sent(picture, torch.device("mps"))
+    [((same, device), more)] = sent
+    assert same is picture
+    assert device.type == "mps"
+    assert more == {"non_blocking": False}
+
+@pytest.mark.parametrize("device, forked", [("mps", ["mps"]), ("cuda:1", ["cuda"]), ("cpu", [])])
+def test_seeded_noise_leaves_each_devices_random_state_alone(device, forked, monkeypatch):
+    fork = mock.MagicMock()
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    monkeypatch.setattr(pix2pix, "generate_window", lambda generator, x, seed: seed)
+    x = SimpleNamespace(device=torch.device(device), shape=(1, 3, 64, 64))
+    assert pix2pix.generate(None, x, seed=7) == 7
+    [(args, more)] = fork.call_args_list
+    assert args == ([torch.device(device)] if forked else [],)
+    assert more["device_type"] == (forked or ["cuda"])[0]
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "fixed"])
+def test_apples_gpu_takes_the_textbooks_layers_to_the_bit(norm, monkeypatch):
+    """A CPU stands for it. No convolution is given pictures in channels_last."""
+    generator = pix2pix.UNet(width=8, depth=6, norm=norm, dropout=0)
+    discriminator = pix2pix.PatchGAN(width=8, norm=norm)
+    x = random_pictures(3)
+    x.requires_grad_()
+    results = {}
+    for kind in ("plain", "faster"):
+        y = generator(x)
+        logits = discriminator(x, y)
+        [gradient] = torch.autograd.grad(logits.sum(), x)
+        results[kind] = (y, logits, gradient)
+        monkeypatch.setattr(pix2pix, "on_metal", lambda x: True)
+        pix2pix.faster(generator)
+        pix2pix.faster(discriminator)
+    for plain, faster in zip(*results.values()):
+        assert torch.equal(plain, faster)
+
 def test_pictures_stay_themselves_on_a_cpu():
     picture = noise_picture(2, 3)
     assert torch.equal(train.sent(picture, torch.device("cpu")), picture)
@@ -2964,6 +3213,34 @@ class NoWait(TorchDispatchMode):
             assert at_once, f"a copy that waits: {args}"
         return function(*args, **kwargs)
 
+class LikeMetal(TorchDispatchMode):
+    """Fails at what Metal lacks, or does badly, on the device "meta": float64, channels_last, and a
+    copy that does not wait."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.ops.aten._to_copy.default and not args[0].is_meta:
+            assert not kwargs.get("non_blocking"), f"a copy that does not wait: {args}"
+        result = function(*args, **kwargs)
+        for tensor in data.tensors_of([list(args), result]):
+            if tensor.is_meta:
+                assert tensor.dtype != torch.float64, f"float64: {function}"
+                if "conv" in str(function) and tensor.dim() == 4:
+                    assert tensor.is_contiguous(), f"channels_last: {function}"
+        return result
+
+@pytest.fixture(params=["cuda", "mps"])
+def stand_in(request, monkeypatch):
+    """-> a mode in which the device "meta" stands in for NVIDIA's GPU or for Apple's."""
+    monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
+    if request.param == "cuda":
+        return NoWait()
+    for module in (pix2pix, semgan):
+        monkeypatch.setattr(module, "on_metal", lambda x: x.is_meta)
+    for module in (data, semgan):
+        monkeypatch.setattr(module, "on_device", lambda tensor, device: tensor.to(device))
+    return LikeMetal()
+
 def settings_of_a_step(folder, task, **more):
     settings = settings_for(folder, task)
     settings.update(train.OWN["pix2pix"])
@@ -2981,14 +3258,15 @@ def settings_of_a_step(folder, task, **more):
     ("inpainting", {}),
     ("shapes", {"head": "tanh"}),
     ("shapes", {"out_channels": 4})])
-def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
-    """The device "meta" stands in for one: it keeps shapes alone, so whoever asks for a value on
+def test_no_training_step_waits_for_a_gpu_or_asks_metal_for_what_it_lacks(
+        task, more, stand_in, monkeypatch, tmp_path):
+    """The device "meta" stands in for it: it keeps shapes alone, so whoever asks for a value on
     it, copies one back or mixes the two devices fails. finish_step reads losses when it logs."""
     losses = []
 
     def two_steps(run, pictures):
         order = [[0, 1], [2, 3]]
-        with NoWait():
+        with stand_in:
             yield from zip(order, pictures.batches(order))
 
     def keep(run, values):
@@ -2997,11 +3275,12 @@ def test_no_training_step_waits_for_a_gpu(task, more, monkeypatch, tmp_path):
     monkeypatch.setattr(train.Run, "begin_folder", lambda run: None)
     monkeypatch.setattr(train.Run, "finish_step", keep)
     monkeypatch.setattr(train, "adam", lambda network, _: torch.optim.SGD(network.parameters()))
-    monkeypatch.setattr(pix2pix, "on_gpu", lambda x: x.is_meta)
     gpu = torch.device("meta")
     settings = settings_of_a_step(make_pairs(tmp_path), task, **more)
     pictures = data.training(settings)
-    pictures.cache = pictures.cache.to(gpu)
+    # Apple's GPU shares the memory they are in.
+    if isinstance(stand_in, NoWait):
+        pictures.cache = pictures.cache.to(gpu)
     context = SimpleNamespace(settings=settings, device=gpu, rank=0, world=1, compile=False,
                               writer=None, folder=tmp_path / "run", start={}, keep=None)
     if task == "shapes":
@@ -6313,6 +6592,49 @@ def test_painting_is_exact(either):
     assert (page.cells() == expected).all()
     request = page.js("return question()")
     assert base64.b64decode(request["cells"]) == expected.astype(np.uint8).tobytes()
+
+class NotebookProxy(BaseHTTPRequestHandler):
+    """Shows the server behind it in a folder, and by its own name, as a notebook's proxy does."""
+    folder = "/user/me/proxy/8256"
+
+    def forward(self):
+        path = self.path.removeprefix(self.folder) or "/"
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {"Content-Type": self.headers.get("Content-Type", ""), "Host": "lab.example",
+                   "Origin": "https://lab.example", "X-Forwarded-Prefix": self.folder}
+        connection = http.client.HTTPConnection(*self.server.behind.server_address)
+        connection.request(self.command, path, body, headers)
+        reply = connection.getresponse()
+        content = reply.read()
+        self.server.asked.append((self.command, self.path, reply.status))
+        self.send_response(reply.status)
+        for name in ("Content-Type", "Content-Security-Policy"):
+            self.send_header(name, reply.headers[name])
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = forward
+    do_POST = forward
+
+    def log_message(self, format, *arguments):
+        pass
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_page_paints_through_a_notebooks_proxy(slash, page, allowing_server):
+    with ThreadingHTTPServer(("127.0.0.1", 0), NotebookProxy) as proxy:
+        proxy.behind = allowing_server
+        proxy.asked = []
+        with serving(proxy):
+            there = Page(page.browser, proxy, page.folder)
+            there.address += NotebookProxy.folder[1:] + slash
+            there.opened(fresh=False)
+            assert there.photo().startswith("data:image/png")
+            assert there.js("return $('elsewhere').href").endswith("/proxy/8256/study")
+    assert proxy.asked[0] == ("GET", NotebookProxy.folder + slash, 200)
+    assert ("POST", f"{NotebookProxy.folder}/translate", 200) in proxy.asked
+    for _, path, status in proxy.asked[1:]:
+        assert path.startswith(f"{NotebookProxy.folder}/")
+        assert status == 200
 
 @pytest.fixture
 def saved_by(tmp_path):

@@ -27,10 +27,14 @@ import zlib
 from pathlib import Path
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):                         # as requirements.txt needs
+        print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
+        sys.exit(2)
     # Before torch is loaded: how often its threads look for work before they sleep. By default
     # (300,000 times) they keep each other from working where another process is busy, too. The
     # numbers that come out are the same.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # the CPU does what Apple's GPU lacks
 
 import torch
 import torch.distributed as dist
@@ -67,14 +71,6 @@ PRESETS = {
 SHAPES = {                                             # --task shapes overrides SemGAN's by these
     "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
     "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
-# What only one of the two has, before a preset fills it in: pix2pix Eq. 4, Tables 1 to 3; SemGAN
-# Sec. 5.
-OWN = {
-    "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
-                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
-                "d_width": None, "ema": 0.0, "feature_matching": 0.0},
-    "semgan": {"head": "softmax", "latent": None, "kernel": None}}
-
 
 # In both loops `run` (see Run, further down) does what is not the idea:
 #     run.remaining     yields the batches that are still to come
@@ -328,6 +324,9 @@ SHOW_EVERY = 2.0          # seconds between progress lines on a terminal, five t
 SAVE_EVERY = 60.0         # seconds, at the least, between two checkpoints (they are large)
 FIRST_SHEET = 20.0        # seconds until the first sample sheet
 LATER_SHEETS = 120.0      # seconds between two later ones
+# What asks a run to stop: Ctrl-C, the system, Windows' Ctrl-Break. No system has all of them.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK")
+                if hasattr(signal, name)]
 LOSS_PANELS = [           # of losses.png: title, columns of log.csv
     ("adversarial losses", ["D loss", "G adversarial", "feature matching"]),
     ("share that D judges rightly", ["D on real", "D on fake"]),
@@ -342,10 +341,10 @@ def step_seed(seed, step, rank=0):
 
 
 def sent(tensor, device):
-    """A tensor on the device; to a GPU from pinned memory, so that no step waits for the copy."""
+    """A tensor on the device; with CUDA from pinned memory, so that no step waits for the copy."""
     if device.type == "cuda" and not tensor.is_cuda:
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return data.on_device(tensor, device)
 
 
 class Run:
@@ -418,6 +417,10 @@ class Run:
         begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
         print(f"generator {g_count:,} parameters, discriminator {d_count:,} parameters; {begun}\n"
               f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
+        threads = torch.get_num_threads()
+        if self.device.type == "cpu" and self.threads_before not in (None, threads):
+            print(f"threads: {threads} now, {self.threads_before} before; sums round differently, "
+                  f"so the weights will not be bit by bit an uncut run's", flush=True)
         if self.keep:
             self.begin_keeping()
 
@@ -434,6 +437,7 @@ class Run:
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
         path = self.folder / "checkpoint.pt"
+        self.threads_before = None                         # of the process that saved, on a CPU
         if path.exists():
             content = pix2pix.load_file(path, "move the run's folder away to start afresh")
             try:
@@ -442,6 +446,7 @@ class Run:
                         continue                           # it was trained in another precision
                     part.load_state_dict(content[name])
                 self.step = int(content["step"])
+                self.threads_before = content.get("threads")
             except (KeyError, TypeError, ValueError, RuntimeError):
                 raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
         if self.rank == 0:
@@ -490,8 +495,7 @@ class Run:
 
     def remaining(self, pictures):
         """Yields (indices, uint8 batch) of each step to come, this process's share; then saves."""
-        handlers = {number: signal.signal(number, self.stop)
-                    for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.signal(number, self.stop) for number in STOP_SIGNALS}
         try:
             while self.step < self.total:
                 epoch, done = divmod(self.step, self.per_epoch)
@@ -702,6 +706,8 @@ class Run:
         content = {name: part.state_dict() for name, part in self.parts.items()}
         files = {"generator.pt": self.with_settings(generator=self.published.state_dict()),
                  "checkpoint.pt": self.with_settings(step=self.step, **content)}
+        if self.device.type == "cpu":                      # on their number hangs how sums round
+            files["checkpoint.pt"]["threads"] = torch.get_num_threads()
         # The generator first: killed between the two, a run goes on from the older checkpoint and
         # writes both again; the other way round, a finished run would keep an old generator. Only
         # the first time the checkpoint comes first, as a generator alone is refused (check_same).
@@ -803,6 +809,14 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
+# What only one of the two has, before a preset fills it in: pix2pix Eq. 4, Tables 1 to 3; SemGAN
+# Sec. 5.
+OWN = {
+    "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
+                "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
+                "d_width": None, "ema": 0.0, "feature_matching": 0.0},
+    "semgan": {"head": "softmax", "latent": None, "kernel": None}}
+
 # Keys that older runs lack, and what was then done. D was as wide as G; direction and mirror were
 # the task's.
 OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None,
@@ -876,7 +890,7 @@ def add_training(add):
     """Flags that say how it is learned."""
     own = OWN["pix2pix"]
     add("--preset", choices=["paper", "laptop"],
-        help="default: paper with a GPU, else laptop")
+        help="default: paper with CUDA, else laptop")
     add("--seed", type=int, default=0,
         help="of all randomness (default 0)")
     add("--batch", type=data.positive(int),
@@ -941,9 +955,9 @@ def add_machine(add):
         help="also keep the generator of every Nth epoch, as "
              "RUN/generator-EPOCH.pt: `metrics.py RUN --epochs` compares them")
     add("--device",
-        help="cpu or cuda (default: cuda where there is one)")
+        help="cpu, cuda or Apple's mps (default: a GPU where there is one)")
     add("--precision", choices=["fp32", "bf16", "fp16"],
-        help="default: fp32 on a CPU, bf16 or else fp16 on a GPU")
+        help="default: bf16 or else fp16 with CUDA, fp32 without")
     add("--compile", action="store_true",
         help="torch.compile the networks, for long runs")
     add("--tensorboard", action="store_true",
@@ -1007,12 +1021,21 @@ def refuse_impossible(settings, given, labels, world):
 
 
 def default_precision(device, model):
-    """fp32 on a CPU; on a GPU bf16, or what else it and the model can do."""
+    """fp32 without CUDA; with it bf16, or what else the GPU and the model can do."""
     if device.type != "cuda":
         return "fp32"
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp16" if model == "pix2pix" else "fp32"
+
+
+def refuse_on_metal(settings, compiled):
+    """What we dare not promise on Apple's GPUs, as nobody here has one: in torch 2.5 autocast knows
+    no bf16 there, and fp16's scaler wants float64, which Metal lacks."""
+    if settings["precision"] != "fp32":
+        raise Refusal(f"--precision {settings['precision']}: not tried on mps; give fp32")
+    if compiled:
+        raise Refusal("--compile: not tried on mps; leave it out")
 
 
 def resolve(options, device, world=1):
@@ -1050,6 +1073,8 @@ def resolve(options, device, world=1):
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
     refuse_impossible(settings, given, labels, world)
+    if device.type == "mps":
+        refuse_on_metal(settings, options.compile)
     return settings
 
 
@@ -1252,6 +1277,8 @@ def introduce(context, pictures, held_out, seconds):
     size = "x".join(map(str, settings["size"]))
     if context.device.type == "cuda":
         where = torch.cuda.get_device_name()
+    elif context.device.type == "mps":
+        where = "Apple's GPU (mps; nobody has tried this code on one)"
     else:
         where = f"cpu with {torch.get_num_threads()} threads"
     processes = "1 process" if context.world == 1 else f"{context.world} processes"
@@ -1287,7 +1314,8 @@ def run_folder(options, settings):
 def main():
     started = time.monotonic()
     options = parse()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # until there is a run
+    for number in STOP_SIGNALS[1:]:                        # until there is a run; of Ctrl-C
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # Python sees to itself
     rank = int(os.environ.get("RANK", 0))                  # these four are torchrun's
     world = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
