@@ -22,8 +22,7 @@ To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     photo = translate(generator, labels)      # uint8 (3, H, W) in and out
 
-Where it leaves the paper: norms use each picture's own statistics (see Norm), and the bottleneck
-has none. Read as far as initialize, and then generate; what follows is speed, files and commands.
+Where it leaves the paper: see Norm. Read down to initialize, then generate; the rest is comfort.
 """
 import os
 import sys
