@@ -7,6 +7,7 @@
                                               what training will see (x | y)
     python data.py kmeans PHOTOS OUT          label maps from plain photos, by clustering colours
     python data.py edges PHOTOS OUT           edge maps from plain photos
+    python data.py film RUN OUT.gif           a run's sample sheets, one after another
 
 A task is a row of TASKS: what differs between the experiments of pix2pix (arXiv 1611.07004v3,
 Sec. 4) and SemGAN (Ghelfi et al., Sec. 5). A folder, with or without train/, val/, test/, holds
@@ -2790,6 +2791,64 @@ def contact_sheet(rows, titles=(), gap=4):
     return to_tensor(sheet)
 
 
+def film(run, out, largest=300_000, seconds=8):
+    """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
+
+    The sheets show the same pictures at all times, so what moves is what was learned. Each frame
+    says its step. Where all sheets would be too much, frames are left out, then made smaller: most
+    is learned early, so those that stay are spaced by the logarithm of their steps. The last frame
+    is always there, and stays for two seconds.
+    """
+    folder = Path(run) / "samples"
+    sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
+    if len(sheets) < 2:
+        raise Refusal(f"{folder}: holds {len(sheets)} sample sheets, a film needs two; train longer")
+    for width in (960, 720, 540, 400, 300):                # pixels
+        for count in (32, 16, 8):
+            chosen = spread_by_logarithm(sheets, count)
+            frames = [film_frame(path, width) for path in chosen]
+            content = animated(frames, seconds)
+            if len(content) <= largest:
+                write_whole(out, content)
+                return len(frames), len(content)
+    raise Refusal(f"{folder}: 8 frames of 300 pixels are {len(content):,} bytes; allow more by "
+                  f"--largest")
+
+
+def spread_by_logarithm(sheets, count):
+    """At most count of the sheets, in order, the first and the last among them: about equally far
+    apart in the logarithm of their steps."""
+    steps = np.log([int(path.stem) + 1 for path in sheets])
+    wanted = np.linspace(steps[0], steps[-1], count)
+    nearest = {int(np.abs(steps - at).argmin()) for at in wanted}
+    return [sheets[i] for i in sorted(nearest)]
+
+
+def film_frame(path, width):
+    """A sample sheet, at most width pixels wide, above a line with its step: a Pillow RGB picture."""
+    sheet = open_picture(path)
+    width = min(width, sheet.width)
+    height = round(sheet.height * width / sheet.width)
+    frame = Image.new("RGB", (width, height + 20), "white")
+    frame.paste(sheet.resize((width, height), Image.Resampling.BICUBIC))
+    words = f"step {int(path.stem):,}"
+    ImageDraw.Draw(frame).text((width / 2, height + 10), words, "black", anchor="mm", font_size=12)
+    return frame
+
+
+def animated(frames, seconds):
+    """Pillow RGB pictures of one size -> the bytes of a GIF that repeats for ever."""
+    # One palette for all, the last frame's (the first is grey), so that what stands still keeps its
+    # bytes; without dithering, whose dots would move.
+    palette = frames[-1].quantize(128)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    pause = round(seconds / len(frames) * 100) * 10        # GIF counts in hundredths of a second
+    pauses = [pause] * (len(frames) - 1) + [2_000]         # milliseconds
+    content = io.BytesIO()
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
+    return content.getvalue()
+
+
 CURVES = ((31, 111, 180), (209, 73, 91), (46, 139, 87), (138, 95, 191), (217, 142, 4), (85, 85, 85))
 
 
@@ -3140,6 +3199,8 @@ def main():
         kmeans_command()
     elif command == "edges":
         edges_command()
+    elif command == "film":
+        film_command()
     else:
         sheet_command()
 
@@ -3151,7 +3212,8 @@ def command_parser():
                     "[--direction BtoA] [--no-mirror] [--crop] [--in-channels N] "
                     "[--out-channels N], "
                     "data.py kmeans PHOTOS OUT [--classes 8] [--size SIZE], "
-                    "or data.py edges PHOTOS OUT [--size SIZE]")
+                    "data.py edges PHOTOS OUT [--size SIZE], "
+                    "or data.py film RUN OUT.gif [--largest BYTES]")
     return parser
 
 
@@ -3184,6 +3246,20 @@ def edges_command():
         photo = to_tensor(resize_image(open_picture(path, scale), options.size))
         lines = edges(photo[None])[0].expand(3, -1, -1)
         save_picture(out, torch.cat([lines, photo], dim=2))
+
+
+def film_command():
+    parser = command_parser()
+    parser.add_argument("command", metavar="film")
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("out", metavar="OUT.gif")
+    parser.add_argument("--largest", type=positive(int), default=300_000, help="bytes (default "
+                        "300,000): of longer films frames are left out, then they are made smaller")
+    options = parse_options(parser)
+    if Path(options.out).suffix.lower() != ".gif":
+        raise Refusal(f"{options.out}: a film is a GIF; give a name that ends in .gif")
+    count, size = film(options.run, options.out, options.largest)
+    print(f"{options.out}: {count} frames, {size:,} bytes")
 
 
 def sheet_command():

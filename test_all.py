@@ -52,7 +52,7 @@ import skimage.metrics
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageSequence
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -1824,6 +1824,52 @@ def killed_at_file(count, *args):
         train_here(*args)
 
 # Of 12: checkpoint and generator, 6 times.
+def sheets_over_time(run, steps):
+    """Sample sheets in which noise gives way to a picture."""
+    picture = random_pictures(1, 96)[0]
+    rng = torch.Generator().manual_seed(0)
+    for step in steps:
+        noise = torch.randint(0, 256, picture.shape, generator=rng).byte()
+        learned = step / max(steps)
+        sheet = (learned * picture + (1 - learned) * noise).byte()
+        data.save_picture(run / "samples" / f"{step:06d}.png", sheet)
+
+def frames_of(path):
+    with Image.open(path) as film:
+        return [frame.convert("RGB").copy() for frame in ImageSequence.Iterator(film)]
+
+def test_a_film_shows_the_sheets_in_order(tmp_path):
+    sheets_over_time(tmp_path, [10, 100, 1_000])
+    said = run_here(data, "film", tmp_path, tmp_path / "film.gif")
+    assert "3 frames" in said
+    frames = frames_of(tmp_path / "film.gif")
+    assert len(frames) == 3
+    last = data.to_tensor(data.open_picture(tmp_path / "samples" / "001000.png")).float()
+    distances = [(data.to_tensor(frame)[:, :96].float() - last).abs().mean() for frame in frames]
+    assert distances[0] > distances[1] > distances[2]
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.info["loop"] == 0                      # for ever
+
+def test_a_film_keeps_to_its_size_and_its_ends(tmp_path):
+    steps = [25 * k for k in range(1, 61)]
+    sheets_over_time(tmp_path, steps)
+    run_here(data, "film", tmp_path, tmp_path / "film.gif", "--largest", 200_000)
+    assert (tmp_path / "film.gif").stat().st_size <= 200_000
+    paths = [tmp_path / "samples" / f"{step:06d}.png" for step in steps]
+    chosen = data.spread_by_logarithm(paths, 8)
+    assert (chosen[0], chosen[-1]) == (paths[0], paths[-1])
+    gaps = [int(b.stem) - int(a.stem) for a, b in zip(chosen, chosen[1:])]
+    assert gaps == sorted(gaps)                            # most is learned early
+
+def test_what_is_no_film_is_refused(tmp_path):
+    sheets_over_time(tmp_path, [10])
+    refuses("a film needs two", run_here, data, "film", tmp_path, tmp_path / "film.gif")
+    refuses("ends in .gif", run_here, data, "film", tmp_path, tmp_path / "film.mp4")
+    sheets_over_time(tmp_path, [10, 20])
+    small = ["--largest", 100]
+    refuses("--largest", run_here, data, "film", tmp_path, tmp_path / "film.gif", *small)
+    assert not (tmp_path / "film.gif").exists()
+
 @pytest.mark.parametrize("files", [1, 2, 3, 11])
 def test_a_run_killed_between_two_files_goes_on(files, straight_run, pairs, tmp_path):
     killed_at_file(files, *arguments(tmp_path, pairs))
