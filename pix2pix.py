@@ -1267,7 +1267,7 @@ def translate_sequence(generator, settings, options, count, files):
 
     with closing(outputs):
         contents = list(in_order(files, encode, outputs))
-    data.write_whole(out, data.joined(out, contents))
+    data.write_whole(out, data.film_of(out, contents))
     print(f"{options.source} -> {out}, {count} pictures")
 
 
