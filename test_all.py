@@ -2559,6 +2559,13 @@ def test_semgans_networks_start_from_another_run(tmp_path):
     refuses("latent 4 there, 5 here", train_here, *command, "--latent", 5, *more[2:4], "--out",
             tmp_path / "c")
 
+def test_torchrun_leaves_start_to_the_script_behind_its_dashes():
+    """It has a --start-method, of which --start could else be short."""
+    from torch.distributed.run import parse_args
+    options = parse_args(["--nproc-per-node", "2", "--", "train.py", "--start", "runs/a"])
+    assert options.training_script == "train.py"
+    assert options.training_script_args == ["--start", "runs/a"]
+
 def kept_in(run):
     return sorted(path.name for path in run.glob("generator-*.pt"))
 

@@ -917,7 +917,8 @@ def add_training(add):
     add("--start", metavar="RUN",
         help="begin with the weights of another run, or a converted one, of "
              "like networks: G of RUN/generator.pt (with --ema its average), "
-             "D of RUN/checkpoint.pt, if there; RUN may be a generator.pt")
+             "D of RUN/checkpoint.pt, if there; RUN may be a generator.pt "
+             "(torchrun has a --start-method: write `torchrun ... -- train.py`)")
 
 
 def add_networks(add):
