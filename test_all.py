@@ -7490,9 +7490,9 @@ def test_the_links_of_the_readmes_lead_to_files_and_headings_that_are_there(read
             assert target.exists(), link
             assert not heading or heading in anchors(target), link
 
-def readme_block(word):
-    """The one block of Python in the front page that holds this word."""
-    [block] = [text for text in code_blocks(READMES[0].read_text(), "python") if word in text]
+def readme_block(word, readme=READMES[0]):
+    """The one block of Python in a README that holds this word."""
+    [block] = [text for text in code_blocks(readme.read_text(), "python") if word in text]
     return block
 
 def test_the_step_in_the_readme_runs_and_gives_the_weights_of_the_loops_step():
@@ -7528,6 +7528,22 @@ def test_the_readmes_lines_for_other_code_translate_a_picture(tmp_path, monkeypa
     exec(readme_block("load_generator"), names)
     assert names["photo"].shape == names["labels"].shape
     assert names["photo"].dtype == torch.uint8
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_the_readmes_lines_for_onnxruntime_make_the_same_photo(one_hot, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    channels = {"one_hot": True, "in_channels": 12} if one_hot else {}
+    run = tiny_run(tmp_path / "runs" / "facades", size=[64, 64], **channels)
+    run_here(pix2pix, run, "--export", "g.onnx")
+    labels = data.colorize(data.draw_facade(0, size=64)[1], FACADES)
+    data.save_picture(Path("labels.png"), labels)
+    exec(readme_block("onnxruntime", READMES[1]), {})
+    generator, _ = pix2pix.load_generator(run)
+    generator.dropout = 0
+    photo = data.to_tensor(data.open_picture(Path("photo.png")))
+    difference = photo.int() - pix2pix.translate(generator, labels).int()
+    assert difference.abs().max() <= 1
 
 def quick_form(command):
     """-> the file's name, the command's words after it"""
