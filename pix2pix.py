@@ -899,7 +899,7 @@ def receive(url, response, file):
     start = time.monotonic()
     done = 0
     shown = 0                                          # seconds, when it last said how far
-    while block := response.read1(1 << 16):
+    for block in iter(lambda: response.read1(1 << 16), b""):         # until nothing more comes
         data.alarm(2 * data.TIMEOUT)
         file.write(block)
         if date:                                       # at once: a kill may come at any time

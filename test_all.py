@@ -377,13 +377,12 @@ def test_bad_input_gets_one_line_of_advice(command, advice, capsys):
 
 def plain_step(x, y):
     """The step in train_pix2pix's docstring. -> G and D after it"""
-    settings = {
-        "in_channels": 3, "out_channels": 3, "width": 4, "depth": 6,
-        "generator": "unet", "norm": "instance", "upsample": "deconv", "dropout": 0.5}
-    rate = train.PRESETS["pix2pix"]["laptop"]["lr"]
+    laptop = train.PRESETS["pix2pix"]["laptop"]
+    rate = laptop["lr"]
+    classes = x.shape[1]
     torch.manual_seed(0)
-    G = pix2pix.build_generator(settings)
-    D = pix2pix.PatchGAN(width=4)
+    G = pix2pix.UNet(classes, width=4, depth=6, dropout=laptop["dropout"])
+    D = pix2pix.PatchGAN(classes + 3, laptop["d_width"])
     g_optimizer = torch.optim.Adam(G.parameters(), rate, betas=(0.5, 0.999))
     d_optimizer = torch.optim.Adam(D.parameters(), rate, betas=(0.5, 0.999))
     # Of the dropout.
@@ -397,7 +396,8 @@ def plain_step(x, y):
 
 def test_the_real_step_is_its_docstrings(pairs, tmp_path, monkeypatch):
     batches = watch(monkeypatch, data, "to_network")
-    cut_after(1, *arguments(tmp_path, pairs))
+    # Behind doubled pixels the bottleneck's norm leaves some gradients 0 but for rounding.
+    cut_after(1, *arguments(tmp_path, pairs, "--upsample", "deconv"))
     G, D = plain_step(*batches[0].result)
     content = pix2pix.load_file(tmp_path / "checkpoint.pt")
     for name, network in (("generator", G), ("discriminator", D)):
@@ -1893,8 +1893,7 @@ def two_cut_runs(pairs, tmp_path_factory):
         cut_after(step, *arguments(folder / str(step), pairs))
     return folder
 
-@pytest.mark.parametrize("forgotten", ["discriminator", "average", "g_optimizer", "d_optimizer",
-                                       "step"])
+@pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
 def test_the_resume_test_has_teeth(forgotten, two_cut_runs, straight_run, pairs, tmp_path):
     run = shutil.copytree(two_cut_runs / "4", tmp_path / "run")
     content = checkpoint_of(run)
@@ -2009,7 +2008,7 @@ def test_a_nan_weight_never_reaches_a_checkpoint(pairs, tmp_path, monkeypatch):
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
     def poison(run):
-        run.parts["generator"].to_image.bias.data.fill_(float("nan"))
+        run.parts["generator"].encoder[0].bias.data.fill_(float("nan"))
         # Asks for a checkpoint.
         run.signal = signal.SIGINT
     before_each_step_ends(monkeypatch, poison)
@@ -2124,7 +2123,7 @@ def test_a_translation_needs_nothing_of_linux_alone(straight_run, pairs, tmp_pat
     pictures = [tmp_path / "there.png", tmp_path / "here.png"]
     done = elsewhere(("SIGTERM",), "pix2pix", straight_run, pairs / "0.png", pictures[0], "--pair")
     assert done.returncode == 0, done.stderr
-    translate(straight_run, pairs / "0.png", pictures[1], "--pair")
+    run_here(pix2pix, straight_run, pairs / "0.png", pictures[1], "--pair")
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 def test_windows_ctrl_break_stops_a_run_too(monkeypatch):
@@ -2371,19 +2370,19 @@ def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
 
     def keep(run):
         if run.step % train.AVERAGE_EVERY == 0:
-            weight = run.parts["generator"].to_image.weight
+            weight = run.parts["generator"].encoder[0].weight
             weights.append(weight.detach().clone())
     after_each_step(monkeypatch, keep)
     train_here(*arguments(tmp_path, pairs, "--ema", 0.7, "--epochs", 6))  # 30 steps
     settings = json.loads((tmp_path / "settings.json").read_text())
     first, _ = train.pix2pix_networks(settings, torch.device("cpu"))
-    average = first.to_image.weight.detach()
+    average = first.encoder[0].weight.detach()
     for step, weight in zip((10, 20, 30), weights):
         share = min(0.7, (1 + step) / (10 + step)) ** 10
         average = share * average + (1 - share) * weight
     generator, _ = pix2pix.load_generator(tmp_path)
-    assert torch.allclose(generator.to_image.weight, average, atol=1e-6)
-    assert not torch.allclose(generator.to_image.weight, weights[-1], atol=1e-6)
+    assert torch.allclose(generator.encoder[0].weight, average, atol=1e-6)
+    assert not torch.allclose(generator.encoder[0].weight, weights[-1], atol=1e-6)
 
 OLD_LAPTOP = ("--no-one-hot", "--ema", 0, "--decay", 0, "--lr", 5e-4, "--upsample", "deconv",
               "--dropout", 0.5, "--d-width", 4)
@@ -2420,7 +2419,7 @@ def test_pix2pixs_feature_matching_teaches_g_alone(pairs, tmp_path):
     matched = checkpoint_of(tmp_path / "with")
     for name, weight in without["discriminator"].items():
         assert torch.equal(weight, matched["discriminator"][name])
-    weight = "to_image.weight"
+    weight = "encoder.0.weight"
     assert not torch.equal(without["generator"][weight], matched["generator"][weight])
 
 def test_pix2pixs_feature_matching_is_logged(pairs, tmp_path):
@@ -2632,7 +2631,7 @@ def test_a_keep_that_keeps_none_is_refused(pairs, tmp_path):
 # Options
 
 @pytest.mark.parametrize("command, count, epochs", [
-    ("", 360, 80),
+    ("", 360, 100),
     ("--task edges2shoes", 49_825, 1),
     ("--epochs 7", 360, 7),
     ("--task shapes", 2_625, 110),
