@@ -123,12 +123,35 @@ def test_a_logit_sees_just_its_patch(field):
     y = random_pictures(1, 512).requires_grad_()
     logits = y
     for layer in discriminator.layers:
-        if not isinstance(layer, pix2pix.Norm):
+        if not isinstance(layer, (pix2pix.Norm, nn.InstanceNorm2d, nn.BatchNorm2d, nn.GroupNorm)):
             logits = layer(logits)
     middle = logits.shape[2] // 2
     logits[0, 0, middle, middle].backward()
     rows = y.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     assert rows.max() - rows.min() + 1 == field
+
+def test_a_logit_is_no_probability():
+    """Nothing follows the last layer: where its weights change sign, so do the logits."""
+    discriminator = pix2pix.PatchGAN(3, width=8)
+    y = random_pictures(1)
+    before = discriminator(y)
+    *_, last = [weight for weight in discriminator.parameters() if weight.dim() == 4]
+    with torch.no_grad():
+        last.neg_()
+    assert torch.allclose(discriminator(y), -before, atol=1e-6)
+
+def gradient_past_a_negative_layer(network):
+    """How much the outputs change with x, where the first layer puts out negative numbers only."""
+    first = next(weight for weight in network.parameters() if weight.dim() == 4)
+    with torch.no_grad():
+        first.copy_(-first.abs())
+    x = random_pictures(1, 256).abs().requires_grad_()
+    network(x).sum().backward()
+    return x.grad.abs().max().item()
+
+@pytest.mark.parametrize("network", [pix2pix.UNet, pix2pix.PatchGAN])
+def test_what_is_negative_passes_a_leaky_relu(network):
+    assert gradient_past_a_negative_layer(network(3, width=8)) > 0
 
 def test_the_unet_halves_256_pixels_eight_times():
     shapes = []
@@ -178,8 +201,26 @@ def test_the_noise_is_dropout_on_at_test_time():
     x = random_pictures(1)
     assert not torch.equal(generator(x), generator(x))
     # Sec. 3.1.
-    generator.dropout = 0
-    assert torch.equal(generator(x), generator(x))
+    quiet = pix2pix.UNet(width=8, depth=6, dropout=0).eval()
+    assert torch.equal(quiet(x), quiet(x))
+
+def steps_with_dropout(generator):
+    """The steps of a decoder after which dropout stands; of a generator with dropout=1, which
+    leaves zeros: what goes on comes by the skip alone."""
+    found = []
+
+    def look(step, layer, args):
+        halves = args[0].chunk(2, dim=1)
+        if any((half == 0).all() for half in halves):
+            found.append(step)
+    for step, layer in enumerate([*generator.decoder[1:], generator.to_image]):
+        layer.register_forward_pre_hook(functools.partial(look, step))
+    generator(random_pictures(1))
+    return found
+
+def test_dropout_follows_the_first_three_steps_up():
+    generator = pix2pix.UNet(width=8, depth=6, dropout=1)
+    assert steps_with_dropout(generator) == [0, 1, 2]
 
 def test_a_seed_fixes_the_noise():
     generator = pix2pix.UNet(width=8, depth=6)
@@ -282,13 +323,14 @@ def test_small_logits_give_the_hand_worked_loss():
     assert loss - np.log(2) == pytest.approx(s ** 2 / 8, rel=0.05)
 
 def test_gs_loss_is_the_hand_worked_number():
-    fake = torch.full((2, 3, 8, 8), 0.5)
+    fake = torch.full((2, 3, 8, 8), 0.25)
     logits = torch.zeros(2, 1, 30, 30)
     loss, adversarial, l1 = pix2pix.generator_loss(logits, fake, -fake)
-    assert l1.item() == 1
+    # Squares would be 0.25.
+    assert l1.item() == 0.5
     assert adversarial.item() == LOG2
     # Eq. 4, lambda = 100.
-    assert loss.item() == pytest.approx(100 + np.log(2))
+    assert loss.item() == pytest.approx(50 + np.log(2))
 
 def test_either_part_of_gs_loss_can_be_left_out():
     fake = torch.full((2, 3, 8, 8), 0.5)
@@ -316,6 +358,14 @@ def test_feature_matching_is_the_hand_worked_number():
     loss = semgan.feature_matching_loss([real] * 3, [fake] * 3)
     # Three layers' sum.
     assert loss.item() == 6
+
+def test_feature_matching_teaches_g_alone():
+    """The real features are the target: they stay where they are."""
+    real = torch.randn(4, 3).requires_grad_()
+    fake = torch.randn(4, 3).requires_grad_()
+    semgan.feature_matching_loss([real], [fake]).backward()
+    assert real.grad is None
+    assert fake.grad.abs().max() > 0
 
 # How are the networks trained? train.py
 
@@ -468,6 +518,12 @@ def test_a_one_hot_map_has_a_single_1_at_each_pixel():
     assert maps.shape == (2, 12, 64, 64)
     assert torch.equal(maps.sum(dim=1), torch.ones(2, 64, 64))
     assert torch.equal(semgan.to_label_map(maps), label_map)
+
+def test_a_pixel_to_ignore_is_0_in_each_channel():
+    label_map = torch.tensor([[[0, 255], [2, 255]]])
+    maps = semgan.one_hot(label_map, 3)
+    assert maps.dtype == torch.float32
+    assert maps.sum(dim=1).tolist() == [[[1, 0], [1, 0]]]
 
 def test_white_is_100_0_0_in_lab_and_colours_come_back():
     pictures = noise_picture(2, 3, 64, 64)
