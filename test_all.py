@@ -3,17 +3,23 @@
     pytest test_all.py -m claims         what to believe, a claim a test, in less than a minute
     pytest test_all.py                   everything quick, a few minutes on two cores
     pytest test_all.py -m slow           the long ones: kills, bit flips, resuming at every step
+    python test_all.py blanks my.py      writes what there is to write, docstrings without bodies
+    python test_all.py grade my.py       holds what you wrote there against the claims
     python test_all.py benchmark [quick] speed, against the textbook training step defined below
 
 FACADES=DIR and CAMVID=DIR name folders of real pictures; without them their tests are skipped.
 """
+import ast
 import base64
 import copy
 import csv
+import faulthandler
 import functools
 import hashlib
 import http.client
 import errno
+import importlib.util
+import inspect
 import io
 import itertools
 import json
@@ -29,24 +35,38 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import threading
 import time
+import traceback
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+try:
+    import pytest
+except ModuleNotFoundError:
+    print("error: pytest is not installed, and the claims are its tests; python -m pip install "
+          "pytest", file=sys.stderr)
+    sys.exit(2)
+
+try:
+    import scipy.linalg
+    import scipy.ndimage
+    import scipy.signal
+    import scipy.stats
+    import skimage.measure
+    import skimage.metrics
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise  # grade and blanks need neither
+
 import numpy as np
-import pytest
-import scipy.linalg
-import scipy.ndimage
-import scipy.signal
-import scipy.stats
-import skimage.measure
-import skimage.metrics
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -647,6 +667,658 @@ def test_a_file_copied_out_alone_imports_there(name, tmp_path):
     done = python("-c", f"import {name}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+# Write it yourself: python test_all.py blanks my.py, and then python test_all.py grade my.py. What
+# is in my.py takes, a name at a time, the place of this project's own, and the claims are run.
+
+@dataclass
+class Lesson:
+    """One name that a learner can write."""
+    module: object          # whose it is
+    read: str               # where it is explained
+    example: object         # calls it once: what comes should have the shape of ours
+    claims: list            # the tests that judge it
+    mistakes: list          # wrong answers that one may well give: their docstrings are what we say
+    looked_at: str = ""     # what the tests need to find inside, beyond arguments and shapes
+
+# How an answer is judged
+
+class Wrong(Exception):
+    """What is wrong with an answer, in a sentence."""
+
+def judge(name, theirs, path):
+    """(state, sentence) of what the file at path has under a name: "right", "wrong", "still blank"
+    or "not there yet"."""
+    lesson = LESSONS[name]
+    ours = getattr(lesson.module, name)
+    if theirs is None:
+        return "not there yet", ""
+    if theirs is ours:
+        return "not there yet", f"it is imported from {lesson.module.__name__}.py"
+    try:
+        with redirect_stdout(io.StringIO()):
+            compare_signatures(ours, theirs)
+            compare_shapes(lesson, ours, theirs)
+            run_claims(lesson, ours, theirs)
+    except KeyboardInterrupt:
+        raise
+    except NotImplementedError:
+        return "still blank", ""
+    except BaseException as error:  # an exit() is a wrong answer, too
+        words = [explained(error, path), *mistake_of(lesson, theirs)]
+        return "wrong", " ".join([*words, f"Read {lesson.read}."])
+    return "right", ""
+
+def compare_signatures(ours, theirs):
+    """It can be called as ours is: by place where an argument has no default, else by name."""
+    if inspect.isclass(ours) and not (inspect.isclass(theirs) and issubclass(theirs, nn.Module)):
+        raise Wrong("It should be a class, of nn.Module.")
+    if not callable(theirs):
+        raise Wrong("It should be a function.")
+    wanted = inspect.signature(ours)
+    places = []
+    names = {}
+    for argument in wanted.parameters.values():
+        if argument.default is argument.empty:
+            places.append(argument.name)
+        else:
+            names[argument.name] = argument.default
+    try:
+        inspect.signature(theirs).bind(*places, **names)
+    except TypeError as error:
+        raise Wrong(f"Its arguments should be {wanted}: {error}.")
+
+def shape_in_words(result):
+    if isinstance(result, torch.Tensor) and result.dim() > 0:
+        return f"a tensor of shape {tuple(result.shape)}"
+    if isinstance(result, torch.Tensor):
+        return "a tensor of a single number"
+    if isinstance(result, (list, tuple)):
+        return "(" + ", ".join(map(shape_in_words, result)) + ")"
+    if isinstance(result, (int, float)):
+        return "a plain number"
+    return "nothing" if result is None else type(result).__name__
+
+def compare_shapes(lesson, ours, theirs):
+    with torch.no_grad():
+        came = shape_in_words(lesson.example(theirs))
+        expected = shape_in_words(lesson.example(ours))
+    if came != expected:
+        raise Wrong(f"It should return {expected}, but returns {came}.")
+
+def cases_of(claim, ours, theirs):
+    """[{argument: value}, ...]: the table of a claim, with theirs for ours. Where the table names
+    ours, its other rows are about other networks."""
+    cases = [{}]
+    for mark in getattr(claim, "pytestmark", []):
+        names = mark.args[0].split(", ")
+        rows = mark.args[1]
+        if len(names) == 1:
+            rows = [[value] for value in rows]
+        cases = [dict(zip(names, row)) for row in rows]
+    named = [case for case in cases if ours in case.values()]
+    for case in named:
+        for argument, value in case.items():
+            if value is ours:
+                case[argument] = theirs
+    return named or cases
+
+def run_claims(lesson, ours, theirs):
+    """Each claim, with theirs in the place of ours, and of nothing else."""
+    with mock.patch.object(lesson.module, ours.__name__, theirs):
+        for claim in lesson.claims:
+            for case in cases_of(claim, ours, theirs):
+                torch.manual_seed(0)
+                claim(**case)
+
+def mistake_of(lesson, theirs):
+    """[what we say of the first mistake that this is], or []."""
+    for mistake in lesson.mistakes:
+        torch.manual_seed(0)
+        try:
+            with redirect_stdout(io.StringIO()):
+                found = mistake(theirs)
+        except Exception:  # it does not even answer: another mistake
+            found = False
+        if found:
+            return [" ".join(mistake.__doc__.split())]
+    return []
+
+def explained(error, path):
+    """What happened, in a sentence: what a claim expected and what came, or where it broke off."""
+    if isinstance(error, Wrong):
+        return str(error)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    frame, line = frames[-1]
+    if isinstance(error, AssertionError) and frame.f_code.co_filename == OWN_CODE:
+        return failed_claim(frame, line)
+    said = str(error).strip().split("\n")[0]
+    words = f"{type(error).__name__}: {said}"
+    if isinstance(error, SystemExit):
+        words = "it ends Python, which no network should"
+    for frame, line in reversed(frames):
+        if frame.f_code.co_filename == str(path):
+            return f"Line {line} of {path.name}: {words}."
+    return f"A test could not go on. {words}."
+
+OWN_CODE = explained.__code__.co_filename
+
+@functools.cache
+def own_asserts():
+    """{line: what is asserted there} of this file."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return {node.lineno: node.test for node in asserts}
+
+def failed_claim(frame, line):
+    """The claim, what its assert expected and what came, the values taken from the frame."""
+    claim = frame.f_code.co_name.removeprefix("test_").replace("_", " ")
+    condition = own_asserts()[line]
+    expected = ast.unparse(condition)
+    came = "False"
+    if isinstance(condition, ast.Compare) and len(condition.ops) == 1:
+        sign = re.search(r" (\S+) None$", ast.unparse(ast.Compare(
+            ast.Constant(0), condition.ops, [ast.Constant(None)])))[1]
+        left = ast.unparse(condition.left)
+        expected = f"{left} {sign} {value_in(frame, condition.comparators[0])}"
+        came = value_in(frame, condition.left)
+    elif isinstance(condition, ast.Compare):
+        came = value_in(frame, condition.comparators[0])
+    return f'The claim "{claim}": expected {expected}, came {came}.'
+
+def value_in(frame, expression):
+    """An expression's value, where it was asserted, in a few letters."""
+    code = compile(ast.Expression(expression), OWN_CODE, "eval")
+    value = eval(code, {**frame.f_globals, **frame.f_locals})
+    value = getattr(value, "expected", value)  # of pytest.approx
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, torch.Tensor):
+        return shape_in_words(value)
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.4g}"
+    return str(value)
+
+REAL_LOGITS = torch.tensor([1.0, -2.0, 0.5])
+FAKE_LOGITS = torch.tensor([0.5, 3.0, -1.0])
+ZEROS = torch.zeros(1, 3, 4, 4)
+
+def near(value, wanted):
+    return float(value) == pytest.approx(float(wanted), rel=1e-4)
+
+def called_real(logits):
+    """-log D, the mean over the patches."""
+    return F.softplus(-logits).mean()
+
+def called_fake(logits):
+    """-log(1 - D)."""
+    return F.softplus(logits).mean()
+
+# Mistakes in discriminator_loss: from its value alone
+
+def d_by_squares(loss):
+    """These are squared distances, as in a least-squares GAN; here D is a classifier, and its loss
+    is made of logarithms."""
+    squares = (REAL_LOGITS - 1).square().mean() + FAKE_LOGITS.square().mean()
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    return near(found, squares) or near(found, squares / 2)
+
+def d_at_full_speed(loss):
+    """Both terms are right, but D would learn too fast: something that slows it down is missing."""
+    both = called_real(REAL_LOGITS) + called_fake(FAKE_LOGITS)
+    return near(loss(REAL_LOGITS, FAKE_LOGITS), both)
+
+def d_upside_down(loss):
+    """Real and fake have changed places: D would learn to call each fake real."""
+    both = called_fake(REAL_LOGITS) + called_real(FAKE_LOGITS)
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    return near(found, both) or near(found, both / 2)
+
+def d_maximised(loss):
+    """It has the paper's sign, to be maximised; an optimiser minimises."""
+    return loss(REAL_LOGITS, FAKE_LOGITS) < 0
+
+def d_by_a_margin(loss):
+    """This is a hinge loss: no paper of this project has it."""
+    hinge = F.relu(1 - REAL_LOGITS).mean() + F.relu(1 + FAKE_LOGITS).mean()
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    return near(found, hinge) or near(found, hinge / 2)
+
+def d_of_probabilities(loss):
+    """It takes logits for probabilities: a logit is any number, and 0 says "I do not know"."""
+    zeros = torch.zeros(4)
+    found = float(loss(zeros, zeros))
+    return not np.isfinite(found) or found > 40
+
+def d_of_one_kind(loss):
+    """Only one of the two, the real pictures or the fakes, matters to it."""
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    same_reals = near(loss(REAL_LOGITS, FAKE_LOGITS + 1), found)
+    same_fakes = near(loss(REAL_LOGITS + 1, FAKE_LOGITS), found)
+    return same_reals or same_fakes
+
+def d_of_a_sum(loss):
+    """It grows with the number of patches: a mean does not."""
+    twice = loss(torch.cat([REAL_LOGITS] * 2), torch.cat([FAKE_LOGITS] * 2))
+    return near(twice, 2 * loss(REAL_LOGITS, FAKE_LOGITS))
+
+# Mistakes in generator_loss
+
+def adversarial_part(loss):
+    return loss(FAKE_LOGITS, ZEROS, ZEROS)[1]
+
+def g_by_squares(loss):
+    """The distance to the target is squared, which blurs more than the distance of the paper."""
+    return near(loss(FAKE_LOGITS, ZEROS, ZEROS + 0.5)[2], 0.25)
+
+def g_that_stops_learning(loss):
+    """G minimises log(1 - D), and so learns next to nothing where D is sure of a fake; the paper
+    has G do something else instead."""
+    return near(adversarial_part(loss), -called_fake(FAKE_LOGITS))
+
+def g_that_helps_d(loss):
+    """G is asked to make pictures that D calls fake: it is on D's side."""
+    return near(adversarial_part(loss), called_fake(FAKE_LOGITS))
+
+def g_adversarial_by_squares(loss):
+    """The adversarial term is a squared distance, as in a least-squares GAN; it has a logarithm."""
+    found = adversarial_part(loss)
+    squares = (FAKE_LOGITS - 1).square().mean()
+    return near(found, squares) or near(found, squares / 2)
+
+def g_without_lambda(loss):
+    """Both terms count alike: nothing weighs one of them by lambda."""
+    whole, adversarial, l1 = loss(FAKE_LOGITS, ZEROS, ZEROS + 0.5)
+    return near(whole, adversarial + l1)
+
+def g_with_lambda_elsewhere(loss):
+    """Lambda weighs the adversarial term; it belongs to the other."""
+    whole, adversarial, l1 = loss(FAKE_LOGITS, ZEROS, ZEROS + 0.5)
+    return near(whole, 100 * adversarial + l1)
+
+def g_that_needs_d(loss):
+    """Where there is no D, fake_logits is None, and that is not provided for."""
+    try:
+        loss(None, ZEROS, ZEROS)
+    except Exception:
+        return True
+    return False
+
+# Mistakes in receptive_field
+
+def field_from_the_front(field):
+    """The layers are gone through from the first to the last: what one logit sees, asks the other
+    way round."""
+    discriminator = pix2pix.PatchGAN(width=1)
+    r = 1
+    for layer in discriminator.layers:
+        if isinstance(layer, nn.Conv2d):
+            r = (r - 1) * layer.stride[0] + layer.kernel_size[0]
+    return field(discriminator) == r
+
+def field_without_strides(field):
+    """Strides do not count in it: a layer behind one that halves the picture sees twice as far."""
+    return field(pix2pix.PatchGAN(width=1)) == 1 + 5 * 3
+
+def field_without_the_logit(field):
+    """One layer is left out: the one that makes the logit is a convolution, too."""
+    return field(pix2pix.PatchGAN(width=1)) == 34
+
+def field_known_by_heart(field):
+    """It gives each discriminator the same number, and so does not look at the layers."""
+    return field(pix2pix.PatchGAN(width=1)) == field(pix2pix.PatchGAN(width=1, receptive_field=16))
+
+# Mistakes in UNet
+
+def unet_with_a_norm_at_the_bottleneck(UNet):
+    """A norm stands on the bottleneck, whose single pixel it turns into the same numbers for every
+    picture."""
+    features = []
+    generator = UNet(width=8, depth=6, dropout=0)
+    layer = list(generator.decoder)[0]
+    layer.register_forward_pre_hook(lambda layer, args: features.extend(args[0].clone()))
+    try:
+        generator(random_pictures(2))
+    except ValueError as error:  # torch's own norm refuses a single pixel
+        return "spatial element" in str(error)
+    return torch.allclose(*features, atol=1e-3)
+
+def unet_with_late_dropout(UNet):
+    """Dropout comes a step too late: it begins with the first step up, right from the bottleneck."""
+    return steps_with_dropout(UNet(width=8, depth=6, dropout=1)) == [1, 2, 3]
+
+def unet_with_dropout_everywhere(UNet):
+    """Dropout follows every step up; the paper has it in some of them."""
+    return steps_with_dropout(UNet(width=8, depth=6, dropout=1)) == [0, 1, 2, 3, 4]
+
+def unet_without_noise_in_use(UNet):
+    """Its dropout ends with eval(): here it is the noise, and stays on when G is used."""
+    generator = UNet(width=8, depth=6).eval()
+    x = random_pictures(1)
+    return torch.equal(generator(x), generator(x))
+
+def unet_with_running_statistics(UNet):
+    """Its norms keep running statistics, so that training and use differ; here they take each
+    picture's own, always."""
+    return len(list(UNet(width=8, depth=6).buffers())) > 0
+
+def unet_with_plain_relus(UNet):
+    """On the way down nothing negative gets through: its ReLUs do not leak."""
+    return gradient_past_a_negative_layer(UNet(width=8)) == 0
+
+def unet_without_skips(UNet):
+    """It has the weights of the encoder-decoder: skips do not double the channels of the decoder, so
+    they are missing, or added instead of joined."""
+    with torch.device("meta"):
+        return pix2pix.parameters(UNet()) == 39_075_459 + 64 + 512
+
+def unet_without_bounds(UNet):
+    """What it puts out leaves -1 to 1: something belongs behind the last layer."""
+    generator = UNet(width=8, depth=6)
+    nn.init.normal_(generator.to_image.weight)
+    return generator(random_pictures(1)).abs().max() > 1
+
+def unet_above_0(UNet):
+    """What it puts out lies in 0 to 1; pictures lie in -1 to 1 here."""
+    return UNet(width=8, depth=6)(random_pictures(1)).min() >= 0
+
+def with_biases_before_norms(network, published, needless):
+    with torch.device("meta"):
+        return pix2pix.parameters(network()) == published + needless
+
+def unet_with_needless_biases(UNet):
+    """It has a bias in front of each norm, which takes it out again."""
+    encoder = 128 + 256 + 4 * 512
+    decoder = 4 * 512 + 256 + 128 + 64
+    return with_biases_before_norms(UNet, 54_414_531, encoder + decoder)
+
+# Mistakes in PatchGAN
+
+def patchgan_that_sees_94(PatchGAN):
+    """A logit of it sees 94 pixels: one layer too many halves the picture."""
+    return pix2pix.receptive_field(PatchGAN(width=1)) == 94
+
+def patchgan_that_gives_probabilities(PatchGAN):
+    """It ends in a sigmoid: the loss wants the logit, before it."""
+    logits = PatchGAN(width=8)(*random_pictures(2)[:, None])
+    return 0 <= logits.min() and logits.max() <= 1
+
+def patchgan_of_the_whole_picture(PatchGAN):
+    """It gives one number for a picture; here each patch has its own."""
+    with torch.device("meta"):
+        x = torch.zeros(1, 3, 256, 256)
+        return PatchGAN()(x, x).numel() == 1
+
+def patchgan_with_plain_relus(PatchGAN):
+    """Nothing negative gets through: its ReLUs do not leak."""
+    return gradient_past_a_negative_layer(PatchGAN(3, width=8)) == 0
+
+def patchgan_with_a_norm_in_front(PatchGAN):
+    """A norm stands behind the first layer; in the paper that layer has none."""
+    with torch.device("meta"):
+        more = pix2pix.parameters(PatchGAN()) - 2_768_705
+    return more in (64, 128)  # in place of the bias, or beside it
+
+def patchgan_with_needless_biases(PatchGAN):
+    """It has a bias in front of each norm, which takes it out again."""
+    return with_biases_before_norms(PatchGAN, 2_768_705, 128 + 256 + 512)
+
+# Mistakes in feature_matching_loss
+
+def feature_pair():
+    """Features of two layers, of 3 pictures each: (real, fake)."""
+    rng = torch.Generator().manual_seed(0)
+    layers = [torch.randn(2, 3, 4, generator=rng) for _ in range(2)]
+    real = [layer[0] for layer in layers]
+    fake = [layer[1] + 1 for layer in layers]
+    return real, fake
+
+def distances_of(real, fake, distance):
+    """distance(mean of the real, mean of the fake) of each layer."""
+    return [distance(a.mean(0), b.mean(0)) for a, b in zip(real, fake)]
+
+def features_by_squares(loss):
+    """The distances are squared; here they are absolute."""
+    real, fake = feature_pair()
+    return near(loss(real, fake), sum(distances_of(real, fake, F.mse_loss)))
+
+def features_picture_by_picture(loss):
+    """Pictures are compared one by one, as pix2pixHD does; here no fake has a partner, and what is
+    compared is what a batch has in common."""
+    real, fake = feature_pair()
+    return near(loss(real, fake), sum(F.l1_loss(a, b) for a, b in zip(real, fake)))
+
+def features_averaged_over_layers(loss):
+    """It is the mean over the layers; here it is their sum."""
+    real, fake = feature_pair()
+    return near(loss(real, fake), np.mean(distances_of(real, fake, F.l1_loss)))
+
+def features_of_one_layer(loss):
+    """Only one layer counts; here all of them do."""
+    real, fake = feature_pair()
+    found = loss(real, fake)
+    return any(near(found, one) for one in distances_of(real, fake, F.l1_loss))
+
+def features_summed_within_layers(loss):
+    """Within a layer the distances are summed, so that large layers count more; a mean is wanted."""
+    real, fake = feature_pair()
+    sums = distances_of(real, fake, functools.partial(F.l1_loss, reduction="sum"))
+    return near(loss(real, fake), sum(sums))
+
+def features_that_move_the_target(loss):
+    """A gradient goes into the real features; they are the target, and stay where they are."""
+    real, fake = feature_pair()
+    loss([layer.requires_grad_() for layer in real],
+         [layer.requires_grad_() for layer in fake]).backward()
+    return real[0].grad is not None
+
+# Mistakes in one_hot
+
+TWO_CLASSES = torch.tensor([[[0, 1, 1]]])  # (1, 1, 3)
+
+def one_hot_with_classes_last(one_hot):
+    """The classes stand last; torch's convolutions want channels right after the batch."""
+    return one_hot(TWO_CLASSES, 2).shape == (1, 1, 3, 2)
+
+def one_hot_of_integers(one_hot):
+    """These are integers; a network takes float32."""
+    return not one_hot(TWO_CLASSES, 2).is_floating_point()
+
+def one_hot_that_knows_no_255(one_hot):
+    """255 is no class but "ignore": it is neither an error nor a class's pixel."""
+    try:
+        return one_hot(torch.tensor([[[0, 255]]]), 2)[..., 1].abs().sum() != 0
+    except (RuntimeError, IndexError):
+        return True
+
+LESSONS = {
+    "generator_loss": Lesson(
+        module=pix2pix, read="pix2pix Eq. 4, Sec. 3.1 and 3.3",
+        example=lambda loss: loss(FAKE_LOGITS, ZEROS, ZEROS),
+        claims=[test_gs_loss_is_the_hand_worked_number, test_g_still_learns_where_d_is_sure,
+                test_either_part_of_gs_loss_can_be_left_out],
+        mistakes=[g_by_squares, g_that_stops_learning, g_that_helps_d, g_adversarial_by_squares,
+                  g_without_lambda, g_with_lambda_elsewhere, g_that_needs_d]),
+    "discriminator_loss": Lesson(
+        module=pix2pix, read="pix2pix Eq. 1 and Sec. 3.3",
+        example=lambda loss: loss(REAL_LOGITS, FAKE_LOGITS),
+        claims=[test_ds_first_loss_is_the_hand_worked_log_2,
+                test_a_sure_ds_loss_is_the_hand_worked_number,
+                test_small_logits_give_the_hand_worked_loss],
+        mistakes=[d_by_squares, d_at_full_speed, d_upside_down, d_maximised, d_by_a_margin,
+                  d_of_probabilities, d_of_one_kind, d_of_a_sum]),
+    "receptive_field": Lesson(
+        module=pix2pix, read="pix2pix Sec. 4.4, and Table 3's four fields to try",
+        example=lambda field: field(pix2pix.PatchGAN(width=1)),
+        claims=[test_a_logit_sees_just_its_patch],
+        mistakes=[field_from_the_front, field_without_strides, field_without_the_logit,
+                  field_known_by_heart]),
+    "UNet": Lesson(
+        module=pix2pix, read="pix2pix Sec. 3.2, the appendix's list of layers, and the drawing at "
+                             "the top of pix2pix.py",
+        example=lambda UNet: UNet(width=8, depth=6)(random_pictures(2)),
+        claims=[test_the_unet_has_the_published_size, test_the_unet_halves_256_pixels_eight_times,
+                test_the_bottleneck_tells_pictures_apart, test_generated_values_lie_in_minus_1_to_1,
+                test_skips_carry_what_the_bottleneck_loses, test_what_is_negative_passes_a_leaky_relu,
+                test_the_noise_is_dropout_on_at_test_time,
+                test_dropout_follows_the_first_three_steps_up, test_a_seed_fixes_the_noise,
+                test_an_output_does_not_depend_on_its_batch,
+                test_train_and_eval_mode_give_the_same_picture,
+                test_weights_start_as_in_the_papers],
+        mistakes=[unet_with_a_norm_at_the_bottleneck, unet_with_running_statistics,
+                  unet_with_late_dropout, unet_with_dropout_everywhere, unet_without_noise_in_use,
+                  unet_with_plain_relus, unet_without_skips, unet_above_0, unet_without_bounds,
+                  unet_with_needless_biases],
+        looked_at="self.depth; self.encoder and self.decoder, ModuleLists of the convolutions "
+                  "alone, in their order; self.to_image, the last convolution. norm, upsample and "
+                  "dropout_at may stay unused."),
+    "PatchGAN": Lesson(
+        module=pix2pix, read="pix2pix Sec. 3.2 and 4.4, and the appendix's list of layers",
+        example=lambda PatchGAN: PatchGAN(width=8)(*random_pictures(2)[:, None]),
+        claims=[test_patchgans_give_a_map_of_logits, test_a_logit_sees_just_its_patch,
+                test_each_discriminator_has_the_published_size, test_a_logit_is_no_probability,
+                test_what_is_negative_passes_a_leaky_relu, test_weights_start_as_in_the_papers],
+        mistakes=[patchgan_that_sees_94, patchgan_that_gives_probabilities,
+                  patchgan_of_the_whole_picture, patchgan_with_plain_relus,
+                  patchgan_with_a_norm_in_front, patchgan_with_needless_biases],
+        looked_at="self.layers, a Sequential of all layers. norm may stay unused."),
+    "feature_matching_loss": Lesson(
+        module=semgan, read="SemGAN App. B, and the docstring",
+        example=lambda loss: loss(*feature_pair()),
+        claims=[test_feature_matching_is_the_hand_worked_number,
+                test_feature_matching_teaches_g_alone],
+        mistakes=[features_by_squares, features_picture_by_picture, features_averaged_over_layers,
+                  features_of_one_layer, features_summed_within_layers,
+                  features_that_move_the_target]),
+    "one_hot": Lesson(
+        module=semgan, read="the docstring, and SemGAN Sec. 3.2",
+        example=lambda one_hot: one_hot(TWO_CLASSES, 2),
+        claims=[test_a_one_hot_map_has_a_single_1_at_each_pixel,
+                test_a_pixel_to_ignore_is_0_in_each_channel],
+        mistakes=[one_hot_with_classes_last, one_hot_of_integers, one_hot_that_knows_no_255])}
+
+# The two commands
+
+BLANKS = """Write each of these yourself, from its docstring and the paper, as many as you like, in
+any order; then: python test_all.py grade {name}
+
+Norm, initialize and what torch has may be used. {others}
+are semgan.py's, the others pix2pix.py's."""
+
+def head_of(node, lines):
+    """A function's or class's lines down to the end of its docstring."""
+    if ast.get_docstring(node):
+        return lines[node.lineno - 1:node.body[0].end_lineno]
+    head = lines[node.lineno - 1:node.body[0].lineno - 1]
+    while head[-1].strip().startswith("#"):
+        head.pop()  # of the first statement
+    return head
+
+def blank_of(thing, looked_at):
+    """The source of a function, or of a class's __init__ and forward, without what it does."""
+    source = inspect.getsource(thing)
+    node = ast.parse(source).body[0]
+    lines = source.splitlines()
+    blank = head_of(node, lines)
+    if isinstance(node, ast.FunctionDef):
+        return [*blank, "    raise NotImplementedError"]
+    blank += textwrap.wrap("The tests look at " + looked_at, 90, initial_indent="    # ",
+                           subsequent_indent="    # ")
+    for method in node.body:
+        if getattr(method, "name", "") in ("__init__", "forward"):
+            blank += ["", *head_of(method, lines), "        raise NotImplementedError"]
+    return blank
+
+def blanks(path):
+    """Writes the file to start from. What it says comes from the real files as they are."""
+    others = [name for name, lesson in LESSONS.items() if lesson.module is semgan]
+    words = BLANKS.format(name=path.name, others=" and ".join(others))
+    lines = ['"""' + words + '"""', "import torch", "import torch.nn as nn",
+             "import torch.nn.functional as F", "", "from pix2pix import Norm, initialize"]
+    for name, lesson in LESSONS.items():
+        lines += ["", "", *blank_of(getattr(lesson.module, name), lesson.looked_at)]
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    except FileExistsError:
+        raise data.Refusal(f"{path}: is there already, and may hold your answers; give another "
+                           f"name") from None
+    print(f"{path}: {len(LESSONS)} blanks; when some are filled: "
+          f"python test_all.py grade {path}")
+
+def import_file(path):
+    """A learner's file as a module, whatever its name is."""
+    spec = importlib.util.spec_from_file_location("answers", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["answers"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+def say_verdicts(path, limit, names):
+    """In a process of its own: a line of JSON for the file, then one for each name. A thread of
+    Python's own ends the process where one of them takes longer than limit seconds."""
+    faulthandler.dump_traceback_later(limit, exit=True)
+    torch.set_num_threads(1)
+    try:
+        with redirect_stdout(io.StringIO()):
+            answers = import_file(path)
+    except BaseException as error:
+        print(json.dumps(["import", "wrong", explained(error, path)]), flush=True)
+        return
+    print(json.dumps(["import", "right", ""]), flush=True)
+    for name in names:
+        faulthandler.dump_traceback_later(limit, exit=True)
+        verdict = judge(name, getattr(answers, name, None), path)
+        print(json.dumps([name, *verdict]), flush=True)
+    faulthandler.cancel_dump_traceback_later()
+
+def verdicts_on(path, limit, names):
+    """{name: (state, sentence)}, as far as that process comes, and "import" of the file; what the
+    process did not get over is wrong."""
+    command = [sys.executable, HERE / "test_all.py", "judge", path, str(limit), *names]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace",
+                          env=environment())
+    found = {}
+    for line in done.stdout.splitlines():
+        with suppress(ValueError, TypeError):  # it may print lines of its own
+            name, state, sentence = json.loads(line)
+            found[name] = (state, sentence)
+    for name in ["import", *names]:
+        if name not in found:
+            found[name] = ("wrong", why_it_ended(done, path, limit))
+            break
+        if found["import"][0] == "wrong":
+            break
+    return found
+
+def why_it_ended(done, path, limit):
+    if "Timeout (" not in done.stderr:
+        return f"It ends Python, with code {done.returncode}."
+    lines = re.findall(rf'File "{re.escape(str(path))}", line (\d+)', done.stderr)
+    where = f"; it is at line {lines[0]} of {path.name} then" if lines else ""
+    return f"It takes longer than {limit} seconds{where}."
+
+def grade(path, limit=30):
+    """Prints a line for each name. -> whether all that is there is right"""
+    try:
+        compile(path.read_bytes(), str(path), "exec")
+    except SyntaxError as error:
+        raise data.Refusal(f"{path}, line {error.lineno}: {error.msg}; mend it first") from None
+    except ValueError as error:  # of null bytes
+        raise data.Refusal(f"{path}: {error}; give a file of Python") from None
+    found = {}
+    while len(found) < len(LESSONS):
+        left = [name for name in LESSONS if name not in found]
+        found.update(verdicts_on(path, limit, left))
+        state, sentence = found.pop("import")
+        if state == "wrong":
+            raise data.Refusal(f"{path}: cannot be imported. {sentence} Mend that first")
+    for name in LESSONS:
+        state, sentence = found[name]
+        print(f"{name:22} {state}{sentence and ': ' + sentence}")
+    states = [state for state, _ in found.values()]
+    print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+    return "wrong" not in states
 
 # What must not break: skip on first reading
 
@@ -6019,7 +6691,22 @@ def benchmark(quick):
     print(f"peak memory of our 256/64/1 step, torch included: {float(peak.stdout):.2f} GiB")
     shutil.rmtree(folder)
 
+USAGE = """usage: python test_all.py grade my.py | blanks my.py | benchmark [quick]; the tests are
+run by: python -m pytest test_all.py"""
+
+def main():
+    command, *words = sys.argv[1:] or [""]
+    if command == "grade" and len(words) == 1:
+        if not grade(Path(words[0])):
+            sys.exit(1)
+    elif command == "blanks" and len(words) == 1:
+        blanks(Path(words[0]))
+    elif command == "judge" and len(words) > 2:  # grade's own
+        say_verdicts(Path(words[0]), float(words[1]), words[2:])
+    elif command == "benchmark" and words in ([], ["quick"]):
+        benchmark(quick=words == ["quick"])
+    else:
+        raise data.Refusal(" ".join(USAGE.split()))
+
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["benchmark"]:
-        sys.exit("usage: python test_all.py benchmark [quick]; the tests: pytest test_all.py")
-    benchmark(quick=sys.argv[2:] == ["quick"])
+    data.run_command(main)
