@@ -6663,7 +6663,7 @@ def test_blanks_have_our_docstrings_and_arguments_and_nothing_of_our_bodies(tmp_
     assert states == {"still blank"}
     refuses("my.py: is there already", blanks, path)
 
-NO_ANSWERS = """import os, threading, torch
+HANGS_AND_EXITS = """import os, threading, torch
 from semgan import feature_matching_loss
 print('["one_hot", "wrong", ""]')
 def discriminator_loss(real_logits, fake_logits):
@@ -6676,7 +6676,7 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
 
 def test_a_call_without_end_and_an_exit_leave_the_others_their_verdicts(tmp_path, capsys):
     path = tmp_path / "my.py"
-    path.write_text(NO_ANSWERS + inspect.getsource(semgan.one_hot))
+    path.write_text(HANGS_AND_EXITS + inspect.getsource(semgan.one_hot))
     assert not grade(path, limit=10)
     said = capsys.readouterr().out
     states = dict(line.split(maxsplit=1) for line in said.splitlines())
