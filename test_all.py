@@ -3,6 +3,8 @@
     pytest test_all.py -m claims         what to believe, a claim a test, in less than a minute
     pytest test_all.py                   everything quick, a few minutes on two cores
     pytest test_all.py -m slow           the long ones: kills, bit flips, resuming at every step
+    python test_all.py blanks my.py      writes what there is to write, docstrings without bodies
+    python test_all.py grade my.py       holds what you wrote there against the claims
     python test_all.py benchmark [quick] speed, against the textbook training step defined below
 
 FACADES=DIR and CAMVID=DIR name folders of real pictures; without them their tests are skipped.
@@ -11,10 +13,13 @@ import ast
 import base64
 import copy
 import csv
+import faulthandler
 import functools
 import hashlib
 import http.client
 import errno
+import importlib.util
+import inspect
 import io
 import itertools
 import json
@@ -31,24 +36,38 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import threading
 import time
+import traceback
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+try:
+    import pytest
+except ModuleNotFoundError:
+    print("error: pytest is not installed, and the claims are its tests; python -m pip install "
+          "pytest", file=sys.stderr)
+    sys.exit(2)
+
+try:
+    import scipy.linalg
+    import scipy.ndimage
+    import scipy.signal
+    import scipy.stats
+    import skimage.measure
+    import skimage.metrics
+except ModuleNotFoundError:
+    if __name__ != "__main__":
+        raise  # grade and blanks need neither
+
 import numpy as np
-import pytest
-import scipy.linalg
-import scipy.ndimage
-import scipy.signal
-import scipy.stats
-import skimage.measure
-import skimage.metrics
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -125,12 +144,35 @@ def test_a_logit_sees_just_its_patch(field):
     y = random_pictures(1, 512).requires_grad_()
     logits = y
     for layer in discriminator.layers:
-        if not isinstance(layer, pix2pix.Norm):
+        if not isinstance(layer, (pix2pix.Norm, nn.InstanceNorm2d, nn.BatchNorm2d, nn.GroupNorm)):
             logits = layer(logits)
     middle = logits.shape[2] // 2
     logits[0, 0, middle, middle].backward()
     rows = y.grad.abs().sum(dim=(0, 1, 3)).nonzero()
     assert rows.max() - rows.min() + 1 == field
+
+def test_a_logit_is_no_probability():
+    """Nothing follows the last layer: where its weights change sign, so do the logits."""
+    discriminator = pix2pix.PatchGAN(3, width=8)
+    y = random_pictures(1)
+    before = discriminator(y)
+    *_, last = [weight for weight in discriminator.parameters() if weight.dim() == 4]
+    with torch.no_grad():
+        last.neg_()
+    assert torch.allclose(discriminator(y), -before, atol=1e-6)
+
+def gradient_past_a_negative_layer(network):
+    """How much the outputs change with x, where the first layer puts out negative numbers only."""
+    first = next(weight for weight in network.parameters() if weight.dim() == 4)
+    with torch.no_grad():
+        first.copy_(-first.abs())
+    x = random_pictures(1, 256).abs().requires_grad_()
+    network(x).sum().backward()
+    return x.grad.abs().max().item()
+
+@pytest.mark.parametrize("network", [pix2pix.UNet, pix2pix.PatchGAN])
+def test_what_is_negative_passes_a_leaky_relu(network):
+    assert gradient_past_a_negative_layer(network(3, width=8)) > 0
 
 def test_the_unet_halves_256_pixels_eight_times():
     shapes = []
@@ -152,7 +194,8 @@ def test_generated_values_lie_in_minus_1_to_1():
     nn.init.normal_(generator.to_image.weight)
     fake = generator(random_pictures(2, 128, channels=1))
     assert fake.shape == (2, 2, 128, 128)
-    assert 0.9 < fake.abs().max() <= 1
+    assert -1 <= fake.min() < -0.9
+    assert 0.9 < fake.max() <= 1
 
 @pytest.mark.parametrize("skips", [True, False])
 def test_skips_carry_what_the_bottleneck_loses(skips):
@@ -180,8 +223,26 @@ def test_the_noise_is_dropout_on_at_test_time():
     x = random_pictures(1)
     assert not torch.equal(generator(x), generator(x))
     # Sec. 3.1.
-    generator.dropout = 0
-    assert torch.equal(generator(x), generator(x))
+    quiet = pix2pix.UNet(width=8, depth=6, dropout=0).eval()
+    assert torch.equal(quiet(x), quiet(x))
+
+def steps_with_dropout(generator):
+    """The steps of a decoder after which dropout stands; of a generator with dropout=1, which
+    leaves zeros: what goes on comes by the skip alone."""
+    found = []
+
+    def look(step, layer, args):
+        halves = args[0].chunk(2, dim=1)
+        if any((half == 0).all() for half in halves):
+            found.append(step)
+    for step, layer in enumerate([*generator.decoder[1:], generator.to_image]):
+        layer.register_forward_pre_hook(functools.partial(look, step))
+    generator(random_pictures(1))
+    return found
+
+def test_dropout_follows_the_first_three_steps_up():
+    generator = pix2pix.UNet(width=8, depth=6, dropout=1)
+    assert steps_with_dropout(generator) == [0, 1, 2]
 
 def test_a_seed_fixes_the_noise():
     generator = pix2pix.UNet(width=8, depth=6)
@@ -274,6 +335,10 @@ def test_a_sure_ds_loss_is_the_hand_worked_number():
     hand_worked = np.log(1 + np.exp(-3))  # -log sigmoid(3)
     assert right == pytest.approx(hand_worked)
     assert wrong == pytest.approx(hand_worked + 3)
+    # Half right, about one of the two.
+    for one in (sure, -sure):
+        half = pix2pix.discriminator_loss(one, one).item()
+        assert half == pytest.approx(hand_worked + 3 / 2)
 
 def test_small_logits_give_the_hand_worked_loss():
     """log 2 + s^2 / 8 for logits of mean 0 and standard deviation s."""
@@ -284,13 +349,14 @@ def test_small_logits_give_the_hand_worked_loss():
     assert loss - np.log(2) == pytest.approx(s ** 2 / 8, rel=0.05)
 
 def test_gs_loss_is_the_hand_worked_number():
-    fake = torch.full((2, 3, 8, 8), 0.5)
+    fake = torch.full((2, 3, 8, 8), 0.25)
     logits = torch.zeros(2, 1, 30, 30)
     loss, adversarial, l1 = pix2pix.generator_loss(logits, fake, -fake)
-    assert l1.item() == 1
+    # Squares would be 0.25.
+    assert l1.item() == 0.5
     assert adversarial.item() == LOG2
     # Eq. 4, lambda = 100.
-    assert loss.item() == pytest.approx(100 + np.log(2))
+    assert loss.item() == pytest.approx(50 + np.log(2))
 
 def test_either_part_of_gs_loss_can_be_left_out():
     fake = torch.full((2, 3, 8, 8), 0.5)
@@ -318,6 +384,14 @@ def test_feature_matching_is_the_hand_worked_number():
     loss = semgan.feature_matching_loss([real] * 3, [fake] * 3)
     # Three layers' sum.
     assert loss.item() == 6
+
+def test_feature_matching_teaches_g_alone():
+    """The real features are the target: they stay where they are."""
+    real = torch.randn(4, 3).requires_grad_()
+    fake = torch.randn(4, 3).requires_grad_()
+    semgan.feature_matching_loss([real], [fake]).backward()
+    assert real.grad is None
+    assert fake.grad.abs().max() > 0
 
 # How are the networks trained? train.py
 
@@ -472,6 +546,12 @@ def test_a_one_hot_map_has_a_single_1_at_each_pixel():
     assert torch.equal(maps.sum(dim=1), torch.ones(2, 64, 64))
     assert torch.equal(semgan.to_label_map(maps), label_map)
 
+def test_a_pixel_to_ignore_is_0_in_each_channel():
+    label_map = torch.tensor([[[0, 255], [2, 255]]])
+    maps = semgan.one_hot(label_map, 3)
+    assert maps.dtype == torch.float32
+    assert maps.sum(dim=1).tolist() == [[[1, 0], [1, 0]]]
+
 def test_white_is_100_0_0_in_lab_and_colours_come_back():
     pictures = noise_picture(2, 3, 64, 64)
     back = data.lab_to_rgb(data.rgb_to_lab(pictures))
@@ -608,6 +688,669 @@ def test_a_file_copied_out_alone_imports_there(name, tmp_path):
     done = python("-c", f"import {name}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+# Write it yourself: python test_all.py blanks my.py, and then python test_all.py grade my.py. What
+# is in my.py takes, a name at a time, the place of this project's own, and the claims are run.
+
+@dataclass
+class Lesson:
+    """One name that a learner can write."""
+    module: object          # whose it is
+    read: str               # where it is explained
+    example: object         # calls it once: what comes should have the shape of ours
+    claims: list            # the tests that judge it
+    mistakes: list          # wrong answers that one may well give: their docstrings are what we say
+    looked_at: str = ""     # what the tests need to find inside, beyond arguments and shapes
+
+# How an answer is judged
+
+class Wrong(Exception):
+    """What is wrong with an answer, in a sentence."""
+
+def judge(name, theirs, path):
+    """(state, sentence) of what the file at path has under a name: "right", "wrong", "still blank"
+    or "not there yet"."""
+    lesson = LESSONS[name]
+    ours = getattr(lesson.module, name)
+    if theirs is None:
+        return "not there yet", ""
+    if theirs is ours:
+        return "not there yet", f"it is imported from {lesson.module.__name__}.py"
+    # Theirs in the place of ours, and of nothing else.
+    with mock.patch.object(lesson.module, name, theirs), redirect_stdout(io.StringIO()):
+        try:
+            compare_signatures(ours, theirs)
+            compare_shapes(lesson, ours, theirs)
+            run_claims(lesson, ours, theirs)
+        except NotImplementedError:
+            return "still blank", ""
+        except (Exception, SystemExit) as error:
+            words = [explained(error, path), *mistake_of(lesson, theirs)]
+            return "wrong", " ".join([*words, f"Read {lesson.read}."])
+    return "right", ""
+
+def compare_signatures(ours, theirs):
+    """It can be called as ours is: by place where an argument has no default, else by name."""
+    if inspect.isclass(ours) and not (inspect.isclass(theirs) and issubclass(theirs, nn.Module)):
+        raise Wrong("It should be a class, of nn.Module.")
+    if not callable(theirs):
+        raise Wrong("It should be a function.")
+    wanted = inspect.signature(ours)
+    places = []
+    names = {}
+    for argument in wanted.parameters.values():
+        if argument.default is argument.empty:
+            places.append(argument.name)
+        else:
+            names[argument.name] = argument.default
+    try:
+        inspect.signature(theirs).bind(*places, **names)
+    except TypeError as error:
+        raise Wrong(f"Its arguments should be {wanted}: {error}.")
+
+def shape_in_words(result):
+    if isinstance(result, torch.Tensor) and result.dim() > 0:
+        return f"a tensor of shape {tuple(result.shape)}"
+    if isinstance(result, torch.Tensor):
+        return "a tensor of a single number"
+    if isinstance(result, (list, tuple)):
+        return "(" + ", ".join(map(shape_in_words, result)) + ")"
+    if isinstance(result, (int, float)):
+        return "a plain number"
+    return "nothing" if result is None else type(result).__name__
+
+def compare_shapes(lesson, ours, theirs):
+    with torch.no_grad():
+        came = shape_in_words(lesson.example(theirs))
+        expected = shape_in_words(lesson.example(ours))
+    if came != expected:
+        raise Wrong(f"It should return {expected}, but returns {came}.")
+
+def cases_of(claim, ours, theirs):
+    """[{argument: value}, ...]: the table of a claim, with theirs for ours. Where the table names
+    ours, its other rows are about other networks."""
+    cases = [{}]
+    for mark in getattr(claim, "pytestmark", []):
+        names = mark.args[0].split(", ")
+        rows = mark.args[1]
+        if len(names) == 1:
+            rows = [[value] for value in rows]
+        cases = [dict(zip(names, row)) for row in rows]
+    named = [case for case in cases if ours in case.values()]
+    for case in named:
+        for argument, value in case.items():
+            if value is ours:
+                case[argument] = theirs
+    return named or cases
+
+def run_claims(lesson, ours, theirs):
+    for claim in lesson.claims:
+        for case in cases_of(claim, ours, theirs):
+            torch.manual_seed(0)
+            claim(**case)
+
+def mistake_of(lesson, theirs):
+    """[what we say of the first mistake that this is], or []."""
+    for mistake in lesson.mistakes:
+        torch.manual_seed(0)
+        try:
+            found = mistake(theirs)
+        except (Exception, SystemExit):  # it does not even answer: another mistake
+            found = False
+        if found:
+            return [" ".join(mistake.__doc__.split())]
+    return []
+
+def explained(error, path):
+    """What happened, in a sentence: what a claim expected and what came, or where it broke off."""
+    if isinstance(error, Wrong):
+        return str(error)
+    frames = list(traceback.walk_tb(error.__traceback__))
+    frame, line = frames[-1]
+    if isinstance(error, AssertionError) and frame.f_code.co_filename == OWN_CODE:
+        return failed_claim(frame, line)
+    said = str(error).strip().split("\n")[0]
+    words = f"{type(error).__name__}: {said}"
+    if isinstance(error, SystemExit):
+        words = "it ends Python, which no network should"
+    for frame, line in reversed(frames):
+        if frame.f_code.co_filename == str(path):
+            return f"Line {line} of {path.name}: {words}."
+    return f"A test could not go on. {words}."
+
+OWN_CODE = explained.__code__.co_filename
+
+@functools.cache
+def own_asserts():
+    """{line: what is asserted there} of this file."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    asserts = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    return {node.lineno: node.test for node in asserts}
+
+def failed_claim(frame, line):
+    """The claim, what its assert expected and what came, the values taken from the frame."""
+    claim = frame.f_code.co_name.removeprefix("test_").replace("_", " ")
+    condition = own_asserts()[line]
+    expected = ast.unparse(condition)
+    came = "False"
+    if isinstance(condition, ast.Compare) and len(condition.ops) == 1:
+        sign = re.search(r" (\S+) None$", ast.unparse(ast.Compare(
+            ast.Constant(0), condition.ops, [ast.Constant(None)])))[1]
+        left = ast.unparse(condition.left)
+        expected = f"{left} {sign} {value_in(frame, condition.comparators[0])}"
+        came = value_in(frame, condition.left)
+    elif isinstance(condition, ast.Compare):
+        came = value_in(frame, condition.comparators[0])
+    return f'The claim "{claim}": expected {expected}, came {came}.'
+
+def value_in(frame, expression):
+    """An expression's value, where it was asserted, in a few letters."""
+    code = compile(ast.Expression(expression), OWN_CODE, "eval")
+    value = eval(code, {**frame.f_globals, **frame.f_locals})
+    value = getattr(value, "expected", value)  # of pytest.approx
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, torch.Tensor):
+        return shape_in_words(value)
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.4g}"
+    return str(value)
+
+REAL_LOGITS = torch.tensor([1.0, -2.0, 0.5])
+FAKE_LOGITS = torch.tensor([0.5, 3.0, -1.0])
+ZEROS = torch.zeros(1, 3, 4, 4)
+
+def agrees(value, wanted):
+    return float(value) == pytest.approx(float(wanted), rel=1e-4)
+
+def called_real(logits):
+    """-log D, the mean over the patches."""
+    return F.softplus(-logits).mean()
+
+def called_fake(logits):
+    """-log(1 - D)."""
+    return F.softplus(logits).mean()
+
+# Mistakes in discriminator_loss: from its value alone
+
+def d_by_squares(loss):
+    """These are squared distances, as in a least-squares GAN; here D is a classifier, and its loss
+    is made of logarithms."""
+    squares = (REAL_LOGITS - 1).square().mean() + FAKE_LOGITS.square().mean()
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    return agrees(found, squares) or agrees(found, squares / 2)
+
+def d_at_full_speed(loss):
+    """Both terms are right, but D would learn too fast: something that slows it down is missing."""
+    both = called_real(REAL_LOGITS) + called_fake(FAKE_LOGITS)
+    return agrees(loss(REAL_LOGITS, FAKE_LOGITS), both)
+
+def d_upside_down(loss):
+    """Real and fake have changed places: D would learn to call each fake real."""
+    both = called_fake(REAL_LOGITS) + called_real(FAKE_LOGITS)
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    return agrees(found, both) or agrees(found, both / 2)
+
+def d_maximised(loss):
+    """It has the paper's sign, to be maximised; an optimiser minimises."""
+    return loss(REAL_LOGITS, FAKE_LOGITS) < 0
+
+def d_by_a_margin(loss):
+    """This is a hinge loss: no paper of this project has it."""
+    hinge = F.relu(1 - REAL_LOGITS).mean() + F.relu(1 + FAKE_LOGITS).mean()
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    return agrees(found, hinge) or agrees(found, hinge / 2)
+
+def d_of_probabilities(loss):
+    """It takes logits for probabilities: a logit is any number, and 0 says "I do not know"."""
+    zeros = torch.zeros(4)
+    found = float(loss(zeros, zeros))
+    return not np.isfinite(found) or found > 40
+
+def d_of_one_kind(loss):
+    """Only one of the two, the real pictures or the fakes, matters to it."""
+    found = loss(REAL_LOGITS, FAKE_LOGITS)
+    same_reals = agrees(loss(REAL_LOGITS, FAKE_LOGITS + 1), found)
+    same_fakes = agrees(loss(REAL_LOGITS + 1, FAKE_LOGITS), found)
+    return same_reals or same_fakes
+
+def d_of_a_sum(loss):
+    """It grows with the number of patches: a mean does not."""
+    twice = loss(torch.cat([REAL_LOGITS] * 2), torch.cat([FAKE_LOGITS] * 2))
+    return agrees(twice, 2 * loss(REAL_LOGITS, FAKE_LOGITS))
+
+# Mistakes in generator_loss
+
+def adversarial_part(loss):
+    return loss(FAKE_LOGITS, ZEROS, ZEROS)[1]
+
+def g_by_squares(loss):
+    """The distance to the target is squared, which blurs more than the distance of the paper."""
+    return agrees(loss(FAKE_LOGITS, ZEROS, ZEROS + 0.5)[2], 0.25)
+
+def g_that_stops_learning(loss):
+    """G minimises log(1 - D), and so learns next to nothing where D is sure of a fake; the paper
+    has G do something else instead."""
+    return agrees(adversarial_part(loss), -called_fake(FAKE_LOGITS))
+
+def g_that_helps_d(loss):
+    """G is asked to make pictures that D calls fake: it is on D's side."""
+    return agrees(adversarial_part(loss), called_fake(FAKE_LOGITS))
+
+def g_adversarial_by_squares(loss):
+    """The adversarial term is a squared distance, as in a least-squares GAN; it has a logarithm."""
+    found = adversarial_part(loss)
+    squares = (FAKE_LOGITS - 1).square().mean()
+    return agrees(found, squares) or agrees(found, squares / 2)
+
+def g_without_lambda(loss):
+    """Both terms count alike: nothing weighs one of them by lambda."""
+    whole, adversarial, l1 = loss(FAKE_LOGITS, ZEROS, ZEROS + 0.5)
+    return agrees(whole, adversarial + l1)
+
+def g_with_lambda_elsewhere(loss):
+    """Lambda weighs the adversarial term; it belongs to the other."""
+    whole, adversarial, l1 = loss(FAKE_LOGITS, ZEROS, ZEROS + 0.5)
+    return agrees(whole, 100 * adversarial + l1)
+
+def g_that_needs_d(loss):
+    """Where there is no D, fake_logits is None, and that is not provided for."""
+    try:
+        loss(None, ZEROS, ZEROS)
+    except Exception:
+        return True
+    return False
+
+# Mistakes in receptive_field
+
+def field_from_the_front(field):
+    """The layers are gone through from the first to the last; the question begins at the logit."""
+    discriminator = pix2pix.PatchGAN(width=1)
+    r = 1
+    for layer in discriminator.layers:
+        if isinstance(layer, nn.Conv2d):
+            r = (r - 1) * layer.stride[0] + layer.kernel_size[0]
+    return field(discriminator) == r
+
+def field_without_strides(field):
+    """Strides do not count in it: a layer behind one that halves the picture sees twice as far."""
+    return field(pix2pix.PatchGAN(width=1)) == 1 + 5 * 3
+
+def field_without_the_logit(field):
+    """One layer is left out: the one that makes the logit is a convolution, too."""
+    return field(pix2pix.PatchGAN(width=1)) == 46
+
+def field_known_by_heart(field):
+    """It gives each discriminator the same number, and so does not look at the layers."""
+    return field(pix2pix.PatchGAN(width=1)) == field(pix2pix.PatchGAN(width=1, receptive_field=16))
+
+# Mistakes in UNet
+
+def unet_with_a_norm_at_the_bottleneck(UNet):
+    """A norm stands on the bottleneck, whose single pixel it turns into the same numbers for every
+    picture."""
+    features = []
+    generator = UNet(width=8, depth=6, dropout=0)
+    layer = list(generator.decoder)[0]
+    layer.register_forward_pre_hook(lambda layer, args: features.extend(args[0].clone()))
+    try:
+        generator(random_pictures(2))
+    except ValueError as error:  # torch's own norm refuses a single pixel
+        return "spatial element" in str(error)
+    return torch.allclose(*features, atol=1e-3)
+
+def unet_with_late_dropout(UNet):
+    """Dropout comes a step too late: it begins with the first step up from the bottleneck."""
+    return steps_with_dropout(UNet(width=8, depth=6, dropout=1)) == [1, 2, 3]
+
+def unet_with_dropout_everywhere(UNet):
+    """Dropout follows every step up; the paper has it in some of them."""
+    return steps_with_dropout(UNet(width=8, depth=6, dropout=1)) == [0, 1, 2, 3, 4]
+
+def unet_without_noise_in_use(UNet):
+    """Its dropout ends with eval(): here it is the noise, and stays on when G is used."""
+    generator = UNet(width=8, depth=6).eval()
+    x = random_pictures(1)
+    return torch.equal(generator(x), generator(x))
+
+def unet_with_running_statistics(UNet):
+    """Its norms keep running statistics, so that training and use differ; here they take each
+    picture's own, always."""
+    return len(list(UNet(width=8, depth=6).buffers())) > 0
+
+def unet_with_plain_relus(UNet):
+    """On the way down nothing negative gets through: its ReLUs do not leak."""
+    return gradient_past_a_negative_layer(UNet(width=8)) == 0
+
+def unet_without_skips(UNet):
+    """It has the weights of the encoder-decoder: skips do not double the decoder's channels; they
+    are missing, or added instead of joined."""
+    with torch.device("meta"):
+        return pix2pix.parameters(UNet()) == 39_075_459 + 64 + 512
+
+def unet_without_bounds(UNet):
+    """What it puts out leaves -1 to 1: something belongs behind the last layer."""
+    generator = UNet(width=8, depth=6)
+    nn.init.normal_(generator.to_image.weight)
+    return generator(random_pictures(1)).abs().max() > 1
+
+def unet_above_0(UNet):
+    """What it puts out lies in 0 to 1; pictures lie in -1 to 1 here."""
+    return UNet(width=8, depth=6)(random_pictures(1)).min() >= 0
+
+def unet_with_needless_biases(UNet):
+    """It has a bias in front of each norm, which takes it out again."""
+    encoder = 128 + 256 + 4 * 512
+    decoder = 4 * 512 + 256 + 128 + 64
+    with torch.device("meta"):
+        more = pix2pix.parameters(UNet()) - 54_414_531
+    return more in (encoder, decoder, encoder + decoder)
+
+# Mistakes in PatchGAN
+
+def patchgan_that_sees_94(PatchGAN):
+    """A logit of it sees 94 pixels: one layer too many halves the picture."""
+    return pix2pix.receptive_field(PatchGAN(width=1)) == 94
+
+def patchgan_that_gives_probabilities(PatchGAN):
+    """It ends in a sigmoid: the loss wants the logit, before it."""
+    discriminator = PatchGAN(3, width=8)
+    *_, last = [weight for weight in discriminator.parameters() if weight.dim() == 4]
+    with torch.no_grad():
+        last.mul_(1000)
+    logits = discriminator(random_pictures(1))
+    return 0 <= logits.min() and logits.max() <= 1
+
+def patchgan_of_the_whole_picture(PatchGAN):
+    """It gives one number for a picture; here each patch has its own."""
+    with torch.device("meta"):
+        x = torch.zeros(1, 3, 256, 256)
+        return PatchGAN()(x, x).numel() == 1
+
+def patchgan_of_a_single_field(PatchGAN):
+    """Its layers are the same for each receptive_field that is asked for."""
+    with torch.device("meta"):
+        counts = {pix2pix.parameters(PatchGAN(receptive_field=field)) for field in (16, 70)}
+    return len(counts) == 1
+
+def patchgan_with_plain_relus(PatchGAN):
+    """Nothing negative gets through: its ReLUs do not leak."""
+    return gradient_past_a_negative_layer(PatchGAN(3, width=8)) == 0
+
+def patchgan_with_a_norm_in_front(PatchGAN):
+    """A norm stands behind the first layer; in the paper that layer has none."""
+    with torch.device("meta"):
+        more = pix2pix.parameters(PatchGAN()) - 2_768_705
+    return more in (64, 128)  # in place of the bias, or beside it
+
+def patchgan_with_needless_biases(PatchGAN):
+    """It has a bias in front of each norm, which takes it out again."""
+    with torch.device("meta"):
+        more = pix2pix.parameters(PatchGAN()) - 2_768_705
+    return more == 128 + 256 + 512
+
+# Mistakes in feature_matching_loss
+
+def feature_pair():
+    """Features of two layers, of 3 pictures each: (real, fake)."""
+    rng = torch.Generator().manual_seed(0)
+    layers = [torch.randn(2, 3, 4, generator=rng) for _ in range(2)]
+    real = [layer[0] for layer in layers]
+    fake = [layer[1] + 1 for layer in layers]
+    return real, fake
+
+def distances_of(real, fake, distance):
+    """distance(mean of the real, mean of the fake) of each layer."""
+    return [distance(a.mean(0), b.mean(0)) for a, b in zip(real, fake)]
+
+def features_by_squares(loss):
+    """The distances are squared; here they are absolute."""
+    real, fake = feature_pair()
+    return agrees(loss(real, fake), sum(distances_of(real, fake, F.mse_loss)))
+
+def features_picture_by_picture(loss):
+    """Pictures are compared one by one, as pix2pixHD does; here no fake has a partner, and what is
+    compared is what a batch has in common."""
+    real, fake = feature_pair()
+    return agrees(loss(real, fake), sum(F.l1_loss(a, b) for a, b in zip(real, fake)))
+
+def features_averaged_over_layers(loss):
+    """It is the mean over the layers; here it is their sum."""
+    real, fake = feature_pair()
+    return agrees(loss(real, fake), np.mean(distances_of(real, fake, F.l1_loss)))
+
+def features_of_one_layer(loss):
+    """Only one layer counts; here all of them do."""
+    real, fake = feature_pair()
+    found = loss(real, fake)
+    return any(agrees(found, one) for one in distances_of(real, fake, F.l1_loss))
+
+def features_summed_within_layers(loss):
+    """Within a layer the distances are summed: large layers count more. A mean is wanted."""
+    real, fake = feature_pair()
+    sums = distances_of(real, fake, functools.partial(F.l1_loss, reduction="sum"))
+    return agrees(loss(real, fake), sum(sums))
+
+def features_that_move_the_target(loss):
+    """A gradient goes into the real features; they are the target, and stay where they are."""
+    real, fake = feature_pair()
+    loss([layer.requires_grad_() for layer in real],
+         [layer.requires_grad_() for layer in fake]).backward()
+    return real[0].grad is not None
+
+# Mistakes in one_hot
+
+TWO_CLASSES = torch.tensor([[[0, 1, 1]]])  # (1, 1, 3)
+
+def one_hot_with_classes_last(one_hot):
+    """The classes stand last; torch's convolutions want channels right after the batch."""
+    return one_hot(TWO_CLASSES, 2).shape == (1, 1, 3, 2)
+
+def one_hot_of_integers(one_hot):
+    """These are integers; a network takes float32."""
+    return not one_hot(TWO_CLASSES, 2).is_floating_point()
+
+def one_hot_that_knows_no_255(one_hot):
+    """255 is no class but "ignore": it is neither an error nor a class's pixel."""
+    try:
+        return one_hot(torch.tensor([[[0, 255]]]), 2)[..., 1].abs().sum() != 0
+    except (RuntimeError, IndexError):
+        return True
+
+LESSONS = {
+    "generator_loss": Lesson(
+        module=pix2pix, read="pix2pix Eq. 4, Sec. 3.1 and 3.3",
+        example=lambda loss: loss(FAKE_LOGITS, ZEROS, ZEROS),
+        claims=[test_gs_loss_is_the_hand_worked_number, test_g_still_learns_where_d_is_sure,
+                test_either_part_of_gs_loss_can_be_left_out],
+        mistakes=[g_by_squares, g_that_stops_learning, g_that_helps_d, g_adversarial_by_squares,
+                  g_without_lambda, g_with_lambda_elsewhere, g_that_needs_d]),
+    "discriminator_loss": Lesson(
+        module=pix2pix, read="pix2pix Eq. 1 and Sec. 3.3",
+        example=lambda loss: loss(REAL_LOGITS, FAKE_LOGITS),
+        claims=[test_ds_first_loss_is_the_hand_worked_log_2,
+                test_a_sure_ds_loss_is_the_hand_worked_number,
+                test_small_logits_give_the_hand_worked_loss],
+        mistakes=[d_by_squares, d_at_full_speed, d_upside_down, d_maximised, d_by_a_margin,
+                  d_of_probabilities, d_of_one_kind, d_of_a_sum]),
+    "receptive_field": Lesson(
+        module=pix2pix, read="pix2pix Sec. 4.4, and Table 3's four fields to try",
+        example=lambda field: field(pix2pix.PatchGAN(width=1)),
+        claims=[test_a_logit_sees_just_its_patch],
+        mistakes=[field_from_the_front, field_without_strides, field_without_the_logit,
+                  field_known_by_heart]),
+    "UNet": Lesson(
+        module=pix2pix, read="pix2pix Sec. 3.2, the appendix's list of layers, and the drawing at "
+                             "the top of pix2pix.py",
+        example=lambda UNet: UNet(width=8, depth=6)(random_pictures(2)),
+        claims=[test_the_unet_has_the_published_size, test_the_unet_halves_256_pixels_eight_times,
+                test_the_bottleneck_tells_pictures_apart, test_generated_values_lie_in_minus_1_to_1,
+                test_skips_carry_what_the_bottleneck_loses,
+                test_what_is_negative_passes_a_leaky_relu,
+                test_the_noise_is_dropout_on_at_test_time,
+                test_dropout_follows_the_first_three_steps_up, test_a_seed_fixes_the_noise,
+                test_an_output_does_not_depend_on_its_batch,
+                test_train_and_eval_mode_give_the_same_picture,
+                test_weights_start_as_in_the_papers],
+        mistakes=[unet_with_a_norm_at_the_bottleneck, unet_with_running_statistics,
+                  unet_without_skips, unet_with_late_dropout, unet_with_dropout_everywhere,
+                  unet_without_noise_in_use, unet_with_plain_relus, unet_above_0,
+                  unet_without_bounds, unet_with_needless_biases],
+        looked_at="self.depth; self.encoder and self.decoder, ModuleLists of the convolutions "
+                  "alone, in their order; self.to_image, the last convolution. norm, upsample and "
+                  "dropout_at may stay unused."),
+    "PatchGAN": Lesson(
+        module=pix2pix, read="pix2pix Sec. 3.2 and 4.4, and the appendix's list of layers",
+        example=lambda PatchGAN: PatchGAN(width=8)(*random_pictures(2)[:, None]),
+        claims=[test_patchgans_give_a_map_of_logits, test_a_logit_sees_just_its_patch,
+                test_each_discriminator_has_the_published_size, test_a_logit_is_no_probability,
+                test_what_is_negative_passes_a_leaky_relu, test_weights_start_as_in_the_papers],
+        mistakes=[patchgan_that_sees_94, patchgan_of_the_whole_picture,
+                  patchgan_of_a_single_field, patchgan_that_gives_probabilities,
+                  patchgan_with_plain_relus, patchgan_with_a_norm_in_front,
+                  patchgan_with_needless_biases],
+        looked_at="self.layers, a Sequential of all layers. The fields of 34 and 142, which the "
+                  "paper does not have, go on as the others do. norm may stay unused."),
+    "feature_matching_loss": Lesson(
+        module=semgan, read="SemGAN App. B, and the docstring",
+        example=lambda loss: loss(*feature_pair()),
+        claims=[test_feature_matching_is_the_hand_worked_number,
+                test_feature_matching_teaches_g_alone],
+        mistakes=[features_by_squares, features_picture_by_picture, features_averaged_over_layers,
+                  features_of_one_layer, features_summed_within_layers,
+                  features_that_move_the_target]),
+    "one_hot": Lesson(
+        module=semgan, read="the docstring, and SemGAN Sec. 3.2",
+        example=lambda one_hot: one_hot(TWO_CLASSES, 2),
+        claims=[test_a_one_hot_map_has_a_single_1_at_each_pixel,
+                test_a_pixel_to_ignore_is_0_in_each_channel],
+        mistakes=[one_hot_with_classes_last, one_hot_of_integers, one_hot_that_knows_no_255])}
+
+# The two commands
+
+BLANKS = """Write each of these yourself, from its docstring and the paper, as many as you like, in
+any order; then: python test_all.py grade {name}
+
+Norm, initialize and what torch has may be used. {others}
+are semgan.py's, the others pix2pix.py's."""
+
+def head_of(node, lines):
+    """A function's or class's lines down to the end of its docstring."""
+    if ast.get_docstring(node):
+        return lines[node.lineno - 1:node.body[0].end_lineno]
+    head = lines[node.lineno - 1:node.body[0].lineno - 1]
+    while head[-1].strip().startswith("#"):
+        head.pop()  # of the first statement
+    return head
+
+def blank_of(thing, looked_at):
+    """The source of a function, or of a class's __init__ and forward, without what it does."""
+    source = inspect.getsource(thing)
+    node = ast.parse(source).body[0]
+    lines = source.splitlines()
+    blank = head_of(node, lines)
+    if isinstance(node, ast.FunctionDef):
+        return [*blank, "    raise NotImplementedError"]
+    blank += textwrap.wrap("The tests look at " + looked_at, 90, initial_indent="    # ",
+                           subsequent_indent="    # ")
+    for method in node.body:
+        if getattr(method, "name", "") in ("__init__", "forward"):
+            blank += ["", *head_of(method, lines), "        raise NotImplementedError"]
+    return blank
+
+def blanks(path):
+    """Writes the file to start from. What it says comes from the real files as they are."""
+    others = [name for name, lesson in LESSONS.items() if lesson.module is semgan]
+    words = BLANKS.format(name=path.name, others=" and ".join(others))
+    lines = ['"""' + words + '"""', "import torch", "import torch.nn as nn",
+             "import torch.nn.functional as F", "", "from pix2pix import Norm, initialize"]
+    for name, lesson in LESSONS.items():
+        lines += ["", "", *blank_of(getattr(lesson.module, name), lesson.looked_at)]
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    except FileExistsError:
+        raise data.Refusal(f"{path}: is there already, and may hold your answers; give another "
+                           f"name") from None
+    print(f"{path}: {len(LESSONS)} blanks; when some are filled: "
+          f"python test_all.py grade {path}")
+
+def import_file(path):
+    """A learner's file as a module, whatever its name is."""
+    spec = importlib.util.spec_from_file_location("answers", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["answers"] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+def say_verdicts(path, limit, names):
+    """In a process of its own: a line of JSON for the file, then one for each name. A thread of
+    Python's own ends the process where one of them takes longer than limit seconds."""
+    path = path.absolute()  # as Python names it in errors
+    sys.path.append(str(path.parent))
+    faulthandler.dump_traceback_later(limit, exit=True)
+    torch.set_num_threads(1)
+    try:
+        with redirect_stdout(io.StringIO()):
+            answers = import_file(path)
+    except BaseException as error:
+        print(json.dumps(["import", "wrong", explained(error, path)]), flush=True)
+        return
+    print(json.dumps(["import", "right", ""]), flush=True)
+    for name in names:
+        faulthandler.dump_traceback_later(limit, exit=True)
+        verdict = judge(name, getattr(answers, name, None), path)
+        print(json.dumps([name, *verdict]), flush=True)
+    os._exit(0)  # not even a thread of theirs keeps it
+
+def verdicts_on(path, limit, names):
+    """{name: (state, sentence)}, as far as that process comes, and "import" of the file; what the
+    process did not get over is wrong."""
+    command = [sys.executable, HERE / "test_all.py", "judge", path, str(limit), *names]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace",
+                          env=environment())
+    found = {}
+    for line in done.stdout.splitlines():
+        with suppress(ValueError, TypeError):  # it may print lines of its own
+            name, state, sentence = json.loads(line)
+            found[name] = (state, sentence)
+    for name in ["import", *names]:
+        if name not in found:
+            found[name] = ("wrong", why_it_ended(done, path, limit))
+            break
+        if found["import"][0] == "wrong":
+            break
+    return found
+
+def why_it_ended(done, path, limit):
+    if "Timeout (" not in done.stderr:
+        return f"It ends Python, with code {done.returncode}."
+    place = re.escape(str(path.absolute()))
+    lines = re.findall(rf'File "{place}", line (\d+)', done.stderr)
+    where = f"; it is at line {lines[0]} of {path.name} then" if lines else ""
+    return f"It takes longer than {limit} seconds{where}."
+
+def grade(path, limit=60):
+    """Prints a line for each name. -> whether all that is there is right"""
+    try:
+        compile(path.read_bytes(), str(path), "exec")
+    except SyntaxError as error:
+        raise data.Refusal(f"{path}, line {error.lineno}: {error.msg}; mend it first") from None
+    except ValueError as error:  # of null bytes
+        raise data.Refusal(f"{path}: {error}; give a file of Python") from None
+    found = {}
+    while len(found) < len(LESSONS):
+        left = [name for name in LESSONS if name not in found]
+        found.update(verdicts_on(path, limit, left))
+        state, sentence = found.pop("import")
+        if state == "wrong":
+            raise data.Refusal(f"{path}: cannot be imported. {sentence} Mend that first")
+    for name in LESSONS:
+        state, sentence = found[name]
+        print(f"{name:22} {state}{sentence and ': ' + sentence}")
+    states = [state for state, _ in found.values()]
+    print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+    return "wrong" not in states
 
 # What must not break: skip on first reading
 
@@ -807,6 +1550,19 @@ def test_a_step_up_from_one_pixel_equals_the_librarys(name):
     layer = double(FAST_LAYERS[name]())
     x = torch.randn(3, 6, 1, 1).double()
     assert torch.allclose(layer(x), nn.ConvTranspose2d.forward(layer, x), atol=1e-9)
+
+def test_twelve_of_the_bottlenecks_sixteen_weights_never_learn():
+    """Going in they meet the padding alone, going out what they make is cropped. On a picture that
+    is larger than 2**depth they are used all the same, as random as they began."""
+    generator = pix2pix.UNet(width=8, depth=6)
+    learns = torch.zeros(4, 4)
+    learns[1:3, 1:3] = 1
+    for side, wanted in ((64, learns), (128, torch.ones(4, 4))):
+        generator.zero_grad()
+        generator(random_pictures(1, side)).square().sum().backward()
+        for layer in (generator.encoder[-1], generator.decoder[0]):
+            moved = layer.weight.grad.abs().sum(dim=(0, 1)) > 0
+            assert torch.equal(moved.float(), wanted)
 
 def norm_and_input(kind, make):
     """A norm with weights of its own, pictures whose first channel is flat, and in double precision
@@ -3868,6 +4624,15 @@ def test_a_label_map_survives_oxipng(tmp_path):
         image.save(tmp_path / "a.png")
         oxipng.optimize(tmp_path / "a.png", tmp_path / "b.png")
         assert np.array_equal(data.open_label_map(tmp_path / "b.png", STREET), BANDS)
+
+def test_a_lossless_optimiser_changes_numbers_and_keeps_colours_and_so_classes(tmp_path):
+    before = renumbered([tuple(colour) for _, colour in STREET], range(12))
+    after = before.remap_palette(ORDER)
+    assert (np.asarray(before) == BANDS).all()
+    assert (np.asarray(after) != BANDS).mean() > 0.8
+    assert before.convert("RGB").tobytes() == after.convert("RGB").tobytes()
+    after.save(tmp_path / "a.png")
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", STREET), BANDS)
 
 def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
@@ -7461,7 +8226,7 @@ def code_blocks(text, language):
 
 def readme_commands():
     """Every command in both READMEs, in their blocks and in their sentences."""
-    text = "\n".join(readme.read_text() for readme in READMES)
+    text = "\n".join(readme.read_text(encoding="utf-8") for readme in READMES)
     blocks = "\n".join(code_blocks(text, "sh"))
     lines = [line.split(" #")[0] for line in blocks.splitlines()]
     sentences = re.sub(r"```.*?```", "", text, flags=re.S)
@@ -7641,6 +8406,250 @@ def test_the_benchmark_runs(how):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "peak memory" in done.stdout, done.stderr
+
+# What is written anew, and how it is judged
+
+def answers_from(changes=()):
+    """A file of our own functions and classes, copied out, with some pieces of text changed."""
+    pieces = ["import torch", "import torch.nn as nn", "import torch.nn.functional as F",
+              "from pix2pix import Norm, initialize, transposed, nearest"]
+    for name, lesson in LESSONS.items():
+        pieces.append(inspect.getsource(getattr(lesson.module, name)))
+    text = "\n\n".join(pieces)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+def judged(text, folder, names=LESSONS):
+    """{name: (state, sentence)} in this process."""
+    path = folder / "my.py"
+    path.write_text(text)
+    answers = import_file(path)
+    return {name: judge(name, getattr(answers, name, None), path) for name in names}
+
+def test_our_own_functions_copied_out_are_all_right(tmp_path):
+    for name, verdict in judged(answers_from(), tmp_path).items():
+        assert verdict == ("right", ""), name
+
+def test_what_lessons_name_is_a_claim():
+    for name, lesson in LESSONS.items():
+        assert set(lesson.claims) <= set(CLAIMS), name
+
+BCE = "F.binary_cross_entropy_with_logits"
+D_MEAN = "return (real + fake) / 2"
+D_FAKE = BCE + "(fake_logits, torch.zeros_like(fake_logits))"
+G_FAKE = BCE + "(fake_logits, torch.ones_like(fake_logits))"
+G_SUM = "adversarial + l1_weight * l1"
+R_STEP = "(r - 1) * layer.stride[0] + layer.kernel_size[0]"
+D_CALL = "return self.layers(joined)"
+D_BIAS = "kernel, stride, padding, bias=i == 0"
+D_NORM = "if i > 0:"
+FIELD = "70: [(1, 2), (2, 2), (4, 2), (8, 1)]"
+MEANS = "(real_mean - fake_mean).abs().mean()"
+ADDED = "loss = loss + distance"
+IS = "(label_map[:, None] == index).float()"
+# The name, what is changed in it, and words of what must be said.
+WRONG_ANSWERS = [
+    ("discriminator_loss", BCE, "F.mse_loss", "least-squares GAN; here D"),
+    ("discriminator_loss", D_MEAN, "return real + fake", "something that slows it down"),
+    ("discriminator_loss", D_MEAN, "return -(real + fake) / 2", "to be maximised"),
+    ("discriminator_loss", D_MEAN, "return real", "Only one of the two"),
+    ("discriminator_loss", BCE, "F.binary_cross_entropy", "logits for probabilities"),
+    ("discriminator_loss", "(real_logits, fake_logits)", "(fake_logits, real_logits)",
+     "changed places"),
+    ("discriminator_loss", D_MEAN,
+     "return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()", "hinge"),
+    ("discriminator_loss", D_MEAN, "return (real + fake) / 2 * real_logits.numel()",
+     "grows with the number"),
+    ("generator_loss", "F.l1_loss", "F.mse_loss", "blurs more"),
+    ("generator_loss", G_FAKE, "(1 - fake_logits.sigmoid()).log().mean()", "minimises log(1 - D)"),
+    ("generator_loss", G_FAKE, D_FAKE, "on D's side"),
+    ("generator_loss", G_FAKE, "(fake_logits - 1).square().mean()", "The adversarial term is a sq"),
+    ("generator_loss", G_SUM, "adversarial + l1", "Both terms count alike"),
+    ("generator_loss", G_SUM, "l1_weight * adversarial + l1", "belongs to the other"),
+    ("generator_loss", "if fake_logits is None", "if False", "no D, fake_logits is None"),
+    ("generator_loss", "l1_weight=100.0", "", "arguments should be (fake_logits, fake, target, l1"),
+    ("receptive_field", "reversed(convolutions)", "convolutions", "from the first to the last"),
+    ("receptive_field", R_STEP, "r - 1 + layer.kernel_size[0]", "Strides do not count"),
+    ("receptive_field", "reversed(convolutions)", "convolutions[-2::-1]", "One layer is left out"),
+    ("receptive_field", "return r", "return 70", "each discriminator the same"),
+    ("UNet", "* (depth - 3)", "* (depth - 4) + [4]", "expected pix2pix.parameters(generator) == 5"),
+    ("UNet", "bare = i in (0, depth - 1)", "bare = i == 0", "A norm stands on the bottleneck"),
+    ("UNet", "else Norm(channels[i], norm)", "else nn.BatchNorm2d(channels[i])", "running stat"),
+    ("UNet", "if i in self.dropout_at", "if i - 1 in self.dropout_at", "a step too late"),
+    ("UNet", "if i in self.dropout_at", "if True", "follows every step up"),
+    ("UNet", "training=True", "training=self.training", "Its dropout ends with eval()"),
+    ("UNet", "x = F.leaky_relu_(x, 0.2)", "x = F.relu(x)", "ReLUs do not leak"),
+    ("UNet", "before = 2 * after if skips else after", "before = after\n        self.skips = False",
+     "added instead of joined"),
+    ("UNet", "torch.tanh(x.float())", "torch.sigmoid(x.float())", "lies in 0 to 1"),
+    ("UNet", "torch.tanh(x.float())", "x.float()", "leaves -1 to 1"),
+    ("UNet", "bias=False", "bias=True", "has a bias in front of each norm"),
+    ("UNet", "self.to_image", "self.last", "no attribute 'to_image'"),
+    ("PatchGAN", FIELD, FIELD.replace("(8, 1)", "(8, 2)"), "sees 94 pixels"),
+    ("PatchGAN", D_CALL, D_CALL + ".sigmoid()", "ends in a sigmoid"),
+    ("PatchGAN", D_CALL, D_CALL + ".mean((1, 2, 3), keepdim=True)", "one number for a picture"),
+    ("PatchGAN", "self.LAYERS[receptive_field]", "self.LAYERS[70]", "the same for each receptive"),
+    ("PatchGAN", "nn.LeakyReLU(0.2, inplace=True)", "nn.ReLU()", "ReLUs do not leak"),
+    ("PatchGAN", D_NORM, "if True:", "stands behind the first layer"),
+    ("PatchGAN", D_BIAS, "kernel, stride, padding", "has a bias in front of each norm"),
+    ("feature_matching_loss", MEANS, "(real_mean - fake_mean).square().mean()", "are squared"),
+    ("feature_matching_loss", MEANS, "(real - fake).abs().mean()", "compared one by one"),
+    ("feature_matching_loss", ADDED, ADDED + " / len(real_features)", "the mean over the layers"),
+    ("feature_matching_loss", ADDED, "loss = distance", "Only one layer counts"),
+    ("feature_matching_loss", MEANS, "(real_mean - fake_mean).abs().sum()", "A mean is wanted"),
+    ("feature_matching_loss", ".mean(0).detach()", ".mean(0)", "into the real features"),
+    ("one_hot", IS, "F.one_hot(label_map, classes).float()", "classes stand last"),
+    ("one_hot", IS, "(label_map.clamp(max=classes - 1)[:, None] == index).float()", "255 is no cl"),
+    ("one_hot", IS, "(label_map[:, None] == index).long()", "These are integers")]
+
+def changed(name, old, new):
+    """Our own answers, with a piece of one of them changed."""
+    ours = inspect.getsource(getattr(LESSONS[name].module, name))
+    assert old in ours
+    return answers_from([(ours, ours.replace(old, new))])
+
+@pytest.mark.parametrize("name, old, new, words", WRONG_ANSWERS)
+def test_a_wrong_answer_is_told_what_is_wrong(name, old, new, words, tmp_path):
+    state, sentence = judged(changed(name, old, new), tmp_path, [name])[name]
+    assert state == "wrong"
+    assert words in sentence
+    assert sentence.endswith(f"Read {LESSONS[name].read}.")
+
+def test_each_mistake_that_is_known_is_made_above():
+    for name, lesson in LESSONS.items():
+        told = [words for other, *_, words in WRONG_ANSWERS if other == name]
+        for mistake in lesson.mistakes:
+            said = " ".join(mistake.__doc__.split())
+            assert any(words in said for words in told), said
+
+def test_one_wrong_answer_leaves_the_others_right(tmp_path):
+    found = judged(changed("discriminator_loss", D_MEAN, "return 7"), tmp_path)
+    assert found.pop("discriminator_loss")[0] == "wrong"
+    assert set(found.values()) == {("right", "")}
+
+def test_an_answer_says_what_was_expected_and_what_came(tmp_path):
+    text = changed("discriminator_loss", D_MEAN, "return real + fake")
+    found = judged(text, tmp_path, ["discriminator_loss"])
+    assert found["discriminator_loss"][1].startswith(
+        'The claim "ds first loss is the hand worked log 2": expected '
+        "pix2pix.discriminator_loss(zeros, zeros).item() == 0.6931, came 1.386. ")
+
+def test_an_error_in_an_answer_is_told_with_its_line(tmp_path):
+    text = "\n\ndef one_hot(label_map, classes):\n    return label_map.no_such\n"
+    state, sentence = judged(text, tmp_path)["one_hot"]
+    assert state == "wrong"
+    assert sentence.startswith("Line 4 of my.py: AttributeError: ")
+
+def test_a_mistakes_sentence_is_not_the_answer():
+    for name, lesson in LESSONS.items():
+        source = inspect.getsource(getattr(lesson.module, name))
+        lines = {line.strip() for line in source.splitlines() if "(" in line}
+        for mistake in lesson.mistakes:
+            said = " ".join(mistake.__doc__.split())
+            assert said.endswith("."), name
+            assert not any(line in said for line in lines), said
+
+def code_of(*words):
+    """Of python test_all.py ..., in this process."""
+    with mock.patch.object(sys, "argv", ["test_all.py", *map(str, words)]):
+        try:
+            data.run_command(main)
+        except SystemExit as stopped:
+            return stopped.code
+    return 0
+
+def test_blanks_have_our_docstrings_and_arguments_and_nothing_of_our_bodies(tmp_path, capsys):
+    path = tmp_path / "my.py"
+    blanks(path)
+    answers = import_file(path)
+    for name, lesson in LESSONS.items():
+        ours = getattr(lesson.module, name)
+        blank = getattr(answers, name)
+        assert inspect.getdoc(blank) == inspect.getdoc(ours)
+        assert inspect.signature(blank) == inspect.signature(ours)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            *docstring, last = node.body
+            assert ast.unparse(last) == "raise NotImplementedError"
+            assert len(docstring) == (ast.get_docstring(node) is not None)
+    states = {state for state, _ in judged(path.read_text(), tmp_path).values()}
+    assert states == {"still blank"}
+    refuses("my.py: is there already", blanks, path)
+
+HANGS_AND_EXITS = """import os, threading, torch
+from semgan import feature_matching_loss
+print('["one_hot", "wrong", ""]')
+def discriminator_loss(real_logits, fake_logits):
+    threading.Event().wait()
+def receptive_field(discriminator):
+    os._exit(7)
+def generator_loss(fake_logits, fake, target, l1_weight=100.0):
+    exit()
+"""
+
+def test_a_call_without_end_and_an_exit_leave_the_others_their_verdicts(tmp_path, capsys):
+    path = tmp_path / "my.py"
+    path.write_text(HANGS_AND_EXITS + inspect.getsource(semgan.one_hot))
+    assert not grade(path, limit=10)
+    said = capsys.readouterr().out
+    states = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert "longer than 10 seconds; it is at line 5 of my.py" in states["discriminator_loss"]
+    assert states["receptive_field"] == "wrong: It ends Python, with code 7."
+    assert states["generator_loss"].startswith("wrong: Line 9 of my.py: it ends Python, which")
+    assert states["feature_matching_loss"] == "not there yet: it is imported from semgan.py"
+    assert states["one_hot"] == "right"
+    assert states["UNet"] == "not there yet"
+
+@pytest.mark.parametrize("text, words", [
+    (None, "my.py: no such file"),
+    ("x = 1\ndef f(:\n", "my.py, line 2: "),
+    ("x = '\0'\n", "null bytes"),
+    ("x = 1\ny = no_such\n", "Line 2 of my.py: NameError"),
+    ("import os\nos._exit(0)\n", "It ends Python, with code 0")])
+def test_a_file_that_cannot_be_read_gets_one_line_and_code_2(text, words, tmp_path, capsys):
+    path = tmp_path / "my.py"
+    if text is not None:
+        path.write_text(text)
+    assert code_of("grade", path) == 2
+    said, error = capsys.readouterr()
+    assert said == ""
+    assert words in error
+    assert error.count("\n") == 1
+
+@pytest.mark.parametrize("answer, code, words", [
+    (None, 0, "one_hot                right"),
+    ("return 1", 1, "wrong: It should return a tensor of shape (1, 2, 1, 3), but returns a plain")])
+def test_grade_ends_with_0_where_all_is_right_and_with_1_where_not(
+        answer, code, words, tmp_path, capsys):
+    path = tmp_path / "my.py"
+    text = inspect.getsource(semgan.one_hot)
+    if answer is not None:
+        text = text.replace("return", f"{answer}  # ")
+    path.write_text("import torch\n" + text)
+    assert code_of("grade", path) == code
+    assert words in capsys.readouterr().out
+
+WITHOUT = """import runpy, sys
+_, missing, script, *sys.argv[1:] = sys.argv
+sys.modules[missing] = None  # as if it were not installed
+runpy.run_path(script, run_name="__main__")"""
+
+def test_without_pytest_one_line_says_so_and_scipy_is_not_needed(tmp_path):
+    path = tmp_path / "my.py"
+    done = python("-c", WITHOUT, "pytest", HERE / "test_all.py", "grade", path, cwd=HERE)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: pytest is not installed")
+    assert done.stderr.count("\n") == 1
+    done = python("-c", WITHOUT, "scipy", HERE / "test_all.py", "blanks", path, cwd=HERE)
+    assert done.returncode == 0, done.stderr
+    assert path.exists()
+
+@pytest.mark.parametrize("words", [[], ["grade"], ["benchmark", "slow"], ["no-such"]])
+def test_other_commands_are_told_which_there_are(words, capsys):
+    assert code_of(*words) == 2
+    assert capsys.readouterr().err.startswith("error: usage: python test_all.py grade my.py | ")
 
 # The benchmark: python test_all.py benchmark [quick]
 
@@ -7879,7 +8888,22 @@ def benchmark(quick):
     print(f"peak memory of our 256/64/1 step, torch included: {float(peak.stdout):.2f} GiB")
     shutil.rmtree(folder)
 
+USAGE = """usage: python test_all.py grade my.py | blanks my.py | benchmark [quick]; the tests are
+run by: python -m pytest test_all.py"""
+
+def main():
+    command, *words = sys.argv[1:] or [""]
+    if command == "grade" and len(words) == 1:
+        if not grade(Path(words[0])):
+            sys.exit(1)
+    elif command == "blanks" and len(words) == 1:
+        blanks(Path(words[0]))
+    elif command == "judge" and len(words) > 2:  # grade's own
+        say_verdicts(Path(words[0]), float(words[1]), words[2:])
+    elif command == "benchmark" and words in ([], ["quick"]):
+        benchmark(quick=words == ["quick"])
+    else:
+        raise data.Refusal(" ".join(USAGE.split()))
+
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["benchmark"]:
-        sys.exit("usage: python test_all.py benchmark [quick]; the tests: pytest test_all.py")
-    benchmark(quick=sys.argv[2:] == ["quick"])
+    data.run_command(main)
