@@ -3155,6 +3155,15 @@ def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
     assert "going on from step 5" in train_here(*old)
     refuses("ema 0.0 there, 0.9 now", train_here, *old, "--ema", 0.9)
 
+def test_an_older_run_that_the_preset_has_left_behind_is_told_its_flags(pairs, tmp_path):
+    old = arguments(tmp_path, pairs, *OLD_LAPTOP)
+    cut_after(5, *old)
+    with pytest.raises(ValueError) as caught:
+        train_here(*arguments(tmp_path, pairs))
+    flags = re.search(r"add (--.*) \(presets", str(caught.value))[1]
+    assert "in_channels" not in str(caught.value)
+    assert "going on from step 5" in train_here(*arguments(tmp_path, pairs, *flags.split()))
+
 def test_features_of_pix2pixs_d_are_its_outputs():
     discriminator = pix2pix.PatchGAN(width=4)
     x = random_pictures(2)
@@ -3388,7 +3397,7 @@ def test_a_keep_that_keeps_none_is_refused(pairs, tmp_path):
 # Options
 
 @pytest.mark.parametrize("command, count, epochs", [
-    ("", 360, 100),
+    ("", 360, 80),
     ("--task edges2shoes", 49_825, 1),
     ("--epochs 7", 360, 7),
     ("--task shapes", 2_625, 110),

@@ -61,7 +61,7 @@ PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
         "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": None,
-                   "steps": 18_000, "decay": 0.5, "ema": 0.999, "upsample": "nearest",
+                   "steps": 14_400, "decay": 0.5, "ema": 0.999, "upsample": "nearest",
                    "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
@@ -1121,12 +1121,32 @@ def check_same(folder, settings):
     if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
         raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
                       f"these; give those, or another --out")
-    different = [f"{key} {before.get(key)} there, {settings.get(key)} now"
-                 for key in sorted((settings | before).keys() - may_change)
+    different = [key for key in sorted((settings | before).keys() - may_change)
                  if before.get(key) != settings.get(key)]
+    if "one_hot" in different and "in_channels" in different:
+        different.remove("in_channels")                    # it follows
+    words = [f"{key} {before.get(key)} there, {settings.get(key)} now" for key in different]
+    advice = "give the same values (and a picture under each name) to go on, or another --out"
+    if set(different) <= PRESETS[settings["model"]]["laptop"].keys():
+        advice = (f"to go on with it, add {as_flags(before, different)} (presets may have changed "
+                  f"since); else give another --out")
     if different:
-        raise Refusal(f"--out {folder}: holds another run ({'; '.join(different)}); give the same "
-                      f"values (and a picture under each name) to go on, or another --out")
+        raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
+
+
+def as_flags(run, keys):
+    """What names a run's values again: "--lr 0.0005 --no-one-hot --size 64x64"."""
+    flags = []
+    for key in keys:
+        name = key.replace("_", "-")
+        value = run.get(key)
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, list):
+            flags.append(f"--{name} {'x'.join(map(str, value))}")
+        else:
+            flags.append(f"--{name} {value}")
+    return " ".join(flags)
 
 
 # --start: the weights of another run come first.
