@@ -49,8 +49,8 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and half an hour. What it chooses, and what each choice brings, as
-# measured in pictures/README.md:
+# method, smaller, for two cores and less than half an hour. What it chooses, and what each choice
+# brings, as measured in pictures/README.md:
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions: no checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
