@@ -2802,7 +2802,8 @@ def film(run, out, largest=300_000, seconds=8):
     folder = Path(run) / "samples"
     sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
     if len(sheets) < 2:
-        raise Refusal(f"{folder}: holds {len(sheets)} sample sheets, a film needs two; train longer")
+        raise Refusal(f"{folder}: holds {len(sheets)} sample sheets, a film needs two; train "
+                      f"longer")
     for width in (960, 720, 540, 400, 300):                # pixels
         for count in (32, 16, 8):
             chosen = spread_by_logarithm(sheets, count)
@@ -2825,7 +2826,7 @@ def spread_by_logarithm(sheets, count):
 
 
 def film_frame(path, width):
-    """A sample sheet, at most width pixels wide, above a line with its step: a Pillow RGB picture."""
+    """A sample sheet, at most width pixels wide, above a line with its step: Pillow's RGB."""
     sheet = open_picture(path)
     width = min(width, sheet.width)
     height = round(sheet.height * width / sheet.width)
