@@ -995,12 +995,16 @@ def is_best(column, scores, runs):
 # The command: two folders of pictures, without a run
 
 def are_folders(names):
-    """Whether these are two folders, and no runs."""
+    """Whether these are two folders, and no runs. Refusal of a folder and what is neither."""
     if len(names) != 2:
         return False
     folders = [Path(name) for name in names]
     runs = [folder for folder in folders
             if any(folder.glob("*.pt")) or (folder / "settings.json").exists()]
+    if not runs:
+        for folder, other in zip(folders, reversed(folders)):
+            if folder.is_dir() and not other.is_dir() and other.suffix != ".pt":
+                raise Refusal(f"{other}: no such folder; give two folders of pictures, or runs")
     return all(folder.is_dir() for folder in folders) and not runs
 
 

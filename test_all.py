@@ -6472,6 +6472,12 @@ def test_two_folders_are_scored_by_fid_where_its_weights_are(inception, tmp_path
     assert float(row_of(said, "fake, a set")["FID"]) == pytest.approx(wanted, rel=0.01, abs=2e-3)
     assert "L, a, b, FID" in said
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_folder_and_what_is_none_are_refused_by_the_latters_name(order, tmp_path):
+    make_pairs(tmp_path / "real", 2)
+    names = [tmp_path / "real", tmp_path / "fake.gif"]
+    refuses("fake.gif: no such folder", run_here, metrics, *[names[i] for i in order])
+
 def test_folders_that_cannot_be_scored_are_refused(tmp_path):
     flat_pictures(tmp_path / "real", 100)
     flat_pictures(tmp_path / "other", 100, "z", size=64)
