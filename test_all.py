@@ -2563,8 +2563,8 @@ def test_what_a_killed_save_left_is_cleared_away(pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs))
     assert not list(tmp_path.glob(".*.partial"))
 
-def killed_at_file(count, *args):
-    """Trains until so many .pt files have been written, and falls dead."""
+def killed_at_file(count, *args, each_row=True):
+    """Trains until so many .pt files have been written, and falls dead. each_row: it saves often."""
     written = []
     write = data.write_whole
 
@@ -2575,7 +2575,8 @@ def killed_at_file(count, *args):
             if len(written) == count:
                 raise Cut
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
-        save_at_each_row(patch)
+        if each_row:
+            save_at_each_row(patch)
         patch.setattr(data, "write_whole", write_or_die)
         train_here(*args)
 
@@ -3356,18 +3357,7 @@ def test_a_run_killed_round_a_kept_generator_keeps_it(files, pairs, tmp_path, mo
     monkeypatch.setattr(train, "SAVE_EVERY", 1e9)
     command = ["--keep", 1, "--epochs", 3]
     train_here(*arguments(tmp_path / "whole", pairs, *command))
-    written = []
-    write = data.write_whole
-
-    def write_or_die(path, content):
-        write(path, content)
-        if path.suffix == ".pt":
-            written.append(path)
-            if len(written) == files:
-                raise Cut
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(data, "write_whole", write_or_die)
-        train_here(*arguments(tmp_path / "cut", pairs, *command))
+    killed_at_file(files, *arguments(tmp_path / "cut", pairs, *command), each_row=False)
     train_here(*arguments(tmp_path / "cut", pairs, *command))
     assert kept_in(tmp_path / "cut") == [f"generator-000{epoch}.pt" for epoch in (1, 2, 3)]
     for name in kept_in(tmp_path / "cut"):
