@@ -3050,7 +3050,7 @@ def positive(kind):
     return convert
 
 
-def share(text):
+def below_one(text):
     """An argparse type: a number from 0 up to, but not, 1."""
     with suppress(ValueError):
         if 0 <= float(text) < 1:

@@ -1432,8 +1432,8 @@ def parse():
     add("--device", default="cpu", help="cpu (default), cuda or mps")
     add("--fit", action="store_true", help="show pictures to the run at the size that it was "
         "trained on, and bring what it makes of them to their own size")
-    add("--smooth", type=data.share, metavar="A", help="of frames: each output is 1 - A of its own "
-        "and A of the one before it; 0 up to, but not, 1")
+    add("--smooth", type=data.below_one, metavar="A", help="of frames: each output is 1 - A of its "
+        "own and A of the one before it; 0 up to, but not, 1")
     add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
         "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
         "RGB ones. A name in PTH's place fetches one that is published: " + ", ".join(PUBLISHED))
