@@ -91,10 +91,11 @@ FACADES = data.TASKS["facades"].palette
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(autouse=True)
-def alike():
-    """Each test alone is as in the whole file: one thread, one seed."""
+def alike(monkeypatch):
+    """Each test alone is as in the whole file, and on any processor: one thread, one seed, fp32."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
 
 def noise_picture(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -3062,6 +3063,30 @@ def test_half_precision_goes_on_as_if_uncut_too(precision, pairs, tmp_path):
     assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
     train_here(*arguments(tmp_path / "cut", pairs, *more))
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
+
+@pytest.mark.parametrize("task, instructions, precision", [
+    ("facades", {}, "fp32"), ("facades", {"avx2": True, "avx512_bf16": False}, "fp32"),
+    ("facades", {"avx512_bf16": True}, "bf16"), ("facades", {"amx_bf16": True}, "bf16"),
+    ("shapes", {"avx512_bf16": True}, "fp32")])
+def test_pix2pix_is_in_bf16_where_the_processor_multiplies_it(
+        task, instructions, precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    assert resolved("cpu", "--task", task)["precision"] == precision
+    assert resolved("cpu", "--task", task, "--precision", "fp32")["precision"] == "fp32"
+    assert resolved("mps", "--task", task)["precision"] == "fp32"
+
+def test_older_torch_which_does_not_tell_trains_in_fp32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert resolved("cpu")["precision"] == "fp32"
+
+def test_bf16_learns_as_fp32_does(pairs, tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        more = ("--epochs", 4, "--precision", precision)
+        train_here(*arguments(tmp_path / precision, pairs, *more))
+        losses[precision] = metrics.logged(tmp_path / precision, "L1")[1]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 @pytest.mark.parametrize("precision, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_half_precision_keeps_weights_in_single(
