@@ -20,6 +20,7 @@ Images": Sec. 3.2 idea, Sec. 5 experiments, Sec. 6 dreams, App. B training.
     python semgan.py RUN --count 64 --out grid.png    label maps from noise
     python semgan.py RUN --walk walk.gif              from one latent to the next, and back
     python semgan.py RUN --dream RUN2 --out d.png     each map, and the photo a pix2pix makes of it
+    python semgan.py RUN --dream RUN2 --count 1000 --pairs DIR      as pictures to train on
     python semgan.py RUN --train-encoder 2000         then: RUN --encode MAP.png --out both.png
 
 To copy it out, take this file alone; it needs torch only:
@@ -247,23 +248,31 @@ def walk(latents, frames=24):
 
 
 @torch.no_grad()
-def dream(output, settings, path):
-    """Sec. 6.1: what a generator gave -> [(map, photo by the pix2pix run at path), ...], uint8
-    (3, H, W). A run on one-hot maps takes the probabilities themselves: no colours in between."""
+def load_painter(path, settings):
+    """(generator, settings) of the pix2pix run at path, which must take label maps of settings'
+    classes."""
     import data
     import pix2pix
-    painter, other = pix2pix.load_generator(path)
-    same_classes = other["palette"] in (None, settings["palette"])
-    if not same_classes or data.label_side(other) == "y":
+    painter, its_settings = pix2pix.load_generator(path)
+    same_classes = its_settings["palette"] in (None, settings["palette"])
+    if not same_classes or data.label_side(its_settings) == "y":
         raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
+    return painter, its_settings
+
+
+def dream(output, settings, painter, its_settings, seed=0):
+    """Sec. 6.1: what a generator gave -> [(map, photo by the painter), ...], uint8 (3, H, W).
+    A painter of one-hot maps takes the probabilities themselves: no colours in between."""
+    import data
+    import pix2pix
     maps = to_pixels(output, settings["palette"], settings["head"])
-    maps = F.interpolate(maps, other["size"], mode="nearest-exact")
-    if other["one_hot"] and settings["head"] == "softmax":
-        x = F.interpolate(output, other["size"], mode="nearest-exact")
+    maps = F.interpolate(maps, its_settings["size"], mode="nearest-exact")
+    if its_settings["one_hot"] and settings["head"] == "softmax":
+        x = F.interpolate(output, its_settings["size"], mode="nearest-exact")
     else:
-        x = data.input_to_network(other, maps)
-    fake = pix2pix.generate(painter, x, seed=0)
-    photos = data.to_pixels(other, x, fake)
+        x = data.input_to_network(its_settings, maps)
+    fake = pix2pix.generate(painter, x, seed)
+    photos = data.to_pixels(its_settings, x, fake)
     return list(zip(maps, photos))
 
 
@@ -403,6 +412,9 @@ def draw(generator, settings, options):
         maps, z = encode_files(generator, settings, options)
     else:
         z = sample_latents(settings, options)
+    if options.pairs:
+        write_pairs(generator, z, settings, options)
+        return
     if options.walk:
         frames = outputs_of(generator, walk(z))
         write_gif(options.walk, to_pixels(frames, palette, settings["head"]))
@@ -459,11 +471,35 @@ def outputs_of(generator, z):
 
 def dream_rows(output, settings, path):
     """Rows of a sheet, three dreams each: map, photo, map, photo, map, photo."""
+    painter = load_painter(path, settings)
     pictures = []
     for part in output.split(32):                          # photos are larger: a few at a time
-        for label_map, photo in dream(part, settings, path):
+        for label_map, photo in dream(part, settings, *painter):
             pictures += [label_map, photo]
     return [pictures[i:i + 6] for i in range(0, len(pictures), 6)]
+
+
+def write_pairs(generator, z, settings, options):
+    """--pairs: each dream as DIR/00001.png and so on, map and photo side by side as in the pairs
+    that RUN2 learned, so `train.py --task` its task `--data DIR` reads them."""
+    import data
+    folder = Path(options.pairs)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise Refusal(f"--pairs {folder}: there already, and not empty; give a new folder")
+    painter, its_settings = load_painter(options.dream, settings)
+    if its_settings["out_channels"] not in (2, 3):         # 2: L of x, and a and b
+        raise Refusal(f"{options.dream}: makes pictures of {its_settings['out_channels']} channels, "
+                      f"and label maps have 3; give a run that makes photos")
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for seed, part in enumerate(z.split(32)):              # a noise of its own for each dream
+        output = generator(part)
+        for pair in dream(output, settings, painter, its_settings, seed):
+            if data.direction_of(its_settings) == "BtoA":  # as of facades: the photo is left
+                pair = reversed(pair)
+            number += 1
+            data.save_picture(folder / f"{number:05}.png", torch.cat(tuple(pair), 2))
+        print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)
 
 
 def write_gif(path, pictures):
@@ -486,6 +522,7 @@ def new_parser():
     one = parser.add_mutually_exclusive_group().add_argument
     one("--walk", metavar="GIF", help="walk through latents, or those of the --encode maps")
     one("--dream", metavar="RUN2", help="maps, and their photos by this pix2pix run")
+    add("--pairs", metavar="DIR", help="write the dreams as pairs to train on, one a file, to DIR")
     one("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
     add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
     add("--seed", type=int, default=0, help="of the latents (default 0)")
@@ -502,6 +539,8 @@ def refuse_clashes(options):
         clash = options.encode or options.out or options.count or options.seed
     if clash:
         raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP")
+    if options.pairs and (not options.dream or options.out or options.encode):
+        raise Refusal("--pairs: goes with --dream RUN2 and --count, without --out and --encode")
     if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
         raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")
 

@@ -3480,6 +3480,8 @@ BAD_OPTIONS = {
     "semgan RUN --walk w.png": "a GIF",
     "semgan RUN --walk w.gif --out w.png": "no --out",
     "semgan RUN --walk w.gif --dream RUN": "not allowed with",
+    "semgan RUN --pairs d": "goes with --dream",
+    "semgan RUN --dream RUN --pairs d --out d.png": "without --out",
     "data shapes --classes 3": "kmeans",
     "data edges in.png out.png --size 1": "no edges",
     "pix2pix --convert a.pth b --draw c.png": "one at a time",
@@ -5909,6 +5911,43 @@ def test_a_walk_leads_from_map_to_map(encoder_run, tmp_path):
     run_here(semgan, encoder_run, "--encode", start, end, "--walk", tmp_path / "between.gif")
     with Image.open(tmp_path / "between.gif") as walk:
         assert walk.n_frames > 9
+
+def test_pairs_of_dreams_can_be_trained_on(one_hot_run, tmp_path, monkeypatch):
+    maps = tiny_run(tmp_path / "maps", "semantic-facades", width=4)
+    calls = watch(monkeypatch, pix2pix, "generate")
+    out = tmp_path / "dreams"
+    run_here(semgan, maps, "--dream", one_hot_run, "--count", 33, "--pairs", out)
+    assert [path.name for path in sorted(out.iterdir())] == [f"{i:05}.png" for i in range(1, 34)]
+    # A noise of its own for each: no seed comes twice.
+    assert [call.args[2] for call in calls] == [0, 1]
+    generator, settings = semgan.load_generator(maps)
+    z = torch.randn(33, settings["latent"], generator=torch.Generator().manual_seed(0))
+    wanted = semgan.to_label_map(generator(z[32:]))
+    pair = data.to_tensor(data.open_picture(out / "00033.png"))
+    wanted = F.interpolate(wanted[None].byte(), 64)[0]
+    assert torch.equal(pair[None, :, :, 64:], semgan.colorize(wanted, data.FACADES))
+    x = F.interpolate(generator(z[32:]), 64)
+    _, its_settings = pix2pix.load_generator(one_hot_run)
+    photo = data.to_pixels(its_settings, x, pix2pix.generate(calls[1].args[0], x, seed=1))
+    assert torch.equal(pair[:, :, :64], photo[0])
+    again = ("--task", "facades", "--data", out, "--size", 64)
+    cut_after(1, *again, "--width", 4, "--batch", 1, "--out", tmp_path / "run")
+    trained = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert trained["palette"] == its_settings["palette"]
+
+def test_pairs_of_dreams_overwrite_nothing(shapes_run, tmp_path):
+    painter = tiny_run(tmp_path / "painter", "pairs")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "00001.png").write_bytes(b"mine")
+    command = (shapes_run, "--dream", painter, "--pairs", tmp_path / "pairs")
+    refuses("not empty; give a new folder$", run_here, semgan, *command)
+    assert (tmp_path / "pairs" / "00001.png").read_bytes() == b"mine"
+
+def test_pairs_of_dreams_are_of_photos(shapes_run, tmp_path):
+    depths = tiny_run(tmp_path / "depths", "pairs", out_channels=4)
+    command = (shapes_run, "--dream", depths, "--pairs", tmp_path / "pairs")
+    refuses("makes pictures of 4 channels", run_here, semgan, *command)
+    assert not (tmp_path / "pairs").exists()
 
 def test_an_outdated_encoder_is_refused(encoder_run, tmp_path):
     content = torch.load(encoder_run / "generator.pt")
