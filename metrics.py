@@ -346,11 +346,11 @@ class FCN8s(nn.Module):
 
 
 @torch.random.fork_rng()                                   # torch's own state stays as it was
-def train_fcn(photos, label_maps, classes, size, width=16, views=20_000):
+def train_fcn(photos, label_maps, classes, size, width=16, views=20_000, seed=0):
     """uint8 (N, 3, h, w) and (N, h, w), 255 ignored -> an FCN8s for pictures of size, in eval mode.
     Time grows with views alone: pictures seen, 4 a step, each step cropped and mirrored anew."""
-    rng = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)                                   # for first weights and dropout
+    rng = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)                                # for first weights and dropout
     layout = torch.contiguous_format if photos.is_mps else torch.channels_last  # see pix2pix.py
     judge = FCN8s(classes, width).to(photos.device, memory_format=layout)
     # Rate, decay and views are our choice: Long et al. fine-tune a network that can see already.
