@@ -8768,15 +8768,37 @@ class TextbookPatchGAN(nn.Sequential):
 def textbook_unet(width, depth):
     return nested_generator(depth, width, nn.InstanceNorm2d, 0.5).model.train()
 
-def pix2pix_step(size, width, ours=True):
-    """Of (x, y); not ours: nn layers in their default layout."""
+class InBf16(nn.Module):
+    """A network as train.py calls it where the precision is bf16."""
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *pictures):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.network(*pictures).float()
+
+def pix2pix_step(size, width, ours=True, bf16=False, preset=False):
+    """Of (x, y); not ours: nn layers in their default layout. preset: the laptop's networks, but
+    for its one-hot maps."""
     depth = min(8, size.bit_length() - 1)
-    if ours:
-        g = pix2pix.faster(pix2pix.UNet(width=width, depth=depth))
-        d = pix2pix.faster(pix2pix.PatchGAN(width=width))
+    if preset:
+        laptop = train.PRESETS["pix2pix"]["laptop"]
+        g = pix2pix.UNet(width=width, depth=depth, upsample=laptop["upsample"],
+                         dropout=laptop["dropout"])
+        d = pix2pix.PatchGAN(width=laptop["d_width"])
+    elif ours:
+        g = pix2pix.UNet(width=width, depth=depth)
+        d = pix2pix.PatchGAN(width=width)
     else:
         g = textbook_unet(width, depth)
         d = TextbookPatchGAN(width)
+    if ours:
+        g = pix2pix.faster(g)
+        d = pix2pix.faster(d)
+    if bf16:
+        g = InBf16(g)
+        d = InBf16(d)
 
     def d_loss(x, y, fake):
         return pix2pix.discriminator_loss(d(x, y), d(x, fake))
@@ -8863,8 +8885,8 @@ def train_row(name, batch, n, rate, ours, theirs):
     share = operations / rate / middle
     print(f"{name:18} {n:4}  {faster(*times)}  {batch / middle:8.2f}  {share:6.0%}")
 
-def pix2pix_row(quick, rate, pair, path, size, width, batch):
-    ours = pix2pix_step(size, width, ours=True)
+def pix2pix_row(quick, rate, pair, path, size, width, batch, bf16=False, preset=False):
+    ours = pix2pix_step(size, width, ours=True, bf16=bf16, preset=preset)
     theirs = pix2pix_step(size, width, ours=False)
     load = kept(pair, size)
     settings = settings_for()
@@ -8873,12 +8895,16 @@ def pix2pix_row(quick, rate, pair, path, size, width, batch):
         n = 6 if small else 3
     else:
         n = 20 if small else 8
-    train_row(f"{size}/{width}/{batch}", batch, n, rate,
+    name = "laptop" if preset else f"{size}/{width}/{batch}"
+    if bf16:
+        name += " bf16"
+    train_row(name, batch, n, rate,
               lambda: ours(*data.to_network(settings, load(batch))),
               lambda: theirs(*decoded_each_step(path, size, batch)))
 
 def train_table(quick, rate, pair, path):
-    """Steps of both models: size/width/batch, n, ours and theirs, pictures a second, the floor."""
+    """Steps of both models: size/width/batch, n, ours and theirs, pictures a second, the floor,
+    which is fp32's. In bf16, too, where train.py takes it."""
     print("\ntraining step         n     this code, s a step         textbook, s a step"
           "          faster  pictures/s  floor")
     sizes = [(128, 32, 1), (128, 32, 4), (256, 64, 1), (256, 64, 4)]
@@ -8886,8 +8912,11 @@ def train_table(quick, rate, pair, path):
     if not quick:
         sizes += [(64, 32, 4), (128, 32, 2), (128, 32, 8), (512, 64, 1)]
         kernels.append((11, 64))
-    for size, width, batch in sizes:
-        pix2pix_row(quick, rate, pair, path, size, width, batch)
+    precisions = [False, True] if train.multiplies_bf16() else [False]
+    for bf16 in precisions:
+        pix2pix_row(quick, rate, pair, path, 128, 32, 2, bf16, preset=True)
+        for size, width, batch in sizes:
+            pix2pix_row(quick, rate, pair, path, size, width, batch, bf16)
     for kernel, width in kernels:
         train_row(f"SemGAN {kernel}x{kernel}, {width}", 32, 3 if quick else 8, rate,
                   semgan_step(kernel, width, 32, ours=True),
