@@ -2375,7 +2375,8 @@ SMALL_SEMGAN = "--width 2 --kernel 3 --latent 4 --device cpu --preset laptop".sp
 
 def arguments(out, pairs, *more):
     """Of a small run: 2 epochs of 5 steps."""
-    fixed = "--task facades --size 64 --width 4 --batch 2 --epochs 2 --device cpu --preset laptop"
+    fixed = ("--task facades --size 64 --width 4 --batch 2 --epochs 2 --device cpu "
+             "--preset laptop --precision fp32")           # the same on any processor
     return [*fixed.split(), "--out", out, "--data", pairs, *more]
 
 def train_here(*args):
@@ -2676,6 +2677,13 @@ def test_a_run_is_bitwise_at_one_thread_count_and_says_where_it_is_another(
         assert all(line.startswith("threads: 2 now, 1 before") for line in lines)
         weights.append(fingerprint(run))
     assert weights[0] == weights[1] != weights[2] == fingerprint(straight_run)
+
+def test_a_run_that_goes_on_in_another_precision_says_so(pairs, tmp_path):
+    cut_after(2, *arguments(tmp_path, pairs))
+    told = train_here(*arguments(tmp_path, pairs, "--precision", "bf16"))
+    assert "precision: bf16 now, fp32 before; numbers round differently" in told
+    told = train_here(*arguments(tmp_path, pairs, "--precision", "bf16", "--epochs", 3))
+    assert "precision: " not in told
 
 @pytest.mark.parametrize("threads", [None, 1])
 def test_of_the_same_threads_or_an_older_run_nothing_is_said(

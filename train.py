@@ -417,10 +417,11 @@ class Run:
         begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
         print(f"generator {g_count:,} parameters, discriminator {d_count:,} parameters; {begun}\n"
               f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
-        threads = torch.get_num_threads()
-        if self.device.type == "cpu" and self.threads_before not in (None, threads):
-            print(f"threads: {threads} now, {self.threads_before} before; sums round differently, "
-                  f"so the weights will not be bit by bit an uncut run's", flush=True)
+        now = {"threads": torch.get_num_threads(), "precision": self.settings["precision"]}
+        for what, before in self.before.items():
+            if self.device.type == "cpu" and before not in (None, now[what]):
+                print(f"{what}: {now[what]} now, {before} before; numbers round differently, so "
+                      f"the weights will not be bit by bit an uncut run's", flush=True)
         if self.keep:
             self.begin_keeping()
 
@@ -437,7 +438,7 @@ class Run:
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
         path = self.folder / "checkpoint.pt"
-        self.threads_before = None                         # of the process that saved, on a CPU
+        self.before = {}                                   # in the process that saved, on a CPU
         if path.exists():
             content = pix2pix.load_file(path, "move the run's folder away to start afresh")
             try:
@@ -446,7 +447,8 @@ class Run:
                         continue                           # it was trained in another precision
                     part.load_state_dict(content[name])
                 self.step = int(content["step"])
-                self.threads_before = content.get("threads")
+                self.before = {"threads": content.get("threads"),
+                               "precision": content["settings"].get("precision")}
             except (KeyError, TypeError, ValueError, RuntimeError):
                 raise Refusal(f"{path}: does not fit its settings; move the folder away") from None
         if self.rank == 0:
