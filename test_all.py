@@ -2652,7 +2652,8 @@ def two_cut_runs(pairs, tmp_path_factory):
         cut_after(step, *arguments(folder / str(step), pairs))
     return folder
 
-@pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
+@pytest.mark.parametrize("forgotten", [
+    "step", "generator", "average", "discriminator", "g_optimizer", "d_optimizer"])
 def test_the_resume_test_has_teeth(forgotten, two_cut_runs, straight_run, pairs, tmp_path):
     run = shutil.copytree(two_cut_runs / "4", tmp_path / "run")
     content = checkpoint_of(run)
