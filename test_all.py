@@ -8448,7 +8448,8 @@ def exercises():
     """{number: its text} of both READMEs."""
     found = {}
     for readme in READMES:
-        _, *parts = re.split(r"^## .*[Ee]xercises\n", readme.read_text(encoding="utf-8"), flags=re.M)
+        text = readme.read_text(encoding="utf-8")
+        _, *parts = re.split(r"^## .*[Ee]xercises\n", text, flags=re.M)
         for part in parts:
             part = re.split(r"^## ", part, flags=re.M)[0]
             _, *pieces = re.split(r"^(\d+)\. ", part, flags=re.M)
