@@ -2653,7 +2653,8 @@ def two_cut_runs(pairs, tmp_path_factory):
         cut_after(step, *arguments(folder / str(step), pairs))
     return folder
 
-@pytest.mark.parametrize("forgotten", ["discriminator", "g_optimizer", "d_optimizer", "step"])
+@pytest.mark.parametrize("forgotten", [
+    "step", "generator", "average", "discriminator", "g_optimizer", "d_optimizer"])
 def test_the_resume_test_has_teeth(forgotten, two_cut_runs, straight_run, pairs, tmp_path):
     run = shutil.copytree(two_cut_runs / "4", tmp_path / "run")
     content = checkpoint_of(run)
@@ -6074,6 +6075,7 @@ def test_swds_noise_falls_as_a_set_grows():
     real = noise_picture(64, 3, 16, 16)
     few = metrics.swd(real[:16], real[:16])["average"]
     many = metrics.swd(real, real)["average"]
+    assert many > 5
     assert many == pytest.approx(few / 2, rel=0.2)
 
 def swd_reference(real, fake, seed):
@@ -8369,7 +8371,7 @@ def test_the_readmes_lines_for_other_code_translate_a_picture(tmp_path, monkeypa
     tiny_run(tmp_path / "runs" / "facades")
     data.save_picture(Path("labels.png"), data.colorize(data.draw_facade(0)[1], FACADES))
     names = {}
-    exec(readme_block("load_generator"), names)
+    exec(readme_block("load_generator", READMES[1]), names)
     assert names["photo"].shape == names["labels"].shape
     assert names["photo"].dtype == torch.uint8
 
@@ -8455,7 +8457,8 @@ def make_quick(monkeypatch):
 CHECKS = [command for command in readme_commands() if "test_all.py" in command]
 OTHERS = [command for command in readme_commands() if "test_all.py" not in command]
 
-@pytest.mark.parametrize("command", CHECKS)
+# By numbers: by its name -k would find this test, too.
+@pytest.mark.parametrize("command", CHECKS, ids=map(str, range(len(CHECKS))))
 def test_each_check_of_the_readme_names_a_test(command):
     """The benchmark, of minutes, has a test of its own behind -m slow."""
     _, args = quick_form(command)
@@ -8476,7 +8479,8 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     if not makes_its_run:
         for run in {word for word in args if word.startswith("runs/")}:
             make_named_run(run)
-    if name == "train" and not {"shapes", "pairs", "--data"} & set(args):
+    has_its_own = {"shapes", "pairs", "--data"} & set(args) and "drawn" not in args
+    if name == "train" and not has_its_own:
         monkeypatch.setattr(data, "locate", lambda *_: (folder, False))
     make_quick(monkeypatch)
     options = quick_options(name, args)
@@ -8484,6 +8488,136 @@ def test_each_command_of_the_readme_runs_in_its_quick_form(command, tmp_path, mo
     for word in args:
         if word.endswith((".png", ".gif")):
             assert Path(word).exists()
+
+# What the exercises ask
+
+def exercises():
+    """{number: its text} of both READMEs."""
+    found = {}
+    for readme in READMES:
+        text = readme.read_text(encoding="utf-8")
+        _, *parts = re.split(r"^## .*[Ee]xercises\n", text, flags=re.M)
+        for part in parts:
+            part = re.split(r"^## ", part, flags=re.M)[0]
+            _, *pieces = re.split(r"^(\d+)\. ", part, flags=re.M)
+            found.update(zip(map(int, pieces[::2]), pieces[1::2], strict=True))
+    return found
+
+EXERCISES = exercises()
+
+def test_the_exercises_are_numbered_through_both_readmes():
+    assert list(EXERCISES) == list(range(1, 13))
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_each_exercise_asks_is_checked_and_says_why_it_matters(number):
+    text = " ".join(EXERCISES[number].split())
+    assert "?" in text
+    assert re.search(r"`-k \w+`", text)
+    assert "It matters" in text
+
+def lines_of(number):
+    """What an exercise's `python -c "..."` runs."""
+    [block] = code_blocks(EXERCISES[number], "sh")
+    [lines] = re.findall(r'python -c "(.*)"\n', textwrap.dedent(block), re.S)
+    return lines
+
+def numbers_printed_by(number, folder, patch):
+    """The numbers that an exercise's lines print, in a folder with the small run that they name."""
+    patch.chdir(folder)
+    tiny_run(folder / "runs" / "small", palette=FACADES)
+    with redirect_stdout(io.StringIO()) as said:
+        exec(lines_of(number), {})
+    words = re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", said.getvalue())
+    return [float(word) for word in words]
+
+def test_exercise_5_finds_the_noise_in_the_dropout_alone(tmp_path, monkeypatch):
+    _, little, _, more, none, nothing = numbers_printed_by(5, tmp_path, monkeypatch)
+    assert none == nothing == 0
+    assert 0 < little < more
+
+def test_exercise_6_finds_the_loss_that_is_worked_out_by_hand(tmp_path, monkeypatch):
+    s, loss = numbers_printed_by(6, tmp_path, monkeypatch)
+    assert loss == pytest.approx(np.log(2) + s ** 2 / 8, rel=0.1)
+    assert loss > np.log(2) + 0.05
+
+def test_exercise_7_finds_nothing_left_of_a_single_pixel(tmp_path, monkeypatch):
+    assert set(numbers_printed_by(7, tmp_path, monkeypatch)) == {0}
+
+def test_exercise_9_finds_half_a_latent_to_be_the_same(tmp_path, monkeypatch):
+    half, opposite = numbers_printed_by(9, tmp_path, monkeypatch)
+    assert half < 1e-3 < 0.1 < opposite
+
+def test_exercise_10_finds_other_levels_for_blur_and_for_halves_in_each_others_place(
+        tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "swd", functools.partial(metrics.swd, repeats=1))
+    found = np.reshape(numbers_printed_by(10, tmp_path, monkeypatch), (5, 5))
+    assert found[1, 0] == pytest.approx(4 * found[0, 0], rel=0.05)
+    itself, many, like, blurred, swapped = found[:, 1:4]
+    assert itself.min() > 5
+    assert np.allclose(many, itself / 2, rtol=0.2)
+    assert np.argmax(blurred - like) == 0
+    assert np.argmax(swapped - like) == 2
+
+def test_exercise_11_finds_twelve_zeros_in_each_kernel(tmp_path, monkeypatch):
+    for kernel in np.reshape(numbers_printed_by(11, tmp_path, monkeypatch), (2, 4, 4)):
+        assert (kernel == 0).sum() == 12
+        assert (kernel[1:3, 1:3] != 0).all()
+
+def test_exercise_12_finds_other_numbers_and_the_same_colour_and_class(tmp_path, monkeypatch):
+    numbers = numbers_printed_by(12, tmp_path, monkeypatch)
+    before, *colour, class_before = numbers[:5]
+    after, *colour_after, class_after = numbers[5:]
+    assert before != after
+    assert colour == colour_after
+    assert class_before == class_after == before
+
+def photos_after_some_steps(skips):
+    """Of 16 maps that were not trained on, by a U-Net with or without skips."""
+    torch.manual_seed(0)
+    pairs = torch.stack([data.draw_pair(i, [64, 64], "pairs") for i in range(32)])
+    x, y = data.to_network(settings_for(), pairs)
+    generator = pix2pix.UNet(width=8, depth=6, skips=skips)
+    optimizer = torch.optim.Adam(generator.parameters(), 2e-3, betas=(0.5, 0.999))
+    for _ in range(60):
+        chosen = torch.randint(16, (4,))
+        loss, _, _ = pix2pix.generator_loss(None, generator(x[chosen]), y[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        return generator(x[16:])
+
+def test_photos_of_different_maps_are_alike_without_skips():
+    spread = {skips: photos_after_some_steps(skips).std(0).mean() for skips in (True, False)}
+    assert spread[False] < 0.5 * spread[True]
+
+def test_l1_asks_for_the_median_of_what_is_possible():
+    """Of red, green and blue walls it is a grey that none of them has."""
+    walls = torch.full((3, 3, 4, 4), -0.5)
+    for i in range(3):
+        walls[i, i] = 1
+    fake = torch.zeros(3, 4, 4, requires_grad=True)
+    optimizer = torch.optim.Adam([fake], 0.02)
+    for _ in range(200):
+        loss, _, _ = pix2pix.generator_loss(None, fake.expand_as(walls), walls)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # The mean, which squares ask for, is 0.
+    assert torch.allclose(fake, torch.tensor(-0.5), atol=0.05)
+
+def test_the_median_wins_by_l1_psnr_and_ssim_and_loses_by_colours():
+    """Against a guess which is as likely as the truth."""
+    real = torch.randint(0, 256, (64, 3, 1, 1), dtype=torch.uint8).expand(-1, -1, 16, 16)
+    likely = real.roll(1, 0)
+    median = real.median(0, keepdim=True).values.expand_as(real)
+    l1 = [(fake.float() - real.float()).abs().mean() for fake in (likely, median)]
+    assert l1[1] < l1[0]
+    for metric in (metrics.psnr, metrics.ssim):
+        assert metric(median, real).mean() > metric(likely, real).mean()
+    colours = [data.rgb_to_lab(pictures) for pictures in (real, likely, median)]
+    assert min(metrics.lab_histogram_intersection(*colours[:2])) == pytest.approx(1)
+    assert max(metrics.lab_histogram_intersection(*colours[::2])) < 0.1
 
 @pytest.mark.parametrize("how", [slow("quick")])
 def test_the_benchmark_runs(how):
