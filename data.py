@@ -336,8 +336,7 @@ def read_pair(settings, files, size):
     for name, stored, scale in zip(halves_named(settings), stored_pair(settings, files),
                                    scales_of(settings)):
         if name == labels:
-            every = 1 if settings["one_hot"] else 8
-            picture = label_picture(stored, settings["palette"], every)
+            picture = label_picture(stored, settings["palette"])
             parts[name] = to_array(resize_image(picture, size, nearest=True))
             continue
         if not settings["palette"]:
@@ -711,55 +710,60 @@ def read_palette(file):
     return palette
 
 
-def check_colours(path, picture, palette, every=1):
-    """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's. What JPEGs smear
-    is hardly flat: of 400 facades none has such a patch over 19 off, so 40 is far. every: looks at
-    the pixels of every so manieth row and column alone."""
-    h, w = picture.shape[1:]
-    if min(h, w) < 3:
-        return
-    pixels = picture.numpy().astype(np.int16)
-
-    def shifted(dy, dx):                                   # (3, h, w), the border left out
-        return pixels[:, 1 + dy:h - 1 + dy:every, 1 + dx:w - 1 + dx:every]
-
-    # The range of each channel in the 3x3 around a pixel.
-    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    around = [shifted(dy, dx) for dy, dx in steps]
-    ranges = functools.reduce(np.maximum, around) - functools.reduce(np.minimum, around)
-    flat = ranges.max(0) <= 2                              # (h, w)
-    colours = np.ascontiguousarray(shifted(0, 0)[:, flat].T)             # (M, 3)
-    known = class_colours(palette)[1]
-    distances = torch.cdist(torch.from_numpy(colours).float(), known)
-    off = distances.amin(1).numpy()
-    far = np.flatnonzero(off > 40)
-    if len(far) == 0:
-        return
-    places = np.argwhere(flat)[far] * every + 1            # (M, 2), row and column
-    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
-    if smeared:
-        places = places[flat_around(pixels, places)]
-    if len(places):
-        y, x = places[0]
-        colour = tuple(pixels[:, y, x].tolist())
+def check_colours(path, picture, palette):
+    """Refuses uint8 (3, H, W) with colours of no class; see place_of_no_class."""
+    place = place_of_no_class(picture, palette)
+    if place:
+        y, x = place
+        colour = tuple(picture[:, y, x].tolist())
         raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
                       f"{PALETTE_HELP}")
 
 
-def flat_around(pixels, places):
-    """Which places (M, 2) have one colour as far as 4 pixels away. In an enlarged JPEG each smeared
-    pixel is a flat patch, but of as many pixels as it was enlarged by (tried: up to 4)."""
-    rows = places[:, 0]
-    columns = places[:, 1]
-    here = pixels[:, rows, columns]                        # (3, M)
-    same = np.ones(len(places), bool)
-    for dy in (-4, 0, 4):
-        for dx in (-4, 0, 4):
-            there_y = (rows + dy).clip(0, pixels.shape[1] - 1)
-            there_x = (columns + dx).clip(0, pixels.shape[2] - 1)
-            there = pixels[:, there_y, there_x]
-            same &= np.abs(there - here).max(0) <= 2
-    return same
+def place_of_no_class(picture, palette):
+    """(y, x) of a colour of uint8 (3, H, W) that no JPEG and no resizing has made of a class's, or
+    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch far from
+    each class, or most of all patches a little off. Tried: of 400 facades none has a flat patch
+    over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
+    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
+    flat = ranges(picture.numpy(), 1) <= 2                 # (H, W)
+    solid = flat
+    if not flat.any():
+        if to_image(picture).getcolors(256) is None:       # a blur: the nearest class must do
+            return None
+        flat = ~flat                                       # dots: each pixel is a patch
+    off = distances_of(picture, flat, palette)             # (M,), of the M flat pixels
+    # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
+    # enlarged by (tried: up to 4).
+    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
+    if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
+        solid = flat & (ranges(picture.numpy(), 4) <= 2)
+    if solid.any():
+        off = off[solid[flat]]
+        flat = solid
+    wrong = (off > 40) & solid.any()
+    if (off > 5).mean() > 0.5:
+        wrong = off > 5
+    return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
+
+
+def distances_of(picture, where, palette):
+    """How far the colours of uint8 (3, H, W), where bool (H, W) says so, are from the nearest
+    class's: (M,)."""
+    colours = picture[:, torch.from_numpy(where)].T        # (M, 3)
+    known = class_colours(palette)[1]
+    parts = colours.split(1 << 20)                         # 50 million, times 22 classes, is much
+    return torch.cat([torch.cdist(known, part.float()).amin(0) for part in parts]).numpy()
+
+
+def ranges(pixels, step):
+    """uint8 (3, H, W) -> (H, W): how far the 3x3 pixels around each, `step` apart, are from one
+    colour: the widest range of a channel."""
+    h, w = pixels.shape[1:]
+    padded = np.pad(pixels, ((0, 0), (step, step), (step, step)), "edge")
+    starts = (0, step, 2 * step)
+    around = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
+    return (np.maximum.reduce(around) - np.minimum.reduce(around)).max(0)
 
 
 def clean_label_map(image, palette):
@@ -1428,17 +1432,19 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = opaque(stored)
+        colours = to_tensor(image.convert("RGB"))
         if stored.lossy and stored.deep is None:
             refuse_smeared_numbers(image, len(palette))
+            check_colours(stored.path, colours, palette)
             return None, "by nearest colour"
-        values, used, colours, numbers = meanings(stored, image)
-        if used is None:                                   # over 256 colours
-            return None, "by nearest colour"
-        classes, how = choose_reading(image.mode, used, colours, numbers, palette)
-        if classes is None and how:                        # numbers that are no class's
-            refuse_place(values, used, colours, how, palette)
+        values, used, shown, numbers = meanings(stored, image)
+        classes = how = None
+        if used is not None:                               # at most 256 colours
+            classes, how = choose_reading(image.mode, used, shown, numbers, palette)
         if classes is None:
-            refuse_other_colours(values, used, colours, palette)
+            if how == "number" or (how == "row" and place_of_no_class(colours, palette)):
+                refuse_place(values, used, shown, numbers, how, palette)
+            check_colours(stored.path, colours, palette)
             return None, "by nearest colour"
         places = np.searchsorted(used, values) if values.max() > 255 else table_of(used)[values]
         return np.asarray(classes, np.uint8)[places], how
@@ -1539,37 +1545,28 @@ def choose_reading(mode, used, colours, numbers, palette):
     if mode == "P":
         if by_row:
             return by_row, "by row, from palette files"
-        near = [min(math.dist(colour, known) for known in exact) < 40 for colour in colours]
-        return None, None if all(near) else "row"
-    return None, "number" if mode in ("1", "L") or None in colours else None
+        return None, "row"
+    # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
+    grey_file = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
+    few = None not in numbers and max(number for number in numbers if number != 255) < 40
+    return None, "number" if grey_file or few or None in colours else None
 
 
-def refuse_place(values, used, colours, how, palette):
-    """Names the first value that is no class's number, and its place."""
+def refuse_place(values, used, colours, numbers, how, palette):
+    """Names the first number, or row of a palette file, that is no class's, and its place."""
     count = len(palette)
-    for value, colour in zip(used, colours):
-        known = value < count or value == 255
+    if how == "row":
+        numbers = used
+    for value, colour, number in zip(used, colours, numbers):
+        known = number < count or number == 255
         if how == "row":
             known = known and colour in [tuple(rgb) for _, rgb in palette]
         if not known:
             y, x = np.argwhere(values == value)[0]
             seen = f", shown as {colour}," if how == "row" else ""
-            raise OSError(f"class {value}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
+            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
                           f"nor is it a class's colour; correct it, or {PALETTE_HELP}")
     raise OSError(f"its rows are neither classes nor class colours; {PALETTE_HELP}")
-
-
-def refuse_other_colours(values, used, colours, palette):
-    """Few colours, none smeared: then most pixels must have those of classes, or near ones."""
-    known = class_colours(palette)[1]
-    distances = torch.cdist(torch.tensor(colours).float(), known).amin(1)
-    other = [value for value, distance in zip(used, distances.tolist()) if distance > 0]
-    strange = np.isin(values, other)
-    if strange.mean() > 0.5 and distances.max() > 5:
-        y, x = np.argwhere(strange)[0]
-        colour = colours[used.index(values[y, x])]
-        raise OSError(f"colour {colour} at x={x}, y={y} is no class's, nor is most of it; correct "
-                      f"it, or {PALETTE_HELP}")
 
 
 def refuse_smeared_numbers(image, count):
@@ -1593,7 +1590,7 @@ def cityscapes_ids(stored):
             raise OSError("holds colours, not Cityscapes' labelIds")
         classes, how = choose_reading(image.mode, used, colours, numbers, known)
         if classes is None:
-            refuse_place(values, used, colours, how, known)
+            refuse_place(values, used, colours, numbers, how, known)
         ids = np.asarray(classes)[np.searchsorted(used, values)]
         if (ids < 7).mean() > 0.5:                         # 0-6 are the camera's car, borders ...
             raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are "
@@ -1601,16 +1598,13 @@ def cityscapes_ids(stored):
         return np.array(CITYSCAPES_IDS, np.uint8)[ids]
 
 
-def label_picture(stored, palette, every=8):
+def label_picture(stored, palette):
     """A label map as a Pillow RGB picture of its classes' colours, however the file holds it.
-    Smeared colours stay; every `every`th of them is checked."""
+    Smeared colours stay."""
     label_map, how = label_map_in(stored, palette)
-    if label_map is not None and how != "by colour":
-        return paint(label_map, palette)
-    colours = stored.image.convert("RGB")
-    if label_map is None:
-        check_colours(stored.path, to_tensor(colours), palette, every)
-    return colours
+    if label_map is None or how == "by colour":
+        return stored.image.convert("RGB")
+    return paint(label_map, palette)
 
 
 def read_labels(files, palette):
@@ -1619,9 +1613,7 @@ def read_labels(files, palette):
     label_map = label_map_in(stored, palette)[0]
     if label_map is not None:
         return label_map
-    colours = stored.image.convert("RGB")
-    check_colours(stored.path, to_tensor(colours), palette)
-    return clean_label_map(np.array(colours), palette)
+    return clean_label_map(np.array(stored.image.convert("RGB")), palette)
 
 
 def label_part(files, palette):

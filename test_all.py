@@ -4665,6 +4665,10 @@ def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
     assert data.open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
 
+def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
+    refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
+
 def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
     refuses("a.png: class 11 at x=79, y=53", data.open_label_map, tmp_path / "a.png", STREET[:11])
@@ -4680,6 +4684,58 @@ def test_an_enlarged_jpeg_of_labels_is_no_map_of_unknown_classes(times, tmp_path
     settings = settings_for(tmp_path)
     found = data.read_input(settings, tmp_path / "large.png")
     assert found.shape == (3, 128 * times, 128 * times)
+
+def smeared_facade(palette=FACADES):
+    """A label map of 286 x 286, shrunk as photos are: RGB, 96 x 96. Half its pixels are seams."""
+    colours = data.colorize(data.draw_facade(3)[1], palette)
+    return data.to_image(colours).resize((96, 96), Image.Resampling.BICUBIC)
+
+def save_as(kind, image, path):
+    """-> the file, or the first of its frames"""
+    names = {"palette": "png", "frame": "gif", "page": "tif"}
+    path = path / f"a.{names.get(kind, kind)}"
+    if kind == "palette":
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    if kind in ("frame", "page"):
+        other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image.save(path, save_all=True, append_images=[other])
+        return next(data.frames_of(path))
+    image.save(path)
+    return path
+
+CONTAINERS = ["png", "palette", "gif", "frame", "tif", "page", "jpg", "webp"]
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_smeared_map_is_taken_whatever_holds_it(kind, tmp_path):
+    image = smeared_facade()
+    assert len(image.getcolors(1 << 16)) > 256
+    found = data.read_input(settings_for(), save_as(kind, image, tmp_path))
+    classes = data.nearest_class(torch.stack([found, data.to_tensor(image)]), FACADES)
+    same = (classes[0] == classes[1]).float().mean()
+    assert same > (0.7 if kind in ("jpg", "webp") else 0.95)
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_map_in_other_colours_is_refused_whatever_holds_it(kind, tmp_path):
+    others = [["", [r // 2 + 20, g, b]] for _, (r, g, b) in FACADES]
+    file = save_as(kind, smeared_facade(others), tmp_path)
+    refuses("class", data.read_input, settings_for(), file)
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
+def test_grey_levels_are_colours_where_all_classes_are_grey(kind, tmp_path):
+    mask = Image.fromarray(np.where(BANDS > 5, 255, 0).astype(np.uint8))
+    image = mask.resize((200, 150), Image.Resampling.BICUBIC)
+    image.save(tmp_path / f"a.{kind}")
+    settings = settings_for(palette=[BLACK, WHITE])
+    found = data.read_input(settings, tmp_path / f"a.{kind}")
+    classes = data.nearest_class(found[None], settings["palette"])[0].numpy()
+    assert (classes == (np.asarray(image) > 127)).mean() > 0.99
+
+def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
+    numbers = np.zeros((64, 64), np.uint8)
+    numbers[5:9, 7:9] = 12
+    for image in (Image.fromarray(numbers), Image.fromarray(numbers).convert("RGB")):
+        image.save(tmp_path / "a.png")
+        refuses("class 12 at x=7, y=5", data.open_label_map, tmp_path / "a.png", STREET)
 
 # Of a palette picture whose colours are no classes': its numbers count.
 OTHER_ROWS = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
