@@ -732,7 +732,7 @@ def place_of_no_class(picture, palette):
         if to_image(picture).getcolors(256) is None:       # a blur: the nearest class must do
             return None
         flat = ~flat                                       # dots: each pixel is a patch
-    off = distances_of(picture, flat, palette)             # (M,), of the M flat pixels
+    off = distances_of(picture[:, torch.from_numpy(flat)].T, palette)    # (M,), of flat pixels
     # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
     # enlarged by (tried: up to 4).
     smeared = ((off > 0) & (off <= 40)).mean() > 0.01
@@ -747,10 +747,8 @@ def place_of_no_class(picture, palette):
     return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
 
 
-def distances_of(picture, where, palette):
-    """How far the colours of uint8 (3, H, W), where bool (H, W) says so, are from the nearest
-    class's: (M,)."""
-    colours = picture[:, torch.from_numpy(where)].T        # (M, 3)
+def distances_of(colours, palette):
+    """How far colours, uint8 (M, 3), are from the nearest class's: (M,)."""
     known = class_colours(palette)[1]
     parts = colours.split(1 << 20)                         # 50 million, times 22 classes, is much
     return torch.cat([torch.cdist(known, part.float()).amin(0) for part in parts]).numpy()
@@ -845,7 +843,6 @@ def refusing(path):
 def opened(path, page=None):
     """The picture in a file, its header checked. What fails inside the `with`: see refusing. page:
     of a file with several; None: there may be one only."""
-    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     with refusing(path):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
@@ -874,19 +871,19 @@ def check_area(width, height):
 
 def choose_page(image):
     """Goes to a TIFF's one full picture, past overviews and masks; refuses what has several."""
+    pages = [0]
     if image.format == "TIFF":
         pages = full_pages(image)
-        if len(pages) == 1:
-            image.seek(pages[0])
-            return
     # A phone's MPO is a JPEG with a preview behind it: its first frame is the picture.
-    elif image.format == "MPO" or not getattr(image, "is_animated", False):
-        return
-    raise OSError("it has several frames or pages")
+    elif image.format != "MPO":
+        pages = range(getattr(image, "n_frames", 1))
+    if len(pages) != 1:
+        raise OSError("it has several frames or pages")
+    image.seek(pages[0])
 
 
 def full_pages(image, most=64):
-    """The numbers of a TIFF's pages that are neither masks nor reduced; it looks at `most`."""
+    """The numbers of a TIFF's full pages; it looks at `most`."""
     pages = []
     for page in range(most):
         try:
@@ -895,29 +892,31 @@ def full_pages(image, most=64):
             break
         except SyntaxError:                                # a mask of a kind that Pillow lacks
             continue
-        reduced = image.tag_v2.get(254, 0) & 5 or image.tag_v2.get(255) == 2
-        if not reduced:
+        if is_full(image.tag_v2):
             pages.append(page)
     return pages
 
 
+def is_full(tags):
+    """Whether a TIFF's page is neither a mask nor reduced."""
+    return not tags.get(254, 0) & 5 and tags.get(255) != 2
+
+
 def what_it_is(path):
     """Why Pillow cannot open a file, as far as its first bytes tell."""
+    if is_tiff(path):
+        with suppress(Exception):                          # damaged, too
+            tags = tiff_pages(Path(path).read_bytes())[0]
+            bits = tags.get(TAGS["bits"], (1,))
+            kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
+            advice = "write it as 32-bit float or 16-bit unsigned"
+            if len(bits) > 1:
+                advice += ", or train on all bands with --in-channels or --out-channels"
+            return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
+                    f"read; {advice}")
     with open(path, "rb") as file:
-        start = file.read(16)
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            with suppress(Exception):                      # damaged, too
-                tags = TiffImagePlugin.ImageFileDirectory_v2(start if start[2] == 43 else start[:8])
-                file.seek(tags.next)
-                tags.load(file)
-                bits = tags.get(TAGS["bits"], (1,))
-                kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
-                advice = "write it as 32-bit float or 16-bit unsigned"
-                if len(bits) > 1:
-                    advice += ", or train on all bands with --in-channels or --out-channels"
-                return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does "
-                        f"not read; {advice}")
-    return f"not {', '.join(FORMATS)}: it begins with {start[:9]}"      # b'<!DOCTYPE' is a page
+        start = file.read(9)
+    return f"not {', '.join(FORMATS)}: it begins with {start}"           # b'<!DOCTYPE' is a page
 
 
 def read_stored(path, page=None, bands=3):
@@ -1052,17 +1051,14 @@ def read_numpy(path):
     """A .npy of one channel or three, as if a picture held the same values."""
     with refusing(path):
         check_file(path)
-        values = numpy_values(path)
-        if values.shape[2] not in (1, 3):
-            raise OSError(f"has {values.shape[2]} channels, and 3 are wanted; {CHANNELS_HELP}")
-        if values.shape[2] == 1:
-            values = values[..., 0]
+        stored = in_bands(path, numpy_values(path))
+        channels = stored.bands.shape[2]
+        if channels not in (1, 3):
+            raise OSError(f"has {channels} channels, and 3 are wanted; {CHANNELS_HELP}")
+        values = stored.bands.squeeze(2) if channels == 1 else stored.bands
         if values.dtype == np.uint8:
-            return Stored(Path(path), Image.fromarray(values), None)
-        check_deep(values, {})
-        height, width = values.shape[:2]
-        stand_in = Image.new("L" if values.ndim == 2 else "RGB", (width, height))
-        return Stored(Path(path), stand_in, values)
+            return replace(stored, image=Image.fromarray(values), bands=None)
+        return replace(stored, deep=values, bands=None)
 
 
 def numpy_values(path):
@@ -1119,7 +1115,7 @@ UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBit
 
 def is_tiff(path):
     with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # +: BigTIFF
 
 
 def tiff_values(path):
@@ -1138,7 +1134,7 @@ def tiff_values(path):
 
 
 def tiff_pages(content):
-    """The tags of a TIFF's pages that are neither masks nor reduced; it looks at 64."""
+    """The tags of a TIFF's full pages; it looks at 64."""
     if content[:4] == b"MM\0+":                            # Pillow takes it for a plain TIFF
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     head = content[:16] if content[2] == 43 else content[:8]  # BigTIFF: offsets of 64 bits
@@ -1152,7 +1148,7 @@ def tiff_pages(content):
         file.seek(place)
         tags.load(file)
         place = tags.next
-        if not tags.get(254, 0) & 5:
+        if is_full(tags):
             pages.append(tags)
     return pages
 
@@ -1359,36 +1355,32 @@ def find_scale(paths, channels=3):
 
 
 def deep_range(path, channels=3):
-    """(lowest, highest) of a picture of more than 8 bits a value, else (); None: cannot be read."""
+    """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
+    channels but RGB's; () of 8 bits; None: cannot be read."""
     try:
-        if channels != 3:
-            return range_of_bands(read_bands(path, channels))
-        with open(path, "rb") as file:
-            if file.read(2) == b"\xff\xd8":                # JPEGs have 8: most folders end here
-                return ()
-        if not is_numpy(path):
-            with opened(path) as image:
-                if image.mode[0] not in "IF" and ";16" not in raw_mode(image):
-                    return ()
-        stored = read_stored(path)
+        if channels == 3 and has_8_bits(path):
+            return ()
+        stored = read_bands(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
-    if stored.deep is None:
+    values = stored.deep if channels == 3 else stored.bands
+    if values is None or values.dtype == np.uint8:
         return ()
     refuse_numbers(stored)
-    return float(stored.deep.min()), float(stored.deep.max())
+    if channels in (1, 3):
+        return float(values.min()), float(values.max())
+    return values.min((0, 1)).tolist(), values.max((0, 1)).tolist()
 
 
-def range_of_bands(stored):
-    """deep_range of a file of other than 3 channels: a number of one channel, a list of several."""
-    if stored.bands.dtype == np.uint8:
-        return ()
-    refuse_numbers(stored)
-    lowest = stored.bands.min((0, 1)).astype(float).tolist()
-    highest = stored.bands.max((0, 1)).astype(float).tolist()
-    if len(lowest) == 1:
-        return lowest[0], highest[0]
-    return lowest, highest
+def has_8_bits(path):
+    """Whether a file's header says that no value has more, which spares decoding it."""
+    with open(path, "rb") as file:
+        if file.read(2) == b"\xff\xd8":                    # JPEG
+            return True
+    if is_numpy(path):
+        return False
+    with opened(path) as image:
+        return image.mode[0] not in "IF" and ";16" not in raw_mode(image)
 
 
 def refuse_numbers(stored):
@@ -1431,7 +1423,7 @@ def label_map_in(stored, palette):
             raise OSError("holds Cityscapes' trainIds; give its _labelIds.png")
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
-        image = opaque(stored)
+        image = label_image(stored)
         colours = to_tensor(image.convert("RGB"))
         if stored.lossy and stored.deep is None:
             refuse_smeared_numbers(image, len(palette))
@@ -1457,28 +1449,31 @@ def table_of(used):
     return table
 
 
-def opaque(stored):
-    """A label map's picture without its alpha, which must be 255 everywhere."""
+def label_image(stored):
+    """A label map's picture without its alpha, which must be 255 everywhere; of 16-bit RGB, its
+    high bytes, or what it holds where all of that is below 256."""
     image = stored.image
-    if not image.has_transparency_data:
+    deep = stored.deep
+    if image.has_transparency_data:
+        if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            raise OSError("a label map with a transparent background; fill it with a class's "
+                          "colour or number")
+        plain = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode)
+        image = image.convert(plain)
+    if deep is None:
         return image
-    if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-        raise OSError("a label map with a transparent background; fill it with a class's colour or "
-                      "number")
-    plain = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode)
-    return image.convert(plain)
+    if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
+        raise OSError("holds no numbers of classes, but measured values")
+    if deep.ndim == 2:
+        return image
+    return Image.fromarray((deep if deep.max() < 256 else deep // 256).astype(np.uint8))
 
 
 def meanings(stored, image):
     """-> values (H, W), those used in rising order, the colour and the number of each, or None."""
-    deep = stored.deep
-    if deep is not None and (deep.ndim == 2 or deep.max() < 256):
-        if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
-            raise OSError("holds no numbers of classes, but measured values")
-        if deep.ndim == 2:
-            used = np.unique(deep).tolist()
-            return deep, used, [None] * len(used), used
-        image = Image.fromarray(deep.astype(np.uint8))     # numbers, in 16-bit RGB
+    if stored.deep is not None and stored.deep.ndim == 2:
+        used = np.unique(stored.deep).tolist()
+        return stored.deep, used, [None] * len(used), used
     if image.mode in ("1", "L", "P"):
         values = np.array(image.convert("L") if image.mode == "1" else image)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
@@ -1582,7 +1577,7 @@ def cityscapes_ids(stored):
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     plain = replace(stored, path=stored.path.with_name("ids"))
     with refusing(stored.path):
-        image = opaque(plain)
+        image = label_image(plain)
         values, used, colours, numbers = meanings(plain, image)
         if used is not None and 255 in numbers:
             raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
@@ -1603,7 +1598,7 @@ def label_picture(stored, palette):
     Smeared colours stay."""
     label_map, how = label_map_in(stored, palette)
     if label_map is None or how == "by colour":
-        return stored.image.convert("RGB")
+        return label_image(stored).convert("RGB")
     return paint(label_map, palette)
 
 
@@ -1613,7 +1608,7 @@ def read_labels(files, palette):
     label_map = label_map_in(stored, palette)[0]
     if label_map is not None:
         return label_map
-    return clean_label_map(np.array(stored.image.convert("RGB")), palette)
+    return clean_label_map(np.array(label_image(stored).convert("RGB")), palette)
 
 
 def label_part(files, palette):
@@ -1634,10 +1629,8 @@ def is_label_map(stored, palette):
         return False
     if label_map is not None:
         return True
-    pixels = np.asarray(stored.image.convert("RGB"))[::4, ::4].reshape(-1, 3)
-    colours = class_colours(palette)[1]
-    distances = torch.cdist(torch.from_numpy(pixels).float(), colours).amin(1)
-    return (distances <= 20).float().mean() > 0.9
+    few = to_tensor(label_image(stored).convert("RGB"))[:, ::4, ::4]
+    return (distances_of(few.flatten(1).T, palette) <= 20).mean() > 0.9
 
 
 def agree_on_rows(paths, palette):
@@ -1669,7 +1662,7 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, used, colours, _ = meanings(stored, opaque(stored))
+    _, used, colours, _ = meanings(stored, label_image(stored))
     return list(zip(used, colours))
 
 
@@ -3341,7 +3334,7 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
 
 def uncleaned(files, palette, size):
     """The colours of a label map by nearest colour alone: uint8 (3, *size)."""
-    picture = label_part(files, palette).image.convert("RGB")
+    picture = label_image(label_part(files, palette)).convert("RGB")
     colours = to_tensor(resize_image(picture, size, nearest=True))
     return colorize(nearest_class(colours[None], palette)[0], palette)
 

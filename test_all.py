@@ -4730,6 +4730,24 @@ def test_grey_levels_are_colours_where_all_classes_are_grey(kind, tmp_path):
     classes = data.nearest_class(found[None], settings["palette"])[0].numpy()
     assert (classes == (np.asarray(image) > 127)).mean() > 0.99
 
+@pytest.mark.parametrize("times", [1, 257])
+@pytest.mark.parametrize("ending", ["png", "npy"])
+@pytest.mark.parametrize("seam", [0, 3])
+def test_class_colours_in_16_bits_are_class_colours(times, ending, seam, tmp_path):
+    """Of 0 to 255, or of all 16 bits; three levels off, as smeared, at seam rows."""
+    values = BAND_COLOURS.astype(np.uint16)
+    values[:seam] ^= 3
+    path = tmp_path / f"a.{ending}"
+    if ending == "npy":
+        np.save(path, values * times)
+    else:
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values * times)
+        path.write_bytes(png(80, 60, 16, 2, rows))
+    found = data.read_input(settings_for(palette=STREET), path)
+    assert np.array_equal(found.permute(1, 2, 0), values)
+    classes = data.read_labels([path], STREET)
+    assert np.array_equal(classes, BANDS)
+
 def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers = np.zeros((64, 64), np.uint8)
     numbers[5:9, 7:9] = 12
