@@ -1298,7 +1298,7 @@ def levels_in(stored, scale, channels, size=None):
         levels = stored.bands
         if levels.dtype != np.uint8:
             levels = scaled(levels, scale)
-        planes = [Image.fromarray(levels[..., channel]) for channel in range(channels)]
+        planes = [Image.fromarray(plane) for plane in levels.transpose(2, 0, 1)]
         return np.stack([np.asarray(resize_image(plane, size)) for plane in planes])
 
 
@@ -1894,13 +1894,7 @@ def read_input(settings, path, pair=False):
     frames_of()."""
     half = halves_named(settings).index("x")
     channels = channels_of(settings, "x")
-    if not isinstance(path, Stored):
-        stored = read_bands(path, channels)
-    elif channels == 3:
-        stored = path
-    else:
-        raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
-                      f"single pictures")
+    stored = stored_of(path, channels)
     if pair:
         check_shape(stored, None if settings.get("crop") else settings["size"], side_by_side=True)
         stored = halves(stored)[half]
@@ -1911,6 +1905,16 @@ def read_input(settings, path, pair=False):
     if scale is None and channels == channels_of(settings, "y"):
         scale = scales[1 - half]
     return torch.from_numpy(levels_in(stored, scale, channels).copy())
+
+
+def stored_of(path, channels=3):
+    """A file's picture of so many channels; or path itself, where it is one already, of a film."""
+    if not isinstance(path, Stored):
+        return read_bands(path, channels)
+    if channels != 3:
+        raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
+                      f"single pictures")
+    return path
 
 
 def find_files(folder, maps):
@@ -1926,11 +1930,6 @@ def find_files(folder, maps):
         if others:
             raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
     return [(path,) for path in paths or list_pictures(folder)]
-
-
-def stored_of(path):
-    """A file's picture; or path itself, where it is one already."""
-    return path if isinstance(path, Stored) else read_stored(path)
 
 
 def known_size(settings, size):
@@ -2059,7 +2058,9 @@ def resize(picture, size, nearest=False):
     """resize_image() of a tensor, uint8 (C, h, w) -> (C, *size)."""
     if tuple(picture.shape[1:]) == tuple(size):
         return picture
-    return to_tensor(resize_image(to_image(picture), size, nearest))
+    # Others than RGB each for itself: Pillow takes a second or fourth channel for opacity.
+    parts = [picture] if len(picture) == 3 else picture.split(1)
+    return torch.cat([to_tensor(resize_image(to_image(part), size, nearest)) for part in parts])
 
 
 # Sequences: an animated GIF, a TIFF of several pages, a folder of frames. Skip it on first reading.
@@ -2098,7 +2099,7 @@ def frames_of(path):
             with refusing(name):
                 image.seek(page)
                 mode = "RGBA" if image.has_transparency_data else "RGB"
-                yield Stored(name, image.convert(mode), None, 1, False, 1)
+                yield Stored(name, image.convert(mode), None)
 
 
 def in_film_order(pictures):
@@ -2738,10 +2739,15 @@ def save_output(settings, path, x, fake):
         buffer = io.BytesIO()
         np.save(buffer, output_values(settings, x, fake))
         write_whole(path, buffer.getvalue())
-    elif channels_of(settings, "y") == 3:
-        save_picture(path, to_pixels(settings, x, fake)[0])
     else:
-        save_picture(path, to_levels(fake)[0])
+        save_picture(path, output_levels(settings, x, fake))
+
+
+def output_levels(settings, x, fake):
+    """-> uint8 (C, H, W), 0-255."""
+    if channels_of(settings, "y") == 3:
+        return to_pixels(settings, x, fake)[0]
+    return to_levels(fake)[0]
 
 
 def output_values(settings, x, fake):
@@ -2751,10 +2757,8 @@ def output_values(settings, x, fake):
         values = fake[0].cpu().permute(1, 2, 0).double().numpy()
         low, high = np.array(scale)
         values = (low + (values + 1) / 2 * (high - low)).astype(np.float32)
-    elif channels_of(settings, "y") == 3:
-        values = to_pixels(settings, x, fake)[0].permute(1, 2, 0).numpy()
     else:
-        values = to_levels(fake)[0].permute(1, 2, 0).numpy()
+        values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 

@@ -3759,6 +3759,17 @@ def test_fit_is_shrinking_translating_and_enlarging(tmp_path):
     found = data.to_tensor(Image.open(tmp_path / "out.png"))
     assert (found.int() - data.to_tensor(wanted).int()).abs().max() <= 1
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_fit_shrinks_each_channel_for_itself(channels):
+    """A second or fourth channel is no opacity, whose 0 would blacken the others."""
+    settings = settings_for(task="pairs", size=32, in_channels=channels)
+    picture = noise_picture(channels, 64, 64)
+    picture[-1] = 0
+    found = data.fitted(settings, picture[None])[0]
+    for plane, wanted in zip(picture, found, strict=True):
+        small = Image.fromarray(plane.numpy()).resize((32, 32), Image.Resampling.BICUBIC)
+        assert np.array_equal(small, wanted)
+
 def test_fit_keeps_the_lightness_of_a_photo_to_colour(tmp_path):
     run = tiny_run(tmp_path / "run", "colorization", in_channels=1, out_channels=2)
     data.save_picture(tmp_path / "in.png", noise_picture(3, 128, 128) // 4 + 96)
