@@ -345,47 +345,6 @@ def read_pair(settings, files, size):
     return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
 
 
-# A folder of pictures, its pairs and its splits
-
-VALIDATION = ("val", "valid", "validation")                # names of one split
-
-
-def split_files(folder, split, maps=False):
-    """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
-    is never looked into."""
-    if folder is None:                                     # of a converted generator
-        raise Refusal("--data: missing, as the run names no folder of pictures; give one")
-    folder = Path(folder)
-    if maps and (folder / "gtFine").is_dir():
-        folder = folder / "gtFine"
-    if not folder.is_dir():
-        raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
-    if not (folder / "train").is_dir():
-        files = hold_out(find_files(folder, maps), split)
-    else:
-        held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
-        if not held:
-            files = hold_out(find_files(folder / "train", maps), split)
-        else:
-            files = find_files(held[0] if split == "val" else folder / "train", maps)
-    if not files:
-        raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
-                      f"out, laid out as `python data.py --help` shows")
-    return files
-
-
-def hold_out(files, split):
-    """One split of files: "val" is a tenth, by a hash of the name, the same in every run; at least
-    one. "train" is the rest."""
-    if not files:
-        return []
-    hashes = {file: zlib.crc32(os.fsencode(file[0].stem)) for file in files}
-    held = {file for file in files if hashes[file] % 10 == 0}
-    if not held:
-        held = {min(files, key=hashes.get)}
-    return [file for file in files if (file in held) == (split == "val")]
-
-
 # From batches to what the networks see, and back: the second half of the idea
 
 def to_network(settings, pictures):
@@ -470,6 +429,100 @@ def label_map_of(settings, pictures):
         if name == "unlabelled":
             classes = classes.masked_fill(classes == k, 255)
     return classes
+
+
+# A folder of pictures, its pairs and its splits
+
+VALIDATION = ("val", "valid", "validation")                # names of one split
+
+
+def split_files(folder, split, maps=False):
+    """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
+    is never looked into."""
+    if folder is None:                                     # of a converted generator
+        raise Refusal("--data: missing, as the run names no folder of pictures; give one")
+    folder = Path(folder)
+    if maps and (folder / "gtFine").is_dir():
+        folder = folder / "gtFine"
+    if not folder.is_dir():
+        raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
+    if not (folder / "train").is_dir():
+        files = hold_out(find_files(folder, maps), split)
+    else:
+        held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
+        if not held:
+            files = hold_out(find_files(folder / "train", maps), split)
+        else:
+            files = find_files(held[0] if split == "val" else folder / "train", maps)
+    if not files:
+        raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
+                      f"out, laid out as `python data.py --help` shows")
+    return files
+
+
+def hold_out(files, split):
+    """One split of files: "val" is a tenth, by a hash of the name, the same in every run; at least
+    one. "train" is the rest."""
+    if not files:
+        return []
+    hashes = {file: zlib.crc32(os.fsencode(file[0].stem)) for file in files}
+    held = {file for file in files if hashes[file] % 10 == 0}
+    if not held:
+        held = {min(files, key=hashes.get)}
+    return [file for file in files if (file in held) == (split == "val")]
+
+
+def find_files(folder, maps):
+    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
+    where label maps alone are asked for, also Cityscapes' as published."""
+    for a, b in (("A", "B"), ("photos", "labels")):
+        if (folder / a).is_dir() and (folder / b).is_dir():
+            return pair_names(folder / a, folder / b)
+    paths = []
+    if maps:
+        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
+        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
+        if others:
+            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
+    return [(path,) for path in paths or list_pictures(folder)]
+
+
+def pair_names(folder_a, folder_b):
+    """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
+    a = {path.stem: path for path in list_pictures(folder_a)}
+    b = {path.stem: path for path in list_pictures(folder_b)}
+    missing = []
+    for folder, names in (folder_b, a.keys() - b), (folder_a, b.keys() - a):
+        if names:
+            first = ", ".join(sorted(names)[:5])
+            missing.append(f"{folder}: {len(names)} partners missing: {first}")
+    if missing:
+        raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")
+    return [(a[name], b[name]) for name in sorted(a)]
+
+
+def list_pictures(folder):
+    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
+    NumPy count where there is no other picture: beside some, they are mostly something else."""
+    try:
+        inside = sorted(Path(folder).iterdir())
+        files = [path for path in inside if is_picture(path, ENDINGS)]
+        if not files:
+            files = [path for path in inside if is_picture(path, [".npy"])]
+    except OSError as error:
+        raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
+    last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
+    for path in files:
+        twin = last[path.stem]
+        if twin != path:
+            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
+    return files
+
+
+def is_picture(path, endings):
+    """Whether a name in a folder is that of a picture to use."""
+    known = path.suffix.lower() in endings
+    return known and not path.name.startswith(".") and path.is_file()
 
 
 # What a run may have otherwise than its task: which half is x, mirroring, cropping, channels. A
@@ -563,6 +616,8 @@ def channels_kept(settings):
         return CHANNELS[kind]
     return channels_of(settings, "x") + channels_of(settings, "y")
 
+
+# --crop: pictures that are kept whole, at their own scale. Skip it on first reading.
 
 def read_whole(settings, files):
     """read_picture without resizing, for --crop: uint8 (C, h, w), large enough to be cut."""
@@ -708,60 +763,6 @@ def read_palette(file):
             raise Refusal(f"{file}: {name} has the colour of {first}, {[r, g, b]}; give it another")
         palette.append([str(name), [r, g, b]])
     return palette
-
-
-def check_colours(path, picture, palette):
-    """Refuses uint8 (3, H, W) with colours of no class; see place_of_no_class."""
-    place = place_of_no_class(picture, palette)
-    if place:
-        y, x = place
-        colour = tuple(picture[:, y, x].tolist())
-        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
-                      f"{PALETTE_HELP}")
-
-
-def place_of_no_class(picture, palette):
-    """(y, x) of a colour of uint8 (3, H, W) that no JPEG and no resizing has made of a class's, or
-    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch far from
-    each class, or most of all patches a little off. Tried: of 400 facades none has a flat patch
-    over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
-    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
-    flat = ranges(picture.numpy(), 1) <= 2                 # (H, W)
-    solid = flat
-    if not flat.any():
-        if to_image(picture).getcolors(256) is None:       # a blur: the nearest class must do
-            return None
-        flat = ~flat                                       # dots: each pixel is a patch
-    off = distances_of(picture[:, torch.from_numpy(flat)].T, palette)    # (M,), of flat pixels
-    # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
-    # enlarged by (tried: up to 4).
-    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
-    if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
-        solid = flat & (ranges(picture.numpy(), 4) <= 2)
-    if solid.any():
-        off = off[solid[flat]]
-        flat = solid
-    wrong = (off > 40) & solid.any()
-    if (off > 5).mean() > 0.5:
-        wrong = off > 5
-    return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
-
-
-def distances_of(colours, palette):
-    """How far colours, uint8 (M, 3), are from the nearest class's: (M,)."""
-    known = class_colours(palette)[1]
-    parts = colours.split(1 << 20)                         # 50 million, times 22 classes, is much
-    return torch.cat([torch.cdist(known, part.float()).amin(0) for part in parts]).numpy()
-
-
-def ranges(pixels, step):
-    """uint8 (3, H, W) -> (H, W): how far the 3x3 pixels around each, `step` apart, are from one
-    colour: the widest range of a channel."""
-    h, w = pixels.shape[1:]
-    padded = np.pad(pixels, ((0, 0), (step, step), (step, step)), "edge")
-    starts = (0, step, 2 * step)
-    around = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
-    return (np.maximum.reduce(around) - np.minimum.reduce(around)).max(0)
 
 
 def clean_label_map(image, palette):
@@ -1424,22 +1425,30 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
-        colours = to_tensor(image.convert("RGB"))
         if stored.lossy and stored.deep is None:
             refuse_smeared_numbers(image, len(palette))
-            check_colours(stored.path, colours, palette)
-            return None, "by nearest colour"
-        values, used, shown, numbers = meanings(stored, image)
-        classes = how = None
-        if used is not None:                               # at most 256 colours
-            classes, how = choose_reading(image.mode, used, shown, numbers, palette)
-        if classes is None:
-            if how == "number" or (how == "row" and place_of_no_class(colours, palette)):
-                refuse_place(values, used, shown, numbers, how, palette)
-            check_colours(stored.path, colours, palette)
-            return None, "by nearest colour"
+        else:
+            classes, how = exact_classes(stored, image, palette)
+            if classes is not None:
+                return classes, how
+        check_colours(stored.path, to_tensor(image.convert("RGB")), palette)
+        return None, "by nearest colour"
+
+
+def exact_classes(stored, image, palette):
+    """label_map_in without nearest colours; (None, None) where it takes those."""
+    values, used, colours, numbers = meanings(stored, image)
+    if used is None:                                       # over 256 colours
+        return None, None
+    classes, how = choose_reading(image.mode, used, colours, numbers, palette)
+    if classes is not None:
         places = np.searchsorted(used, values) if values.max() > 255 else table_of(used)[values]
         return np.asarray(classes, np.uint8)[places], how
+    if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
+        how = None                                         # smeared colours, no numbers
+    if how:
+        refuse_place(values, used, colours, numbers, how, palette)
+    return None, None
 
 
 def table_of(used):
@@ -1538,9 +1547,9 @@ def choose_reading(mode, used, colours, numbers, palette):
                           "write 0 and 1, or give the classes black and white in palette.json")
         return by_number, number_words
     if mode == "P":
-        if by_row:
-            return by_row, "by row, from palette files"
-        return None, "row"
+        if max(distances_of(torch.tensor(colours), palette)) <= 20:
+            return None, None                              # smeared, and no numbers
+        return (by_row, "by row, from palette files") if by_row else (None, "row")
     # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
     grey_file = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
     few = None not in numbers and max(number for number in numbers if number != 255) < 40
@@ -1562,6 +1571,60 @@ def refuse_place(values, used, colours, numbers, how, palette):
             raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
                           f"nor is it a class's colour; correct it, or {PALETTE_HELP}")
     raise OSError(f"its rows are neither classes nor class colours; {PALETTE_HELP}")
+
+
+def check_colours(path, picture, palette):
+    """Refuses uint8 (3, H, W) with colours of no class; see place_of_no_class."""
+    place = place_of_no_class(picture, palette)
+    if place:
+        y, x = place
+        colour = tuple(picture[:, y, x].tolist())
+        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
+                      f"{PALETTE_HELP}")
+
+
+def place_of_no_class(picture, palette):
+    """(y, x) of a colour of uint8 (3, H, W) that no JPEG and no resizing has made of a class's, or
+    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch far from
+    each class, or most of all patches a little off. Tried: of 400 facades none has a flat patch
+    over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
+    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
+    flat = ranges(picture.numpy(), 1) <= 2                 # (H, W)
+    solid = flat
+    if not flat.any():
+        if to_image(picture).getcolors(256) is None:       # a blur: the nearest class must do
+            return None
+        flat = ~flat                                       # dots: each pixel is a patch
+    off = distances_of(picture[:, torch.from_numpy(flat)].T, palette)    # (M,), of flat pixels
+    # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
+    # enlarged by (tried: up to 4).
+    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
+    if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
+        solid = flat & (ranges(picture.numpy(), 4) <= 2)
+    if solid.any():
+        off = off[solid[flat]]
+        flat = solid
+    wrong = (off > 40) & solid.any()
+    if (off > 5).mean() > 0.5:
+        wrong = off > 5
+    return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
+
+
+def distances_of(colours, palette):
+    """How far colours, uint8 (M, 3), are from the nearest class's: (M,)."""
+    known = class_colours(palette)[1]
+    parts = colours.split(1 << 20)                         # 50 million, times 22 classes, is much
+    return torch.cat([torch.cdist(known, part.float()).amin(0) for part in parts]).numpy()
+
+
+def ranges(pixels, step):
+    """uint8 (3, H, W) -> (H, W): how far the 3x3 pixels around each, `step` apart, are from one
+    colour: the widest range of a channel."""
+    h, w = pixels.shape[1:]
+    padded = np.pad(pixels, ((0, 0), (step, step), (step, step)), "edge")
+    starts = (0, step, 2 * step)
+    around = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
+    return (np.maximum.reduce(around) - np.minimum.reduce(around)).max(0)
 
 
 def refuse_smeared_numbers(image, count):
@@ -1837,10 +1900,8 @@ def squashed_words(settings, files):
     kind = TASKS[settings["task"]].kind
     if kind == "pairs" or settings.get("crop"):
         return []
-    if kind == "photos":
-        stored = read_stored(files[0])
-    else:
-        stored = label_part(files, settings["palette"])
+    palette = settings["palette"]
+    stored = read_stored(files[0]) if kind == "photos" else label_part(files, palette)
     w, h = stored.image.size
     size = settings["size"]
     if abs(w * size[0] - h * size[1]) <= 0.02 * h * size[1]:
@@ -1880,6 +1941,8 @@ def unused_words(folder, *splits):
     return [f"{counts.total()} files not used: {', '.join(parts)}"] if parts else []
 
 
+# A user's picture, and the size at which a run knows it
+
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if settings["palette"] and label_side(settings) == "x":
@@ -1917,32 +1980,13 @@ def stored_of(path, channels=3):
     return path
 
 
-def find_files(folder, maps):
-    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
-    where label maps alone are asked for, also Cityscapes' as published."""
-    for a, b in (("A", "B"), ("photos", "labels")):
-        if (folder / a).is_dir() and (folder / b).is_dir():
-            return pair_names(folder / a, folder / b)
-    paths = []
-    if maps:
-        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
-        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
-        if others:
-            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
-    return [(path,) for path in paths or list_pictures(folder)]
-
-
 def known_size(settings, size):
     """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
 
-    Training squeezes each picture, whatever its size, into settings["size"], and so sees all things
-    that small: a picture of that shape (to 2%) is known at just that size, one of another shape at
-    the smallest that covers it. A picture of 256x256 shows a run of 128x128 everything twice as
-    large as it has ever seen it.
-
-    It is the picture's own size where there is nothing to do: where training sees a part of each
-    picture at its own scale (settings["crop"]); of maps, which mean to be as many metres a pixel at
-    any size; and of sketches, which input_to_network itself shrinks.
+    Training squeezes each picture, whatever its size, into settings["size"]: to a run of 128x128 a
+    picture of 256x256 shows everything twice as large as it has ever seen it. So one of that shape
+    (to 2%) is known at just that size, another at the smallest that covers it; and at its own where
+    the run keeps to a scale, or is of sketches, which input_to_network itself shrinks.
     """
     height, width = settings["size"]
     h, w = size
@@ -1955,7 +1999,8 @@ def known_size(settings, size):
 
 
 def keeps_scale(settings):
-    """Whether a run sees larger pictures as more of the same: see known_size."""
+    """Whether a run sees larger pictures as more of the same: maps, as many metres a pixel at any
+    size, and what --crop has shown at its own scale."""
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
@@ -1990,43 +2035,7 @@ def enlarged(settings, fake, size):
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def pair_names(folder_a, folder_b):
-    """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
-    a = {path.stem: path for path in list_pictures(folder_a)}
-    b = {path.stem: path for path in list_pictures(folder_b)}
-    missing = []
-    for folder, names in (folder_b, a.keys() - b), (folder_a, b.keys() - a):
-        if names:
-            first = ", ".join(sorted(names)[:5])
-            missing.append(f"{folder}: {len(names)} partners missing: {first}")
-    if missing:
-        raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")
-    return [(a[name], b[name]) for name in sorted(a)]
-
-
-def list_pictures(folder):
-    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
-    NumPy count where there is no other picture: beside some, they are mostly something else."""
-    try:
-        inside = sorted(Path(folder).iterdir())
-        files = [path for path in inside if is_picture(path, ENDINGS)]
-        if not files:
-            files = [path for path in inside if is_picture(path, [".npy"])]
-    except OSError as error:
-        raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
-    last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
-    for path in files:
-        twin = last[path.stem]
-        if twin != path:
-            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
-    return files
-
-
-def is_picture(path, endings):
-    """Whether a name in a folder is that of a picture to use."""
-    known = path.suffix.lower() in endings
-    return known and not path.name.startswith(".") and path.is_file()
-
+# Between Pillow and torch
 
 def to_array(image):
     """A Pillow picture, RGB or grey -> numpy's uint8 (3 or 1, H, W)."""
@@ -2720,16 +2729,12 @@ def save_picture(path, picture):
         raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
     if channels not in (1, 3) and (channels, kind) != (4, "TIFF"):
         raise Refusal(f"{path}: {kind} holds no {channels} channels; give a name ending in .npy")
-    image = to_image(picture) if channels < 4 else four_bands(picture)
+    image = to_image(picture)
+    if channels == 4:                                      # X, as A would say that it is opacity
+        image = Image.frombytes("RGBX", image.size, image.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=95)
     write_whole(path, buffer.getvalue())
-
-
-def four_bands(picture):
-    """uint8 (4, H, W) -> a Pillow picture whose fourth band is not said to be opacity."""
-    pixels = picture.permute(1, 2, 0).numpy()
-    return Image.frombytes("RGBX", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
 
 
 def save_output(settings, path, x, fake):
@@ -2783,10 +2788,9 @@ def contact_sheet(rows, titles=(), gap=4):
 def film(run, out, largest=300_000, seconds=8):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
-    The sheets show the same pictures at all times, so what moves is what was learned. Each frame
-    says its step. Where all sheets would be too much, frames are left out, then made smaller: most
-    is learned early, so those that stay are spaced by the logarithm of their steps. The last frame
-    is always there, and stays for two seconds.
+    The sheets show the same pictures at all times, so what moves is what was learned. Where all
+    would be too much, frames are left out, then made smaller: most is learned early, so those that
+    stay are spaced by the logarithm of their steps. The last one stays for two seconds.
     """
     folder = Path(run) / "samples"
     sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
@@ -3181,7 +3185,7 @@ def append_line(path, line):
     write_whole(path, before + f"{line}\n".encode())
 
 
-# The command, and its two subcommands
+# The command, and its three subcommands
 
 def main():
     command = sys.argv[1] if len(sys.argv) > 1 else None
@@ -3317,23 +3321,26 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
           f"from {settings['data'] or 'drawings'}")
     for line in what_was_read(settings, train, held):
         print(line)
-    shown = train.together([train[i] for i in range(min(4, len(train)))])
-    titles = ()
-    if row.kind == "label maps":
-        rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
-        palette = settings["palette"]
-        if train.files and label_map_in(label_part(train.files[0], palette), palette)[0] is None:
-            titles = ("nearest colour", "cleaned")         # JPEG's seams, and what is left of them
-            for files, line in zip(train.files, rows):
-                line.insert(0, uncleaned(files, settings["palette"], size))
-    else:
-        shown = augment(shown, size, mirror_of(settings), torch.Generator().manual_seed(0))
-        x, y = to_network(settings, shown)
-        rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
-    save_picture(out, contact_sheet(rows, titles))
+    save_picture(out, sheet_of(settings, train))
     how = "cropped" if row.crop or train.whole else "resized"
     mirrored = ", mirrored in training" if mirror_of(settings) else ""
     print(f"{out}: {how} to {size[0]}x{size[1]}{mirrored}")
+
+
+def sheet_of(settings, train):
+    """The first four pictures to train on: x | y, or label maps, before them what was smeared."""
+    shown = train.together([train[i] for i in range(min(4, len(train)))])
+    if TASKS[settings["task"]].kind != "label maps":
+        rng = torch.Generator().manual_seed(0)
+        x, y = to_network(settings, augment(shown, settings["size"], mirror_of(settings), rng))
+        return contact_sheet(list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y))))
+    rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
+    how = how_labels_are_read(settings, train.files[0]) if train.files else None
+    if how != "by nearest colour":
+        return contact_sheet(rows)
+    for files, line in zip(train.files, rows):
+        line.insert(0, uncleaned(files, settings["palette"], settings["size"]))
+    return contact_sheet(rows, ("nearest colour", "cleaned"))
 
 
 def uncleaned(files, palette, size):

@@ -4774,6 +4774,13 @@ def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
     found = data.open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
 
+def test_palette_rows_near_class_colours_are_colours(tmp_path):
+    """As a quantizer numbers a JPEG's."""
+    near = [(r ^ 3, g ^ 2, b) for _, (r, g, b) in STREET]
+    renumbered(near, ORDER).save(tmp_path / "a.png")
+    found = data.read_labels([tmp_path / "a.png"], STREET)
+    assert np.array_equal(found, BANDS)
+
 def test_numbers_with_palettes_that_disagree_are_refused(tmp_path):
     image = renumbered(OTHER_ROWS, range(12))
     make_label_folders(tmp_path, [image] * 3)
