@@ -1346,11 +1346,9 @@ def find_scale(paths, channels=3):
     deep = [values for values in found if values]
     if not deep:
         return None
-    if len(deep) < len(found):
-        plain = paths[found.index(())] if () in found else None
-        if plain:
-            raise Refusal(f"{plain}: has 8 bits a value, others beside it more; give all of one "
-                          f"kind, or a scale for these: --range 0 65535")
+    if () in found:
+        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, others beside it more; give "
+                      f"all of one kind, or a scale for these: --range 0 65535")
     lows, highs = zip(*deep)
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
@@ -1386,18 +1384,14 @@ def has_8_bits(path):
 
 def refuse_numbers(stored):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
-    values = stored.deep
-    if stored.bands is not None:
-        if stored.bands.shape[2] > 1:
-            return
-        values = stored.bands
-    if values is not None and values.dtype.kind == "f":
+    if stored.bands is not None and stored.bands.shape[2] > 1:
         return
-    if values is None:
-        if stored.image.mode not in ("L", "P") or stored.image.getextrema()[1] >= 40:
-            return
+    values = stored.deep if stored.bands is None else stored.bands
+    if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
         values = np.asarray(stored.image.convert("L"))
-    if 0 < values.max() < 40 and not stored.lossy:
+    if values is None or values.dtype.kind == "f" or stored.lossy:
+        return
+    if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
                       f"{PALETTE_HELP}")
 
@@ -1533,12 +1527,12 @@ def choose_reading(mode, used, colours, numbers, palette):
     by_row = legal(used) if mode == "P" else None
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
-        if 255 in numbers:                                 # white is a class's colour
+        if 255 in numbers or by_row == by_colour:          # white is a class's colour
             return by_colour, "by colour"
-        if mode != "L" and by_row not in (by_number, by_colour):
+        if mode != "L" and by_row != by_number:
             raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by "
                           f"number; write it as 8-bit grey or as colours of other classes, too")
-        return (by_colour, "by colour") if by_row == by_colour else (by_number, number_words)
+        return by_number, number_words
     if by_colour:
         return by_colour, "by colour"
     if by_number:
@@ -1546,14 +1540,16 @@ def choose_reading(mode, used, colours, numbers, palette):
             raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
                           "write 0 and 1, or give the classes black and white in palette.json")
         return by_number, number_words
-    if mode == "P":
-        if max(distances_of(torch.tensor(colours), palette)) <= 20:
-            return None, None                              # smeared, and no numbers
-        return (by_row, "by row, from palette files") if by_row else (None, "row")
-    # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
-    grey_file = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
     few = None not in numbers and max(number for number in numbers if number != 255) < 40
-    return None, "number" if grey_file or few or None in colours else None
+    if mode == "P" and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
+        return None, None                                  # smeared, and no numbers
+    if by_row:
+        return by_row, "by row, from palette files"
+    # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
+    grey = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
+    if grey or few or None in colours:
+        return None, "number"
+    return None, "row" if mode == "P" else None
 
 
 def refuse_place(values, used, colours, numbers, how, palette):

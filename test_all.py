@@ -4762,8 +4762,8 @@ def test_class_colours_in_16_bits_are_class_colours(times, ending, seam, tmp_pat
 def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers = np.zeros((64, 64), np.uint8)
     numbers[5:9, 7:9] = 12
-    for image in (Image.fromarray(numbers), Image.fromarray(numbers).convert("RGB")):
-        image.save(tmp_path / "a.png")
+    for mode in ("L", "RGB", "P"):
+        Image.fromarray(numbers).convert(mode).save(tmp_path / "a.png")
         refuses("class 12 at x=7, y=5", data.open_label_map, tmp_path / "a.png", STREET)
 
 # Of a palette picture whose colours are no classes': its numbers count.
