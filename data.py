@@ -1201,11 +1201,11 @@ def tiff_dtype(content, tags):
     colours = tags.get(TAGS["photometric"], 1)
     packing = tags.get(259, 1)
     plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
-    upright = tags.get(274, 1) == 1
+    upright = tags.get(274, 1) == 1 and tags.get(266, 1) == 1            # 266: the order of bits
     if not plain or colours not in (1, 2) or packing not in UNPACKED or not upright:
         raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, photometric {colours},"
-                      f" compression {packing}, orientation {tags.get(274, 1)}, which is not read; "
-                      f"save it as .npy, (H, W, C)")
+                      f" compression {packing}, orientation {tags.get(274, 1)}, fill order "
+                      f"{tags.get(266, 1)}, which is not read; save it as .npy, (H, W, C)")
     order = "<" if content[:2] == b"II" else ">"
     return np.dtype(f"{order}{'uif'[kinds.pop() - 1]}{bits.pop() // 8}")
 
@@ -1620,7 +1620,10 @@ def ranges(pixels, step):
     padded = np.pad(pixels, ((0, 0), (step, step), (step, step)), "edge")
     starts = (0, step, 2 * step)
     around = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
-    return (np.maximum.reduce(around) - np.minimum.reduce(around)).max(0)
+    # Two by two: all nine together would be copied, 150 MB each of the largest pictures.
+    highest = functools.reduce(np.maximum, around)
+    lowest = functools.reduce(np.minimum, around)
+    return (highest - lowest).max(0)
 
 
 def refuse_smeared_numbers(image, count):

@@ -5396,6 +5396,13 @@ def test_tiffs_that_are_not_read_are_refused_with_a_way_out(options, words, tmp_
     path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), **options)
     refuses(words, data.read_bands, path, 4)
 
+def test_a_tiff_whose_bits_run_the_other_way_is_refused(tmp_path):
+    options = {"photometric": "rgb", "extratags": [(65000, 3, 1, 2, True)]}
+    path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), **options)
+    other_tag, fill_order = (struct.pack("<HHI", tag, 3, 1) for tag in (65000, 266))
+    path.write_bytes(path.read_bytes().replace(other_tag, fill_order))
+    refuses("fill order 2.*npy", data.read_bands, path, 4)
+
 def test_a_tiff_whose_pages_have_no_end_or_are_too_many_is_refused(tmp_path):
     # One reduced page, which is followed by itself.
     endless = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 254, 4, 1, 1, 8)
