@@ -804,7 +804,8 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
-TAGS = {"width": 256, "height": 257, "bits": 258, "photometric": 262, "samples": 277,
+TAGS = {"width": 256, "height": 257, "bits": 258, "packing": 259, "photometric": 262,
+        "fill order": 266, "turn": 274, "samples": 277, "planes": 284, "predictor": 317,
         "kind": 339, "nodata": 42113}                      # TIFF's
 DROP_HELP = ("drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`, or "
              "train on all bands with --in-channels or --out-channels")
@@ -1162,7 +1163,7 @@ def page_values(content, tags):
     bands = tags.get(TAGS["samples"], 1)
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
-    if tags.get(284, 1) == 2:                              # one band after another
+    if tags.get(TAGS["planes"], 1) == 2:                              # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
     high, wide, starts, sizes = layout(tags)
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
@@ -1198,14 +1199,15 @@ def tiff_dtype(content, tags):
     """The kind of number in a page, or OSError where it is none of those read here."""
     bits = set(tags.get(TAGS["bits"], (1,)))
     kinds = set(tags.get(TAGS["kind"], (1,)))
-    colours = tags.get(TAGS["photometric"], 1)
-    packing = tags.get(259, 1)
+    others = {name: tags.get(TAGS[name], 1)
+              for name in ("photometric", "packing", "turn", "fill order")}
     plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
-    upright = tags.get(274, 1) == 1 and tags.get(266, 1) == 1            # 266: the order of bits
-    if not plain or colours not in (1, 2) or packing not in UNPACKED or not upright:
-        raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, photometric {colours},"
-                      f" compression {packing}, orientation {tags.get(274, 1)}, fill order "
-                      f"{tags.get(266, 1)}, which is not read; save it as .npy, (H, W, C)")
+    upright = others["turn"] == others["fill order"] == 1
+    known = others["photometric"] in (1, 2) and others["packing"] in UNPACKED
+    if not (plain and upright and known):
+        words = ", ".join(f"{name} {value}" for name, value in others.items())
+        raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, {words}, which is not "
+                      f"read; save it as .npy, (H, W, C)")
     order = "<" if content[:2] == b"II" else ">"
     return np.dtype(f"{order}{'uif'[kinds.pop() - 1]}{bits.pop() // 8}")
 
@@ -1216,13 +1218,13 @@ def unpacked(block, tags, shape, dtype):
     width = columns * bands * dtype.itemsize               # bytes of a row
     if rows * width > MOST_DECODED:
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
-    packing = tags.get(259, 1)
+    packing = tags.get(TAGS["packing"], 1)
     if packing != 1:
         strip = io.BytesIO(one_strip(block, packing, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
             block = image.tobytes()
     pixels = np.frombuffer(block, np.uint8, rows * width)
-    predictor = tags.get(317, 1)
+    predictor = tags.get(TAGS["predictor"], 1)
     if predictor == 3:                                     # differences of bytes, the highest first
         pixels = pixels.reshape(rows, -1, bands).cumsum(1, dtype=np.uint8)
         pixels = pixels.reshape(rows, dtype.itemsize, -1).transpose(0, 2, 1)
