@@ -336,55 +336,13 @@ def read_pair(settings, files, size):
     for name, stored, scale in zip(halves_named(settings), stored_pair(settings, files),
                                    scales_of(settings)):
         if name == labels:
-            every = 1 if settings["one_hot"] else 8
-            picture = label_picture(stored, settings["palette"], every)
+            picture = label_picture(stored, settings["palette"])
             parts[name] = to_array(resize_image(picture, size, nearest=True))
             continue
         if not settings["palette"]:
             refuse_numbers(stored)
         parts[name] = levels_in(stored, scale, channels_of(settings, name), size)
     return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
-
-
-# A folder of pictures, its pairs and its splits
-
-VALIDATION = ("val", "valid", "validation")                # names of one split
-
-
-def split_files(folder, split, maps=False):
-    """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
-    is never looked into."""
-    if folder is None:                                     # of a converted generator
-        raise Refusal("--data: missing, as the run names no folder of pictures; give one")
-    folder = Path(folder)
-    if maps and (folder / "gtFine").is_dir():
-        folder = folder / "gtFine"
-    if not folder.is_dir():
-        raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
-    if not (folder / "train").is_dir():
-        files = hold_out(find_files(folder, maps), split)
-    else:
-        held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
-        if not held:
-            files = hold_out(find_files(folder / "train", maps), split)
-        else:
-            files = find_files(held[0] if split == "val" else folder / "train", maps)
-    if not files:
-        raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
-                      f"out, laid out as `python data.py --help` shows")
-    return files
-
-
-def hold_out(files, split):
-    """One split of files: "val" is a tenth, by a hash of the name, the same in every run; at least
-    one. "train" is the rest."""
-    if not files:
-        return []
-    hashes = {file: zlib.crc32(os.fsencode(file[0].stem)) for file in files}
-    held = {file for file in files if hashes[file] % 10 == 0}
-    if not held:
-        held = {min(files, key=hashes.get)}
-    return [file for file in files if (file in held) == (split == "val")]
 
 
 # From batches to what the networks see, and back: the second half of the idea
@@ -471,6 +429,100 @@ def label_map_of(settings, pictures):
         if name == "unlabelled":
             classes = classes.masked_fill(classes == k, 255)
     return classes
+
+
+# A folder of pictures, its pairs and its splits
+
+VALIDATION = ("val", "valid", "validation")                # names of one split
+
+
+def split_files(folder, split, maps=False):
+    """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
+    is never looked into."""
+    if folder is None:                                     # of a converted generator
+        raise Refusal("--data: missing, as the run names no folder of pictures; give one")
+    folder = Path(folder)
+    if maps and (folder / "gtFine").is_dir():
+        folder = folder / "gtFine"
+    if not folder.is_dir():
+        raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
+    if not (folder / "train").is_dir():
+        files = hold_out(find_files(folder, maps), split)
+    else:
+        held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
+        if not held:
+            files = hold_out(find_files(folder / "train", maps), split)
+        else:
+            files = find_files(held[0] if split == "val" else folder / "train", maps)
+    if not files:
+        raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
+                      f"out, laid out as `python data.py --help` shows")
+    return files
+
+
+def hold_out(files, split):
+    """One split of files: "val" is a tenth, by a hash of the name, the same in every run; at least
+    one. "train" is the rest."""
+    if not files:
+        return []
+    hashes = {file: zlib.crc32(os.fsencode(file[0].stem)) for file in files}
+    held = {file for file in files if hashes[file] % 10 == 0}
+    if not held:
+        held = {min(files, key=hashes.get)}
+    return [file for file in files if (file in held) == (split == "val")]
+
+
+def find_files(folder, maps):
+    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
+    where label maps alone are asked for, also Cityscapes' as published."""
+    for a, b in (("A", "B"), ("photos", "labels")):
+        if (folder / a).is_dir() and (folder / b).is_dir():
+            return pair_names(folder / a, folder / b)
+    paths = []
+    if maps:
+        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
+        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
+        if others:
+            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
+    return [(path,) for path in paths or list_pictures(folder)]
+
+
+def pair_names(folder_a, folder_b):
+    """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
+    a = {path.stem: path for path in list_pictures(folder_a)}
+    b = {path.stem: path for path in list_pictures(folder_b)}
+    missing = []
+    for folder, names in (folder_b, a.keys() - b), (folder_a, b.keys() - a):
+        if names:
+            first = ", ".join(sorted(names)[:5])
+            missing.append(f"{folder}: {len(names)} partners missing: {first}")
+    if missing:
+        raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")
+    return [(a[name], b[name]) for name in sorted(a)]
+
+
+def list_pictures(folder):
+    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
+    NumPy count where there is no other picture: beside some, they are mostly something else."""
+    try:
+        inside = sorted(Path(folder).iterdir())
+        files = [path for path in inside if is_picture(path, ENDINGS)]
+        if not files:
+            files = [path for path in inside if is_picture(path, [".npy"])]
+    except OSError as error:
+        raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
+    last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
+    for path in files:
+        twin = last[path.stem]
+        if twin != path:
+            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
+    return files
+
+
+def is_picture(path, endings):
+    """Whether a name in a folder is that of a picture to use."""
+    known = path.suffix.lower() in endings
+    return known and not path.name.startswith(".") and path.is_file()
 
 
 # What a run may have otherwise than its task: which half is x, mirroring, cropping, channels. A
@@ -564,6 +616,8 @@ def channels_kept(settings):
         return CHANNELS[kind]
     return channels_of(settings, "x") + channels_of(settings, "y")
 
+
+# --crop: pictures that are kept whole, at their own scale. Skip it on first reading.
 
 def read_whole(settings, files):
     """read_picture without resizing, for --crop: uint8 (C, h, w), large enough to be cut."""
@@ -711,57 +765,6 @@ def read_palette(file):
     return palette
 
 
-def check_colours(path, picture, palette, every=1):
-    """Refuses uint8 (3, H, W) with a flat patch in a colour far from each class's. What JPEGs smear
-    is hardly flat: of 400 facades none has such a patch over 19 off, so 40 is far. every: looks at
-    the pixels of every so manieth row and column alone."""
-    h, w = picture.shape[1:]
-    if min(h, w) < 3:
-        return
-    pixels = picture.numpy().astype(np.int16)
-
-    def shifted(dy, dx):                                   # (3, h, w), the border left out
-        return pixels[:, 1 + dy:h - 1 + dy:every, 1 + dx:w - 1 + dx:every]
-
-    # The range of each channel in the 3x3 around a pixel.
-    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    around = [shifted(dy, dx) for dy, dx in steps]
-    ranges = functools.reduce(np.maximum, around) - functools.reduce(np.minimum, around)
-    flat = ranges.max(0) <= 2                              # (h, w)
-    colours = np.ascontiguousarray(shifted(0, 0)[:, flat].T)             # (M, 3)
-    known = class_colours(palette)[1]
-    distances = torch.cdist(torch.from_numpy(colours).float(), known)
-    off = distances.amin(1).numpy()
-    far = np.flatnonzero(off > 40)
-    if len(far) == 0:
-        return
-    places = np.argwhere(flat)[far] * every + 1            # (M, 2), row and column
-    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
-    if smeared:
-        places = places[flat_around(pixels, places)]
-    if len(places):
-        y, x = places[0]
-        colour = tuple(pixels[:, y, x].tolist())
-        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
-                      f"{PALETTE_HELP}")
-
-
-def flat_around(pixels, places):
-    """Which places (M, 2) have one colour as far as 4 pixels away. In an enlarged JPEG each smeared
-    pixel is a flat patch, but of as many pixels as it was enlarged by (tried: up to 4)."""
-    rows = places[:, 0]
-    columns = places[:, 1]
-    here = pixels[:, rows, columns]                        # (3, M)
-    same = np.ones(len(places), bool)
-    for dy in (-4, 0, 4):
-        for dx in (-4, 0, 4):
-            there_y = (rows + dy).clip(0, pixels.shape[1] - 1)
-            there_x = (columns + dx).clip(0, pixels.shape[2] - 1)
-            there = pixels[:, there_y, there_x]
-            same &= np.abs(there - here).max(0) <= 2
-    return same
-
-
 def clean_label_map(image, palette):
     """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
     colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
@@ -801,7 +804,8 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
-TAGS = {"width": 256, "height": 257, "bits": 258, "photometric": 262, "samples": 277,
+TAGS = {"width": 256, "height": 257, "bits": 258, "packing": 259, "photometric": 262,
+        "fill order": 266, "turn": 274, "samples": 277, "planes": 284, "predictor": 317,
         "kind": 339, "nodata": 42113}                      # TIFF's
 DROP_HELP = ("drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`, or "
              "train on all bands with --in-channels or --out-channels")
@@ -841,7 +845,6 @@ def refusing(path):
 def opened(path, page=None):
     """The picture in a file, its header checked. What fails inside the `with`: see refusing. page:
     of a file with several; None: there may be one only."""
-    warnings.filterwarnings("ignore", module="PIL")        # what it warns of is refused or harmless
     with refusing(path):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
@@ -870,19 +873,19 @@ def check_area(width, height):
 
 def choose_page(image):
     """Goes to a TIFF's one full picture, past overviews and masks; refuses what has several."""
+    pages = [0]
     if image.format == "TIFF":
         pages = full_pages(image)
-        if len(pages) == 1:
-            image.seek(pages[0])
-            return
     # A phone's MPO is a JPEG with a preview behind it: its first frame is the picture.
-    elif image.format == "MPO" or not getattr(image, "is_animated", False):
-        return
-    raise OSError("it has several frames or pages")
+    elif image.format != "MPO":
+        pages = range(getattr(image, "n_frames", 1))
+    if len(pages) != 1:
+        raise OSError("it has several frames or pages")
+    image.seek(pages[0])
 
 
 def full_pages(image, most=64):
-    """The numbers of a TIFF's pages that are neither masks nor reduced; it looks at `most`."""
+    """The numbers of a TIFF's full pages; it looks at `most`."""
     pages = []
     for page in range(most):
         try:
@@ -891,29 +894,31 @@ def full_pages(image, most=64):
             break
         except SyntaxError:                                # a mask of a kind that Pillow lacks
             continue
-        reduced = image.tag_v2.get(254, 0) & 5 or image.tag_v2.get(255) == 2
-        if not reduced:
+        if is_full(image.tag_v2):
             pages.append(page)
     return pages
 
 
+def is_full(tags):
+    """Whether a TIFF's page is neither a mask nor reduced."""
+    return not tags.get(254, 0) & 5 and tags.get(255) != 2
+
+
 def what_it_is(path):
     """Why Pillow cannot open a file, as far as its first bytes tell."""
+    if is_tiff(path):
+        with suppress(Exception):                          # damaged, too
+            tags = tiff_pages(Path(path).read_bytes())[0]
+            bits = tags.get(TAGS["bits"], (1,))
+            kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
+            advice = "write it as 32-bit float or 16-bit unsigned"
+            if len(bits) > 1:
+                advice += ", or train on all bands with --in-channels or --out-channels"
+            return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
+                    f"read; {advice}")
     with open(path, "rb") as file:
-        start = file.read(16)
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            with suppress(Exception):                      # damaged, too
-                tags = TiffImagePlugin.ImageFileDirectory_v2(start if start[2] == 43 else start[:8])
-                file.seek(tags.next)
-                tags.load(file)
-                bits = tags.get(TAGS["bits"], (1,))
-                kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
-                advice = "write it as 32-bit float or 16-bit unsigned"
-                if len(bits) > 1:
-                    advice += ", or train on all bands with --in-channels or --out-channels"
-                return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does "
-                        f"not read; {advice}")
-    return f"not {', '.join(FORMATS)}: it begins with {start[:9]}"      # b'<!DOCTYPE' is a page
+        start = file.read(9)
+    return f"not {', '.join(FORMATS)}: it begins with {start}"           # b'<!DOCTYPE' is a page
 
 
 def read_stored(path, page=None, bands=3):
@@ -1048,17 +1053,14 @@ def read_numpy(path):
     """A .npy of one channel or three, as if a picture held the same values."""
     with refusing(path):
         check_file(path)
-        values = numpy_values(path)
-        if values.shape[2] not in (1, 3):
-            raise OSError(f"has {values.shape[2]} channels, and 3 are wanted; {CHANNELS_HELP}")
-        if values.shape[2] == 1:
-            values = values[..., 0]
+        stored = in_bands(path, numpy_values(path))
+        channels = stored.bands.shape[2]
+        if channels not in (1, 3):
+            raise OSError(f"has {channels} channels, and 3 are wanted; {CHANNELS_HELP}")
+        values = stored.bands.squeeze(2) if channels == 1 else stored.bands
         if values.dtype == np.uint8:
-            return Stored(Path(path), Image.fromarray(values), None)
-        check_deep(values, {})
-        height, width = values.shape[:2]
-        stand_in = Image.new("L" if values.ndim == 2 else "RGB", (width, height))
-        return Stored(Path(path), stand_in, values)
+            return replace(stored, image=Image.fromarray(values), bands=None)
+        return replace(stored, deep=values, bands=None)
 
 
 def numpy_values(path):
@@ -1115,7 +1117,7 @@ UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBit
 
 def is_tiff(path):
     with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # +: BigTIFF
 
 
 def tiff_values(path):
@@ -1134,7 +1136,7 @@ def tiff_values(path):
 
 
 def tiff_pages(content):
-    """The tags of a TIFF's pages that are neither masks nor reduced; it looks at 64."""
+    """The tags of a TIFF's full pages; it looks at 64."""
     if content[:4] == b"MM\0+":                            # Pillow takes it for a plain TIFF
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     head = content[:16] if content[2] == 43 else content[:8]  # BigTIFF: offsets of 64 bits
@@ -1148,7 +1150,7 @@ def tiff_pages(content):
         file.seek(place)
         tags.load(file)
         place = tags.next
-        if not tags.get(254, 0) & 5:
+        if is_full(tags):
             pages.append(tags)
     return pages
 
@@ -1161,7 +1163,7 @@ def page_values(content, tags):
     bands = tags.get(TAGS["samples"], 1)
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
-    if tags.get(284, 1) == 2:                              # one band after another
+    if tags.get(TAGS["planes"], 1) == 2:                              # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
     high, wide, starts, sizes = layout(tags)
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
@@ -1197,14 +1199,15 @@ def tiff_dtype(content, tags):
     """The kind of number in a page, or OSError where it is none of those read here."""
     bits = set(tags.get(TAGS["bits"], (1,)))
     kinds = set(tags.get(TAGS["kind"], (1,)))
-    colours = tags.get(TAGS["photometric"], 1)
-    packing = tags.get(259, 1)
+    others = {name: tags.get(TAGS[name], 1)
+              for name in ("photometric", "packing", "turn", "fill order")}
     plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
-    upright = tags.get(274, 1) == 1
-    if not plain or colours not in (1, 2) or packing not in UNPACKED or not upright:
-        raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, photometric {colours},"
-                      f" compression {packing}, orientation {tags.get(274, 1)}, which is not read; "
-                      f"save it as .npy, (H, W, C)")
+    upright = others["turn"] == others["fill order"] == 1
+    known = others["photometric"] in (1, 2) and others["packing"] in UNPACKED
+    if not (plain and upright and known):
+        words = ", ".join(f"{name} {value}" for name, value in others.items())
+        raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, {words}, which is not "
+                      f"read; save it as .npy, (H, W, C)")
     order = "<" if content[:2] == b"II" else ">"
     return np.dtype(f"{order}{'uif'[kinds.pop() - 1]}{bits.pop() // 8}")
 
@@ -1215,13 +1218,13 @@ def unpacked(block, tags, shape, dtype):
     width = columns * bands * dtype.itemsize               # bytes of a row
     if rows * width > MOST_DECODED:
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
-    packing = tags.get(259, 1)
+    packing = tags.get(TAGS["packing"], 1)
     if packing != 1:
         strip = io.BytesIO(one_strip(block, packing, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
             block = image.tobytes()
     pixels = np.frombuffer(block, np.uint8, rows * width)
-    predictor = tags.get(317, 1)
+    predictor = tags.get(TAGS["predictor"], 1)
     if predictor == 3:                                     # differences of bytes, the highest first
         pixels = pixels.reshape(rows, -1, bands).cumsum(1, dtype=np.uint8)
         pixels = pixels.reshape(rows, dtype.itemsize, -1).transpose(0, 2, 1)
@@ -1298,7 +1301,7 @@ def levels_in(stored, scale, channels, size=None):
         levels = stored.bands
         if levels.dtype != np.uint8:
             levels = scaled(levels, scale)
-        planes = [Image.fromarray(levels[..., channel]) for channel in range(channels)]
+        planes = [Image.fromarray(plane) for plane in levels.transpose(2, 0, 1)]
         return np.stack([np.asarray(resize_image(plane, size)) for plane in planes])
 
 
@@ -1345,62 +1348,52 @@ def find_scale(paths, channels=3):
     deep = [values for values in found if values]
     if not deep:
         return None
-    if len(deep) < len(found):
-        plain = paths[found.index(())] if () in found else None
-        if plain:
-            raise Refusal(f"{plain}: has 8 bits a value, others beside it more; give all of one "
-                          f"kind, or a scale for these: --range 0 65535")
+    if () in found:
+        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, others beside it more; give "
+                      f"all of one kind, or a scale for these: --range 0 65535")
     lows, highs = zip(*deep)
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
 
 def deep_range(path, channels=3):
-    """(lowest, highest) of a picture of more than 8 bits a value, else (); None: cannot be read."""
+    """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
+    channels but RGB's; () of 8 bits; None: cannot be read."""
     try:
-        if channels != 3:
-            return range_of_bands(read_bands(path, channels))
-        with open(path, "rb") as file:
-            if file.read(2) == b"\xff\xd8":                # JPEGs have 8: most folders end here
-                return ()
-        if not is_numpy(path):
-            with opened(path) as image:
-                if image.mode[0] not in "IF" and ";16" not in raw_mode(image):
-                    return ()
-        stored = read_stored(path)
+        if channels == 3 and has_8_bits(path):
+            return ()
+        stored = read_bands(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
-    if stored.deep is None:
+    values = stored.deep if channels == 3 else stored.bands
+    if values is None or values.dtype == np.uint8:
         return ()
     refuse_numbers(stored)
-    return float(stored.deep.min()), float(stored.deep.max())
+    if channels in (1, 3):
+        return float(values.min()), float(values.max())
+    return values.min((0, 1)).tolist(), values.max((0, 1)).tolist()
 
 
-def range_of_bands(stored):
-    """deep_range of a file of other than 3 channels: a number of one channel, a list of several."""
-    if stored.bands.dtype == np.uint8:
-        return ()
-    refuse_numbers(stored)
-    lowest = stored.bands.min((0, 1)).astype(float).tolist()
-    highest = stored.bands.max((0, 1)).astype(float).tolist()
-    if len(lowest) == 1:
-        return lowest[0], highest[0]
-    return lowest, highest
+def has_8_bits(path):
+    """Whether a file's header says that no value has more, which spares decoding it."""
+    with open(path, "rb") as file:
+        if file.read(2) == b"\xff\xd8":                    # JPEG
+            return True
+    if is_numpy(path):
+        return False
+    with opened(path) as image:
+        return image.mode[0] not in "IF" and ";16" not in raw_mode(image)
 
 
 def refuse_numbers(stored):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
-    values = stored.deep
-    if stored.bands is not None:
-        if stored.bands.shape[2] > 1:
-            return
-        values = stored.bands
-    if values is not None and values.dtype.kind == "f":
+    if stored.bands is not None and stored.bands.shape[2] > 1:
         return
-    if values is None:
-        if stored.image.mode not in ("L", "P") or stored.image.getextrema()[1] >= 40:
-            return
+    values = stored.deep if stored.bands is None else stored.bands
+    if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
         values = np.asarray(stored.image.convert("L"))
-    if 0 < values.max() < 40 and not stored.lossy:
+    if values is None or values.dtype.kind == "f" or stored.lossy:
+        return
+    if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
                       f"{PALETTE_HELP}")
 
@@ -1427,21 +1420,31 @@ def label_map_in(stored, palette):
             raise OSError("holds Cityscapes' trainIds; give its _labelIds.png")
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
-        image = opaque(stored)
+        image = label_image(stored)
         if stored.lossy and stored.deep is None:
             refuse_smeared_numbers(image, len(palette))
-            return None, "by nearest colour"
-        values, used, colours, numbers = meanings(stored, image)
-        if used is None:                                   # over 256 colours
-            return None, "by nearest colour"
-        classes, how = choose_reading(image.mode, used, colours, numbers, palette)
-        if classes is None and how:                        # numbers that are no class's
-            refuse_place(values, used, colours, how, palette)
-        if classes is None:
-            refuse_other_colours(values, used, colours, palette)
-            return None, "by nearest colour"
+        else:
+            classes, how = exact_classes(stored, image, palette)
+            if classes is not None:
+                return classes, how
+        check_colours(stored.path, to_tensor(image.convert("RGB")), palette)
+        return None, "by nearest colour"
+
+
+def exact_classes(stored, image, palette):
+    """label_map_in without nearest colours; (None, None) where it takes those."""
+    values, used, colours, numbers = meanings(stored, image)
+    if used is None:                                       # over 256 colours
+        return None, None
+    classes, how = choose_reading(image.mode, used, colours, numbers, palette)
+    if classes is not None:
         places = np.searchsorted(used, values) if values.max() > 255 else table_of(used)[values]
         return np.asarray(classes, np.uint8)[places], how
+    if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
+        how = None                                         # smeared colours, no numbers
+    if how:
+        refuse_place(values, used, colours, numbers, how, palette)
+    return None, None
 
 
 def table_of(used):
@@ -1451,28 +1454,31 @@ def table_of(used):
     return table
 
 
-def opaque(stored):
-    """A label map's picture without its alpha, which must be 255 everywhere."""
+def label_image(stored):
+    """A label map's picture without its alpha, which must be 255 everywhere; of 16-bit RGB, its
+    high bytes, or what it holds where all of that is below 256."""
     image = stored.image
-    if not image.has_transparency_data:
+    deep = stored.deep
+    if image.has_transparency_data:
+        if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            raise OSError("a label map with a transparent background; fill it with a class's "
+                          "colour or number")
+        plain = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode)
+        image = image.convert(plain)
+    if deep is None:
         return image
-    if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-        raise OSError("a label map with a transparent background; fill it with a class's colour or "
-                      "number")
-    plain = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode)
-    return image.convert(plain)
+    if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
+        raise OSError("holds no numbers of classes, but measured values")
+    if deep.ndim == 2:
+        return image
+    return Image.fromarray((deep if deep.max() < 256 else deep // 256).astype(np.uint8))
 
 
 def meanings(stored, image):
     """-> values (H, W), those used in rising order, the colour and the number of each, or None."""
-    deep = stored.deep
-    if deep is not None and (deep.ndim == 2 or deep.max() < 256):
-        if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
-            raise OSError("holds no numbers of classes, but measured values")
-        if deep.ndim == 2:
-            used = np.unique(deep).tolist()
-            return deep, used, [None] * len(used), used
-        image = Image.fromarray(deep.astype(np.uint8))     # numbers, in 16-bit RGB
+    if stored.deep is not None and stored.deep.ndim == 2:
+        used = np.unique(stored.deep).tolist()
+        return stored.deep, used, [None] * len(used), used
     if image.mode in ("1", "L", "P"):
         values = np.array(image.convert("L") if image.mode == "1" else image)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
@@ -1523,12 +1529,12 @@ def choose_reading(mode, used, colours, numbers, palette):
     by_row = legal(used) if mode == "P" else None
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
-        if 255 in numbers:                                 # white is a class's colour
+        if 255 in numbers or by_row == by_colour:          # white is a class's colour
             return by_colour, "by colour"
-        if mode != "L" and by_row not in (by_number, by_colour):
+        if mode != "L" and by_row != by_number:
             raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by "
                           f"number; write it as 8-bit grey or as colours of other classes, too")
-        return (by_colour, "by colour") if by_row == by_colour else (by_number, number_words)
+        return by_number, number_words
     if by_colour:
         return by_colour, "by colour"
     if by_number:
@@ -1536,40 +1542,90 @@ def choose_reading(mode, used, colours, numbers, palette):
             raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
                           "write 0 and 1, or give the classes black and white in palette.json")
         return by_number, number_words
-    if mode == "P":
-        if by_row:
-            return by_row, "by row, from palette files"
-        near = [min(math.dist(colour, known) for known in exact) < 40 for colour in colours]
-        return None, None if all(near) else "row"
-    return None, "number" if mode in ("1", "L") or None in colours else None
+    few = None not in numbers and max(number for number in numbers if number != 255) < 40
+    if mode == "P" and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
+        return None, None                                  # smeared, and no numbers
+    if by_row:
+        return by_row, "by row, from palette files"
+    # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
+    grey = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
+    if grey or few or None in colours:
+        return None, "number"
+    return None, "row" if mode == "P" else None
 
 
-def refuse_place(values, used, colours, how, palette):
-    """Names the first value that is no class's number, and its place."""
+def refuse_place(values, used, colours, numbers, how, palette):
+    """Names the first number, or row of a palette file, that is no class's, and its place."""
     count = len(palette)
-    for value, colour in zip(used, colours):
-        known = value < count or value == 255
+    if how == "row":
+        numbers = used
+    for value, colour, number in zip(used, colours, numbers):
+        known = number < count or number == 255
         if how == "row":
             known = known and colour in [tuple(rgb) for _, rgb in palette]
         if not known:
             y, x = np.argwhere(values == value)[0]
             seen = f", shown as {colour}," if how == "row" else ""
-            raise OSError(f"class {value}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
+            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
                           f"nor is it a class's colour; correct it, or {PALETTE_HELP}")
     raise OSError(f"its rows are neither classes nor class colours; {PALETTE_HELP}")
 
 
-def refuse_other_colours(values, used, colours, palette):
-    """Few colours, none smeared: then most pixels must have those of classes, or near ones."""
+def check_colours(path, picture, palette):
+    """Refuses uint8 (3, H, W) with colours of no class; see place_of_no_class."""
+    place = place_of_no_class(picture, palette)
+    if place:
+        y, x = place
+        colour = tuple(picture[:, y, x].tolist())
+        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
+                      f"{PALETTE_HELP}")
+
+
+def place_of_no_class(picture, palette):
+    """(y, x) of a colour of uint8 (3, H, W) that no JPEG and no resizing has made of a class's, or
+    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch far from
+    each class, or most of all patches a little off. Tried: of 400 facades none has a flat patch
+    over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
+    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
+    flat = ranges(picture.numpy(), 1) <= 2                 # (H, W)
+    solid = flat
+    if not flat.any():
+        if to_image(picture).getcolors(256) is None:       # a blur: the nearest class must do
+            return None
+        flat = ~flat                                       # dots: each pixel is a patch
+    off = distances_of(picture[:, torch.from_numpy(flat)].T, palette)    # (M,), of flat pixels
+    # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
+    # enlarged by (tried: up to 4).
+    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
+    if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
+        solid = flat & (ranges(picture.numpy(), 4) <= 2)
+    if solid.any():
+        off = off[solid[flat]]
+        flat = solid
+    wrong = (off > 40) & solid.any()
+    if (off > 5).mean() > 0.5:
+        wrong = off > 5
+    return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
+
+
+def distances_of(colours, palette):
+    """How far colours, uint8 (M, 3), are from the nearest class's: (M,)."""
     known = class_colours(palette)[1]
-    distances = torch.cdist(torch.tensor(colours).float(), known).amin(1)
-    other = [value for value, distance in zip(used, distances.tolist()) if distance > 0]
-    strange = np.isin(values, other)
-    if strange.mean() > 0.5 and distances.max() > 5:
-        y, x = np.argwhere(strange)[0]
-        colour = colours[used.index(values[y, x])]
-        raise OSError(f"colour {colour} at x={x}, y={y} is no class's, nor is most of it; correct "
-                      f"it, or {PALETTE_HELP}")
+    parts = colours.split(1 << 20)                         # 50 million, times 22 classes, is much
+    return torch.cat([torch.cdist(known, part.float()).amin(0) for part in parts]).numpy()
+
+
+def ranges(pixels, step):
+    """uint8 (3, H, W) -> (H, W): how far the 3x3 pixels around each, `step` apart, are from one
+    colour: the widest range of a channel."""
+    h, w = pixels.shape[1:]
+    padded = np.pad(pixels, ((0, 0), (step, step), (step, step)), "edge")
+    starts = (0, step, 2 * step)
+    around = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
+    # Two by two: all nine together would be copied, 150 MB each of the largest pictures.
+    highest = functools.reduce(np.maximum, around)
+    lowest = functools.reduce(np.minimum, around)
+    return (highest - lowest).max(0)
 
 
 def refuse_smeared_numbers(image, count):
@@ -1585,7 +1641,7 @@ def cityscapes_ids(stored):
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     plain = replace(stored, path=stored.path.with_name("ids"))
     with refusing(stored.path):
-        image = opaque(plain)
+        image = label_image(plain)
         values, used, colours, numbers = meanings(plain, image)
         if used is not None and 255 in numbers:
             raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
@@ -1593,7 +1649,7 @@ def cityscapes_ids(stored):
             raise OSError("holds colours, not Cityscapes' labelIds")
         classes, how = choose_reading(image.mode, used, colours, numbers, known)
         if classes is None:
-            refuse_place(values, used, colours, how, known)
+            refuse_place(values, used, colours, numbers, how, known)
         ids = np.asarray(classes)[np.searchsorted(used, values)]
         if (ids < 7).mean() > 0.5:                         # 0-6 are the camera's car, borders ...
             raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are "
@@ -1601,16 +1657,13 @@ def cityscapes_ids(stored):
         return np.array(CITYSCAPES_IDS, np.uint8)[ids]
 
 
-def label_picture(stored, palette, every=8):
+def label_picture(stored, palette):
     """A label map as a Pillow RGB picture of its classes' colours, however the file holds it.
-    Smeared colours stay; every `every`th of them is checked."""
+    Smeared colours stay."""
     label_map, how = label_map_in(stored, palette)
-    if label_map is not None and how != "by colour":
-        return paint(label_map, palette)
-    colours = stored.image.convert("RGB")
-    if label_map is None:
-        check_colours(stored.path, to_tensor(colours), palette, every)
-    return colours
+    if label_map is None or how == "by colour":
+        return label_image(stored).convert("RGB")
+    return paint(label_map, palette)
 
 
 def read_labels(files, palette):
@@ -1619,9 +1672,7 @@ def read_labels(files, palette):
     label_map = label_map_in(stored, palette)[0]
     if label_map is not None:
         return label_map
-    colours = stored.image.convert("RGB")
-    check_colours(stored.path, to_tensor(colours), palette)
-    return clean_label_map(np.array(colours), palette)
+    return clean_label_map(np.array(label_image(stored).convert("RGB")), palette)
 
 
 def label_part(files, palette):
@@ -1642,10 +1693,8 @@ def is_label_map(stored, palette):
         return False
     if label_map is not None:
         return True
-    pixels = np.asarray(stored.image.convert("RGB"))[::4, ::4].reshape(-1, 3)
-    colours = class_colours(palette)[1]
-    distances = torch.cdist(torch.from_numpy(pixels).float(), colours).amin(1)
-    return (distances <= 20).float().mean() > 0.9
+    few = to_tensor(label_image(stored).convert("RGB"))[:, ::4, ::4]
+    return (distances_of(few.flatten(1).T, palette) <= 20).mean() > 0.9
 
 
 def agree_on_rows(paths, palette):
@@ -1677,7 +1726,7 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, used, colours, _ = meanings(stored, opaque(stored))
+    _, used, colours, _ = meanings(stored, label_image(stored))
     return list(zip(used, colours))
 
 
@@ -1852,10 +1901,8 @@ def squashed_words(settings, files):
     kind = TASKS[settings["task"]].kind
     if kind == "pairs" or settings.get("crop"):
         return []
-    if kind == "photos":
-        stored = read_stored(files[0])
-    else:
-        stored = label_part(files, settings["palette"])
+    palette = settings["palette"]
+    stored = read_stored(files[0]) if kind == "photos" else label_part(files, palette)
     w, h = stored.image.size
     size = settings["size"]
     if abs(w * size[0] - h * size[1]) <= 0.02 * h * size[1]:
@@ -1895,6 +1942,8 @@ def unused_words(folder, *splits):
     return [f"{counts.total()} files not used: {', '.join(parts)}"] if parts else []
 
 
+# A user's picture, and the size at which a run knows it
+
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if settings["palette"] and label_side(settings) == "x":
@@ -1909,13 +1958,7 @@ def read_input(settings, path, pair=False):
     frames_of()."""
     half = halves_named(settings).index("x")
     channels = channels_of(settings, "x")
-    if not isinstance(path, Stored):
-        stored = read_bands(path, channels)
-    elif channels == 3:
-        stored = path
-    else:
-        raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
-                      f"single pictures")
+    stored = stored_of(path, channels)
     if pair:
         check_shape(stored, None if settings.get("crop") else settings["size"], side_by_side=True)
         stored = halves(stored)[half]
@@ -1928,37 +1971,23 @@ def read_input(settings, path, pair=False):
     return torch.from_numpy(levels_in(stored, scale, channels).copy())
 
 
-def find_files(folder, maps):
-    """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
-    where label maps alone are asked for, also Cityscapes' as published."""
-    for a, b in (("A", "B"), ("photos", "labels")):
-        if (folder / a).is_dir() and (folder / b).is_dir():
-            return pair_names(folder / a, folder / b)
-    paths = []
-    if maps:
-        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
-        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
-        if others:
-            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
-    return [(path,) for path in paths or list_pictures(folder)]
-
-
-def stored_of(path):
-    """A file's picture; or path itself, where it is one already."""
-    return path if isinstance(path, Stored) else read_stored(path)
+def stored_of(path, channels=3):
+    """A file's picture of so many channels; or path itself, where it is one already, of a film."""
+    if not isinstance(path, Stored):
+        return read_bands(path, channels)
+    if channels != 3:
+        raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
+                      f"single pictures")
+    return path
 
 
 def known_size(settings, size):
     """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
 
-    Training squeezes each picture, whatever its size, into settings["size"], and so sees all things
-    that small: a picture of that shape (to 2%) is known at just that size, one of another shape at
-    the smallest that covers it. A picture of 256x256 shows a run of 128x128 everything twice as
-    large as it has ever seen it.
-
-    It is the picture's own size where there is nothing to do: where training sees a part of each
-    picture at its own scale (settings["crop"]); of maps, which mean to be as many metres a pixel at
-    any size; and of sketches, which input_to_network itself shrinks.
+    Training squeezes each picture, whatever its size, into settings["size"]: to a run of 128x128 a
+    picture of 256x256 shows everything twice as large as it has ever seen it. So one of that shape
+    (to 2%) is known at just that size, another at the smallest that covers it; and at its own where
+    the run keeps to a scale, or is of sketches, which input_to_network itself shrinks.
     """
     height, width = settings["size"]
     h, w = size
@@ -1971,7 +2000,8 @@ def known_size(settings, size):
 
 
 def keeps_scale(settings):
-    """Whether a run sees larger pictures as more of the same: see known_size."""
+    """Whether a run sees larger pictures as more of the same: maps, as many metres a pixel at any
+    size, and what --crop has shown at its own scale."""
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
@@ -2006,43 +2036,7 @@ def enlarged(settings, fake, size):
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def pair_names(folder_a, folder_b):
-    """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
-    a = {path.stem: path for path in list_pictures(folder_a)}
-    b = {path.stem: path for path in list_pictures(folder_b)}
-    missing = []
-    for folder, names in (folder_b, a.keys() - b), (folder_a, b.keys() - a):
-        if names:
-            first = ", ".join(sorted(names)[:5])
-            missing.append(f"{folder}: {len(names)} partners missing: {first}")
-    if missing:
-        raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")
-    return [(a[name], b[name]) for name in sorted(a)]
-
-
-def list_pictures(folder):
-    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
-    NumPy count where there is no other picture: beside some, they are mostly something else."""
-    try:
-        inside = sorted(Path(folder).iterdir())
-        files = [path for path in inside if is_picture(path, ENDINGS)]
-        if not files:
-            files = [path for path in inside if is_picture(path, [".npy"])]
-    except OSError as error:
-        raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
-    last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
-    for path in files:
-        twin = last[path.stem]
-        if twin != path:
-            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
-    return files
-
-
-def is_picture(path, endings):
-    """Whether a name in a folder is that of a picture to use."""
-    known = path.suffix.lower() in endings
-    return known and not path.name.startswith(".") and path.is_file()
-
+# Between Pillow and torch
 
 def to_array(image):
     """A Pillow picture, RGB or grey -> numpy's uint8 (3 or 1, H, W)."""
@@ -2074,7 +2068,9 @@ def resize(picture, size, nearest=False):
     """resize_image() of a tensor, uint8 (C, h, w) -> (C, *size)."""
     if tuple(picture.shape[1:]) == tuple(size):
         return picture
-    return to_tensor(resize_image(to_image(picture), size, nearest))
+    # Others than RGB each for itself: Pillow takes a second or fourth channel for opacity.
+    parts = [picture] if len(picture) == 3 else picture.split(1)
+    return torch.cat([to_tensor(resize_image(to_image(part), size, nearest)) for part in parts])
 
 
 # Sequences: an animated GIF, a TIFF of several pages, a folder of frames. Skip it on first reading.
@@ -2113,7 +2109,7 @@ def frames_of(path):
             with refusing(name):
                 image.seek(page)
                 mode = "RGBA" if image.has_transparency_data else "RGB"
-                yield Stored(name, image.convert(mode), None, 1, False, 1)
+                yield Stored(name, image.convert(mode), None)
 
 
 def in_film_order(pictures):
@@ -2734,16 +2730,12 @@ def save_picture(path, picture):
         raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
     if channels not in (1, 3) and (channels, kind) != (4, "TIFF"):
         raise Refusal(f"{path}: {kind} holds no {channels} channels; give a name ending in .npy")
-    image = to_image(picture) if channels < 4 else four_bands(picture)
+    image = to_image(picture)
+    if channels == 4:                                      # X, as A would say that it is opacity
+        image = Image.frombytes("RGBX", image.size, image.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=95)
     write_whole(path, buffer.getvalue())
-
-
-def four_bands(picture):
-    """uint8 (4, H, W) -> a Pillow picture whose fourth band is not said to be opacity."""
-    pixels = picture.permute(1, 2, 0).numpy()
-    return Image.frombytes("RGBX", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
 
 
 def save_output(settings, path, x, fake):
@@ -2753,10 +2745,15 @@ def save_output(settings, path, x, fake):
         buffer = io.BytesIO()
         np.save(buffer, output_values(settings, x, fake))
         write_whole(path, buffer.getvalue())
-    elif channels_of(settings, "y") == 3:
-        save_picture(path, to_pixels(settings, x, fake)[0])
     else:
-        save_picture(path, to_levels(fake)[0])
+        save_picture(path, output_levels(settings, x, fake))
+
+
+def output_levels(settings, x, fake):
+    """-> uint8 (C, H, W), 0-255."""
+    if channels_of(settings, "y") == 3:
+        return to_pixels(settings, x, fake)[0]
+    return to_levels(fake)[0]
 
 
 def output_values(settings, x, fake):
@@ -2766,10 +2763,8 @@ def output_values(settings, x, fake):
         values = fake[0].cpu().permute(1, 2, 0).double().numpy()
         low, high = np.array(scale)
         values = (low + (values + 1) / 2 * (high - low)).astype(np.float32)
-    elif channels_of(settings, "y") == 3:
-        values = to_pixels(settings, x, fake)[0].permute(1, 2, 0).numpy()
     else:
-        values = to_levels(fake)[0].permute(1, 2, 0).numpy()
+        values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 
@@ -2794,10 +2789,9 @@ def contact_sheet(rows, titles=(), gap=4):
 def film(run, out, largest=300_000, seconds=8):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
-    The sheets show the same pictures at all times, so what moves is what was learned. Each frame
-    says its step. Where all sheets would be too much, frames are left out, then made smaller: most
-    is learned early, so those that stay are spaced by the logarithm of their steps. The last frame
-    is always there, and stays for two seconds.
+    The sheets show the same pictures at all times, so what moves is what was learned. Where all
+    would be too much, frames are left out, then made smaller: most is learned early, so those that
+    stay are spaced by the logarithm of their steps. The last one stays for two seconds.
     """
     folder = Path(run) / "samples"
     sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
@@ -3192,7 +3186,7 @@ def append_line(path, line):
     write_whole(path, before + f"{line}\n".encode())
 
 
-# The command, and its two subcommands
+# The command, and its three subcommands
 
 def main():
     command = sys.argv[1] if len(sys.argv) > 1 else None
@@ -3328,28 +3322,31 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
           f"from {settings['data'] or 'drawings'}")
     for line in what_was_read(settings, train, held):
         print(line)
-    shown = train.together([train[i] for i in range(min(4, len(train)))])
-    titles = ()
-    if row.kind == "label maps":
-        rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
-        palette = settings["palette"]
-        if train.files and label_map_in(label_part(train.files[0], palette), palette)[0] is None:
-            titles = ("nearest colour", "cleaned")         # JPEG's seams, and what is left of them
-            for files, line in zip(train.files, rows):
-                line.insert(0, uncleaned(files, settings["palette"], size))
-    else:
-        shown = augment(shown, size, mirror_of(settings), torch.Generator().manual_seed(0))
-        x, y = to_network(settings, shown)
-        rows = list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y)))     # x | y
-    save_picture(out, contact_sheet(rows, titles))
+    save_picture(out, sheet_of(settings, train))
     how = "cropped" if row.crop or train.whole else "resized"
     mirrored = ", mirrored in training" if mirror_of(settings) else ""
     print(f"{out}: {how} to {size[0]}x{size[1]}{mirrored}")
 
 
+def sheet_of(settings, train):
+    """The first four pictures to train on: x | y, or label maps, before them what was smeared."""
+    shown = train.together([train[i] for i in range(min(4, len(train)))])
+    if TASKS[settings["task"]].kind != "label maps":
+        rng = torch.Generator().manual_seed(0)
+        x, y = to_network(settings, augment(shown, settings["size"], mirror_of(settings), rng))
+        return contact_sheet(list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y))))
+    rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
+    how = how_labels_are_read(settings, train.files[0]) if train.files else None
+    if how != "by nearest colour":
+        return contact_sheet(rows)
+    for files, line in zip(train.files, rows):
+        line.insert(0, uncleaned(files, settings["palette"], settings["size"]))
+    return contact_sheet(rows, ("nearest colour", "cleaned"))
+
+
 def uncleaned(files, palette, size):
     """The colours of a label map by nearest colour alone: uint8 (3, *size)."""
-    picture = label_part(files, palette).image.convert("RGB")
+    picture = label_image(label_part(files, palette)).convert("RGB")
     colours = to_tensor(resize_image(picture, size, nearest=True))
     return colorize(nearest_class(colours[None], palette)[0], palette)
 

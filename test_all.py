@@ -3770,6 +3770,17 @@ def test_fit_is_shrinking_translating_and_enlarging(tmp_path):
     found = data.to_tensor(Image.open(tmp_path / "out.png"))
     assert (found.int() - data.to_tensor(wanted).int()).abs().max() <= 1
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_fit_shrinks_each_channel_for_itself(channels):
+    """A second or fourth channel is no opacity, whose 0 would blacken the others."""
+    settings = settings_for(task="pairs", size=32, in_channels=channels)
+    picture = noise_picture(channels, 64, 64)
+    picture[-1] = 0
+    found = data.fitted(settings, picture[None])[0]
+    for plane, wanted in zip(picture, found, strict=True):
+        small = Image.fromarray(plane.numpy()).resize((32, 32), Image.Resampling.BICUBIC)
+        assert np.array_equal(small, wanted)
+
 def test_fit_keeps_the_lightness_of_a_photo_to_colour(tmp_path):
     run = tiny_run(tmp_path / "run", "colorization", in_channels=1, out_channels=2)
     data.save_picture(tmp_path / "in.png", noise_picture(3, 128, 128) // 4 + 96)
@@ -4676,6 +4687,10 @@ def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
     assert data.open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
 
+def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
+    refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
+
 def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
     refuses("a.png: class 11 at x=79, y=53", data.open_label_map, tmp_path / "a.png", STREET[:11])
@@ -4692,12 +4707,89 @@ def test_an_enlarged_jpeg_of_labels_is_no_map_of_unknown_classes(times, tmp_path
     found = data.read_input(settings, tmp_path / "large.png")
     assert found.shape == (3, 128 * times, 128 * times)
 
+def smeared_facade(palette=FACADES):
+    """A label map of 286 x 286, shrunk as photos are: RGB, 96 x 96. Half its pixels are seams."""
+    colours = data.colorize(data.draw_facade(3)[1], palette)
+    return data.to_image(colours).resize((96, 96), Image.Resampling.BICUBIC)
+
+def save_as(kind, image, path):
+    """-> the file, or the first of its frames"""
+    names = {"palette": "png", "frame": "gif", "page": "tif"}
+    path = path / f"a.{names.get(kind, kind)}"
+    if kind == "palette":
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    if kind in ("frame", "page"):
+        other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image.save(path, save_all=True, append_images=[other])
+        return next(data.frames_of(path))
+    image.save(path)
+    return path
+
+CONTAINERS = ["png", "palette", "gif", "frame", "tif", "page", "jpg", "webp"]
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_smeared_map_is_taken_whatever_holds_it(kind, tmp_path):
+    image = smeared_facade()
+    assert len(image.getcolors(1 << 16)) > 256
+    found = data.read_input(settings_for(), save_as(kind, image, tmp_path))
+    classes = data.nearest_class(torch.stack([found, data.to_tensor(image)]), FACADES)
+    same = (classes[0] == classes[1]).float().mean()
+    assert same > (0.7 if kind in ("jpg", "webp") else 0.95)
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_a_map_in_other_colours_is_refused_whatever_holds_it(kind, tmp_path):
+    others = [["", [r // 2 + 20, g, b]] for _, (r, g, b) in FACADES]
+    file = save_as(kind, smeared_facade(others), tmp_path)
+    refuses("class", data.read_input, settings_for(), file)
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif"])
+def test_grey_levels_are_colours_where_all_classes_are_grey(kind, tmp_path):
+    mask = Image.fromarray(np.where(BANDS > 5, 255, 0).astype(np.uint8))
+    image = mask.resize((200, 150), Image.Resampling.BICUBIC)
+    image.save(tmp_path / f"a.{kind}")
+    settings = settings_for(palette=[BLACK, WHITE])
+    found = data.read_input(settings, tmp_path / f"a.{kind}")
+    classes = data.nearest_class(found[None], settings["palette"])[0].numpy()
+    assert (classes == (np.asarray(image) > 127)).mean() > 0.99
+
+@pytest.mark.parametrize("times", [1, 257])
+@pytest.mark.parametrize("ending", ["png", "npy"])
+@pytest.mark.parametrize("seam", [0, 3])
+def test_class_colours_in_16_bits_are_class_colours(times, ending, seam, tmp_path):
+    """Of 0 to 255, or of all 16 bits; three levels off, as smeared, at seam rows."""
+    values = BAND_COLOURS.astype(np.uint16)
+    values[:seam] ^= 3
+    path = tmp_path / f"a.{ending}"
+    if ending == "npy":
+        np.save(path, values * times)
+    else:
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values * times)
+        path.write_bytes(png(80, 60, 16, 2, rows))
+    found = data.read_input(settings_for(palette=STREET), path)
+    assert np.array_equal(found.permute(1, 2, 0), values)
+    classes = data.read_labels([path], STREET)
+    assert np.array_equal(classes, BANDS)
+
+def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
+    numbers = np.zeros((64, 64), np.uint8)
+    numbers[5:9, 7:9] = 12
+    for mode in ("L", "RGB", "P"):
+        Image.fromarray(numbers).convert(mode).save(tmp_path / "a.png")
+        refuses("class 12 at x=7, y=5", data.open_label_map, tmp_path / "a.png", STREET)
+
 # Of a palette picture whose colours are no classes': its numbers count.
 OTHER_ROWS = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
 
 def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
     renumbered(OTHER_ROWS, range(12)).save(tmp_path / "a.png")
     found = data.open_label_map(tmp_path / "a.png", STREET)
+    assert np.array_equal(found, BANDS)
+
+def test_palette_rows_near_class_colours_are_colours(tmp_path):
+    """As a quantizer numbers a JPEG's."""
+    near = [(r ^ 3, g ^ 2, b) for _, (r, g, b) in STREET]
+    renumbered(near, ORDER).save(tmp_path / "a.png")
+    found = data.read_labels([tmp_path / "a.png"], STREET)
     assert np.array_equal(found, BANDS)
 
 def test_numbers_with_palettes_that_disagree_are_refused(tmp_path):
@@ -5314,6 +5406,13 @@ def test_16_bit_bands_that_pillow_takes_for_8_bit_ones_are_refused(tmp_path):
 def test_tiffs_that_are_not_read_are_refused_with_a_way_out(options, words, tmp_path):
     path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), **options)
     refuses(words, data.read_bands, path, 4)
+
+def test_a_tiff_whose_bits_run_the_other_way_is_refused(tmp_path):
+    options = {"photometric": "rgb", "extratags": [(65000, 3, 1, 2, True)]}
+    path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 4), **options)
+    other_tag, fill_order = (struct.pack("<HHI", tag, 3, 1) for tag in (65000, 266))
+    path.write_bytes(path.read_bytes().replace(other_tag, fill_order))
+    refuses("fill order 2.*npy", data.read_bands, path, 4)
 
 def test_a_tiff_whose_pages_have_no_end_or_are_too_many_is_refused(tmp_path):
     # One reduced page, which is followed by itself.
