@@ -424,8 +424,9 @@ def load_generator(path):
     if settings.get("model") != "pix2pix":
         raise Refusal(f"{path}: this is a {settings.get('model')} run; give one of a pix2pix task")
     try:
-        generator = build_generator(settings)
-        generator.load_state_dict(content["generator"])
+        with torch.device("meta"):                     # no weights yet: the file's take their place
+            generator = build_generator(settings)
+        generator.load_state_dict(content["generator"], assign=True)
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
     if settings.get("one_hot"):
@@ -713,31 +714,8 @@ def renamed(saved, own_statistics):
 
     weights = {}
     for i, level in enumerate(levels):                 # from the picture to the bottleneck
-        middle = 0 < i < depth - 1
-        step = depth - 1 - i                           # of the decoder, counted from the bottleneck
-        down = f"{level}1" if i > 0 else f"{level}0"
-        up = f"{level}5" if middle else f"{level}3"
-        shrink = saved[f"{down}.weight"]               # (O, C, 4, 4)
-        grow = saved[f"{up}.weight"]                   # (C, O, 4, 4)
-        weights[f"encoder.{i}.weight"] = shrink
-        if middle:
-            norm = taken_norm(saved, f"{level}2", len(shrink), down, fixed)
-            weights.update(named(f"encoder_norms.{i}", norm))
-        else:
-            no_bias = torch.zeros(len(shrink))
-            weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", no_bias)
-        if step > 0:                                   # all but the bottleneck's: skips go second
-            skip, deeper = grow.chunk(2)
-            grow = torch.cat([deeper, skip])
-        if i > 0:
-            weights[f"decoder.{step}.weight"] = grow
-            at = f"{level}6" if middle else f"{level}4"
-            norm = taken_norm(saved, at, grow.shape[1], up, fixed)
-            weights.update(named(f"decoder_norms.{step}", norm))
-        else:
-            weights["to_image.weight"] = grow
-    weights["to_image.bias"] = saved["model.model.3.bias"]
-
+        weights.update(level_down(saved, level, i, depth, fixed))
+        weights.update(level_up(saved, level, i, depth, fixed))
     width, in_channels = weights["encoder.0.weight"].shape[:2]
     settings = {
         "model": "pix2pix",
@@ -753,20 +731,43 @@ def renamed(saved, own_statistics):
     return settings, weights
 
 
-def taken_norm(saved, at, channels, convolution, fixed):
-    """(weight, bias) of the norm saved at a name. fixed: its running statistics are put into both,
-    and the bias of the convolution before it, which they have been taken of."""
+def level_down(saved, level, i, depth, fixed):
+    """Encoder step i: {name in a UNet: tensor}."""
+    at = f"{level}1" if i > 0 else f"{level}0"
+    weight = saved[f"{at}.weight"]                     # (O, C, 4, 4)
+    weights = {f"encoder.{i}.weight": weight}
+    if i in (0, depth - 1):
+        weights[f"encoder.{i}.bias"] = saved.get(f"{at}.bias", torch.zeros(len(weight)))
+    else:
+        weights.update(taken_norm(saved, f"{level}2", len(weight), at, fixed, f"encoder_norms.{i}"))
+    return weights
+
+
+def level_up(saved, level, i, depth, fixed):
+    """The way up from level i + 1 to level i, or to the picture: {name in a UNet: tensor}."""
+    middle = 0 < i < depth - 1
+    at = f"{level}5" if middle else f"{level}3"
+    weight = saved[f"{at}.weight"]                     # (C, O, 4, 4)
+    step = depth - 1 - i                               # of the decoder, counted from the bottleneck
+    if step > 0:                                       # all but the bottleneck's: skips go second
+        skip, deeper = weight.chunk(2)
+        weight = torch.cat([deeper, skip])
+    if i == 0:
+        return {"to_image.weight": weight, "to_image.bias": saved[f"{at}.bias"]}
+    norm = f"{level}6" if middle else f"{level}4"
+    return {f"decoder.{step}.weight": weight,
+            **taken_norm(saved, norm, weight.shape[1], at, fixed, f"decoder_norms.{step}")}
+
+
+def taken_norm(saved, at, channels, convolution, fixed, name):
+    """The norm saved at a name: {name in a UNet: tensor}. fixed: its running statistics are put in
+    both, and the bias of the convolution before it, which they have been taken of."""
     weight = saved.get(f"{at}.weight", torch.ones(channels))
     bias = saved.get(f"{at}.bias", torch.zeros(channels))
     if fixed:
         weight = weight / (saved[f"{at}.running_var"] + 1e-5).sqrt()
         mean = saved[f"{at}.running_mean"] - saved.get(f"{convolution}.bias", 0)
         bias = bias - mean * weight
-    return weight, bias
-
-
-def named(name, norm):
-    weight, bias = norm
     return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
@@ -1227,11 +1228,22 @@ def translate_files(options):
         raise Refusal("--fit: this run sees a larger picture as more of the same, at a scale that "
                       "it knows; leave --fit out")
     count = data.frame_count(options.source)
+    ending = data.output_ending(settings) if count == 1 else Path(options.source).suffix
+    options.out = in_new_folder(options.source, options.out, ending)
     with threads(2) as files:
         if count > 1:
             translate_sequence(generator, settings, options, count, files)
         else:
             translate_pictures(generator, settings, options, files)
+
+
+def in_new_folder(source, out, ending):
+    """OUT; where one file is to be read and OUT is a new folder, a name without an ending or with a
+    slash at its end, the name in it of what is to be written."""
+    one_file = Path(source).is_file() and not Path(out).exists()
+    if one_file and (out.endswith(("/", os.sep)) or not Path(out).suffix):
+        return str(Path(out, Path(source).stem + ending))
+    return out
 
 
 def translate_pictures(generator, settings, options, files):

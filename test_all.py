@@ -3662,6 +3662,33 @@ def test_a_film_goes_into_a_folder_that_is_there(tmp_path):
     run_here(pix2pix, run, tmp_path / "in.gif", tmp_path / "out")
     assert data.frame_count(tmp_path / "out" / "in.gif") == 2
 
+@pytest.mark.parametrize("out", ["new", "new/", "some/new", "of.names/"])
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.tiff"])
+def test_a_film_goes_into_a_new_folder(name, out, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    maps = label_frames(3)
+    if name == "a.gif":
+        save_gif(tmp_path / name, maps, [50, 50, 50], 0)
+    else:
+        (tmp_path / name).write_bytes(data.film_of(Path(name), maps))
+    run_here(pix2pix, run, tmp_path / name, f"{tmp_path}/{out}")
+    assert data.frame_count(tmp_path / out / name) == 3
+    assert [path.name for path in (tmp_path / out).iterdir()] == [name]
+
+@pytest.mark.parametrize("out, written", [
+    ("new", "new/a.png"), ("new.d/", "new.d/a.png"), ("b.jpg", "b.jpg")])
+def test_a_picture_goes_into_a_new_folder_or_a_file(out, written, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    data.save_picture(tmp_path / "a.png", label_frames(1)[0])
+    run_here(pix2pix, run, tmp_path / "a.png", f"{tmp_path}/{out}")
+    assert (tmp_path / written).is_file()
+
+def test_a_bad_picture_leaves_no_new_folder(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    refuses("a.png", run_here, pix2pix, run, tmp_path / "a.png", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
 def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
     run = tiny_run(tmp_path / "run")
     maps = label_frames(4)
@@ -3673,7 +3700,7 @@ def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "out.gif").exists()
 
 @pytest.mark.parametrize("out, words", [
-    ("out.png", "ending in .gif"), ("new", "ending in .gif"), ("out.tif", "ending in .gif"),
+    ("out.png", "ending in .gif"), ("out.tif", "ending in .gif"),
     ("in.gif", "what is to be read")])
 def test_a_film_is_written_as_the_same_kind(out, words, tmp_path):
     run = tiny_run(tmp_path / "run")
@@ -3825,6 +3852,18 @@ def test_one_noise_is_the_noise_of_a_picture_alone(size):
     alone = [pix2pix.generate(generator, picture[None], seed=5, tile=300) for picture in x]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     assert torch.equal(before, torch.get_rng_state())
+
+def test_loading_draws_no_weights_that_the_files_replace(tmp_path):
+    before = torch.get_rng_state()
+    run = tiny_run(tmp_path / "run")
+    torch.set_rng_state(before)
+    generator, _ = pix2pix.load_generator(run)
+    assert torch.equal(torch.get_rng_state(), before)
+    saved = pix2pix.load_file(run / "generator.pt")["generator"]
+    found = generator.state_dict()
+    assert list(found) == list(saved)
+    assert all(torch.equal(found[name], saved[name]) for name in saved)
+    assert all(weight.requires_grad for weight in generator.parameters())
 
 def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
     run = tiny_run(tmp_path / "run")
