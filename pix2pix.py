@@ -258,6 +258,8 @@ def initialize(network):
     0.02 comes from DCGAN; neither gives a reason.
     """
     for name, parameter in network.named_parameters():
+        if parameter.is_meta:                          # of load_generator: a file's come instead
+            continue
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
         elif parameter.dim() == 1:                     # a norm's weight is a vector
