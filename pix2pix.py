@@ -594,9 +594,18 @@ class Down(nn.Conv2d):
         # its time rearranging the weights. One matrix product of the same numbers does not, with
         # a row for each pixel (a column for each takes up to five times as long).
         patches = F.unfold(x, 4, stride=2, padding=1)  # (N, C * 16, H/2 * W/2)
-        patches = patches.transpose(1, 2).reshape(-1, c * 16)
-        y = F.linear(patches, self.weight.view(-1, c * 16), self.bias)    # (N * H/2 * W/2, O)
+        y = row_by_row(patches.transpose(1, 2), self.weight.view(-1, c * 16), self.bias)
         return y.view(n, h // 2, w // 2, -1).permute(0, 3, 1, 2)
+
+
+def row_by_row(rows, weight, bias=None):
+    """rows (N, R, C) @ weight (O, C) + bias -> (N, R, O): one product, but in translating, where
+    pictures have fewer than 4 rows, one for each. The library rounds so few in another way: a
+    picture of a batch gets the very numbers that it gets alone."""
+    if rows.shape[1] < 4 and not torch.is_grad_enabled():
+        return torch.stack([F.linear(picture, weight, bias) for picture in rows])
+    y = F.linear(rows.reshape(-1, rows.shape[2]), weight, bias)
+    return y.view(*rows.shape[:2], -1)
 
 
 class Up(nn.ConvTranspose2d):
@@ -619,8 +628,7 @@ def doubled(x, weight, bias):
         # the whole batch half as long again as one for each picture.
         y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
     else:                                              # deep: see Down
-        pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)              # (N * H * W, C)
-        y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
+        y = row_by_row(x.flatten(2).transpose(1, 2), weight.t()).transpose(1, 2)
     # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
     y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
     if bias is None:
@@ -1426,6 +1434,7 @@ def threads(count, cores=1):
     """A pool of threads, in each of which torch takes so many cores. At its end, after Ctrl-C, too,
     what has begun is finished, so that files are whole, and what has not begun is left."""
     from concurrent.futures import ThreadPoolExecutor      # this command alone needs it
+    torch.get_num_threads()     # settles this thread's number, or the one below would become it
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(cores, 1),))
     try:
         yield pool

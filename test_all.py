@@ -3875,6 +3875,15 @@ def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"frame {i}.png" for i in range(1, 6)}
 
+def test_a_pools_cores_are_its_own():
+    code = ("import pix2pix, torch\n"
+            "with pix2pix.threads(2, cores=3) as pool:\n"
+            "    print(pool.submit(torch.get_num_threads).result(), torch.get_num_threads())")
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=Path(pix2pix.__file__).parent,
+                          env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["3", "2"]
+
 def test_things_in_order_wait_for_a_few_and_fail_in_their_place():
     running, most, done = [], [], []
 
