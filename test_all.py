@@ -3843,6 +3843,18 @@ def test_a_folders_outputs_are_those_of_each_picture_alone(norm, upsample, cores
         found = data.to_tensor(Image.open(tmp_path / "out" / f"{i + 1:02}.png"))
         assert (found.int() - wanted.int()).abs().max() <= 1
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 9])
+def test_few_rows_of_a_batch_are_multiplied_as_those_of_a_picture_alone(rows):
+    pictures = torch.randn(5, rows, 96)
+    weight, bias = torch.randn(32, 96), torch.randn(32)
+    together = pix2pix.row_by_row(pictures, weight, bias)
+    assert torch.allclose(together, pictures @ weight.t() + bias, atol=1e-4)
+    with torch.no_grad():
+        together = pix2pix.row_by_row(pictures, weight, bias)
+        alone = [pix2pix.row_by_row(picture[None], weight, bias) for picture in pictures]
+    difference = (together - torch.cat(alone)).abs().max()
+    assert difference == 0 if rows < 4 else difference < 1e-4
+
 @pytest.mark.parametrize("size", [64, 96, 512])
 def test_one_noise_is_the_noise_of_a_picture_alone(size):
     generator = pix2pix.faster(pix2pix.UNet(width=4, depth=6)).eval()
@@ -7559,7 +7571,8 @@ def test_what_is_saved_is_what_was_painted(either, saved_by):
     both = data.to_tensor(Image.open(saved_both))
     assert torch.equal(both, torch.cat([colours, shown], dim=2))
 
-def test_the_photo_of_a_larger_file_is_saved_at_its_size(page, painter, tmp_path):
+def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
+    page = either
     page.opened()
     assert not page.js("return $('savelarge').offsetWidth")
     large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
