@@ -428,8 +428,10 @@ def load_generator(path):
     try:
         with torch.device("meta"):                     # no weights yet: the file's take their place
             generator = build_generator(settings)
-        generator.load_state_dict(content["generator"], assign=True)
-    except (KeyError, TypeError, RuntimeError):
+        weights = content["generator"].items()         # converted ones may be laid out otherwise
+        weights = {name: weight.float().contiguous() for name, weight in weights}
+        generator.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, RuntimeError, AttributeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
     if settings.get("one_hot"):
         generator.palette = settings["palette"]

@@ -3877,6 +3877,27 @@ def test_loading_draws_no_weights_that_the_files_replace(tmp_path):
     assert all(torch.equal(found[name], saved[name]) for name in saved)
     assert all(weight.requires_grad for weight in generator.parameters())
 
+def test_weights_of_another_layout_and_precision_are_loaded(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    content = pix2pix.load_file(run / "generator.pt")
+    for name, weight in content["generator"].items():
+        if weight.dim() == 4:
+            content["generator"][name] = weight.half().contiguous(memory_format=torch.channels_last)
+    torch.save(content, run / "generator.pt")
+    generator, _ = pix2pix.load_generator(run)
+    for name, weight in generator.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert weight.is_contiguous()
+        assert torch.equal(weight, content["generator"][name].float())
+    assert pix2pix.translate(generator, label_frames(1)[0]).shape == (3, 64, 64)
+
+@pytest.mark.parametrize("weights", [None, [], {"encoder.0.weight": 1}, {}])
+def test_weights_that_are_none_are_refused(weights, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    content = pix2pix.load_file(run / "generator.pt")
+    torch.save({**content, "generator": weights}, run / "generator.pt")
+    refuses("weights do not fit", pix2pix.load_generator, run)
+
 def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
     run = tiny_run(tmp_path / "run")
     frames = save_frames(tmp_path / "frames", label_frames(9))
