@@ -282,7 +282,7 @@ def generate(generator, x, seed=None, tile=1024, one_noise=False):
     """
     height, width = x.shape[-2:]
     devices = [x.device] if x.device.type in ("cuda", "mps") else []
-    kind = x.device.type if devices else "cuda"
+    kind = x.device.type if devices else "cuda"        # of none: the CPU's state is always kept
     own_state = seed is not None and not one_noise
     with torch.random.fork_rng(devices, enabled=own_state, device_type=kind):
         if max(height, width) <= tile:
