@@ -258,6 +258,8 @@ def initialize(network):
     0.02 comes from DCGAN; neither gives a reason.
     """
     for name, parameter in network.named_parameters():
+        if parameter.is_meta:                          # of load_generator: a file's come instead
+            continue
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
         elif parameter.dim() == 1:                     # a norm's weight is a vector
@@ -280,7 +282,7 @@ def generate(generator, x, seed=None, tile=1024, one_noise=False):
     """
     height, width = x.shape[-2:]
     devices = [x.device] if x.device.type in ("cuda", "mps") else []
-    kind = x.device.type if devices else "cuda"
+    kind = x.device.type if devices else "cuda"        # of none: the CPU's state is always kept
     own_state = seed is not None and not one_noise
     with torch.random.fork_rng(devices, enabled=own_state, device_type=kind):
         if max(height, width) <= tile:
@@ -424,9 +426,12 @@ def load_generator(path):
     if settings.get("model") != "pix2pix":
         raise Refusal(f"{path}: this is a {settings.get('model')} run; give one of a pix2pix task")
     try:
-        generator = build_generator(settings)
-        generator.load_state_dict(content["generator"])
-    except (KeyError, TypeError, RuntimeError):
+        with torch.device("meta"):                     # no weights yet: the file's take their place
+            generator = build_generator(settings)
+        weights = content["generator"].items()         # converted ones may be laid out otherwise
+        weights = {name: weight.float().contiguous() for name, weight in weights}
+        generator.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, RuntimeError, AttributeError):
         raise Refusal(f"{path}: its weights do not fit its settings; train again") from None
     if settings.get("one_hot"):
         generator.palette = settings["palette"]
@@ -591,9 +596,18 @@ class Down(nn.Conv2d):
         # its time rearranging the weights. One matrix product of the same numbers does not, with
         # a row for each pixel (a column for each takes up to five times as long).
         patches = F.unfold(x, 4, stride=2, padding=1)  # (N, C * 16, H/2 * W/2)
-        patches = patches.transpose(1, 2).reshape(-1, c * 16)
-        y = F.linear(patches, self.weight.view(-1, c * 16), self.bias)    # (N * H/2 * W/2, O)
+        y = row_by_row(patches.transpose(1, 2), self.weight.view(-1, c * 16), self.bias)
         return y.view(n, h // 2, w // 2, -1).permute(0, 3, 1, 2)
+
+
+def row_by_row(rows, weight, bias=None):
+    """rows (N, R, C) @ weight (O, C) + bias -> (N, R, O): one product, but in translating, where
+    pictures have fewer than 4 rows, one for each. The library rounds so few in another way: a
+    picture of a batch gets the very numbers that it gets alone."""
+    if rows.shape[1] < 4 and not torch.is_grad_enabled():
+        return torch.stack([F.linear(picture, weight, bias) for picture in rows])
+    y = F.linear(rows.reshape(-1, rows.shape[2]), weight, bias)
+    return y.view(*rows.shape[:2], -1)
 
 
 class Up(nn.ConvTranspose2d):
@@ -616,8 +630,7 @@ def doubled(x, weight, bias):
         # the whole batch half as long again as one for each picture.
         y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
     else:                                              # deep: see Down
-        pixels = x.flatten(2).transpose(1, 2).reshape(-1, c)              # (N * H * W, C)
-        y = (pixels @ weight).view(n, h * w, -1).transpose(1, 2)
+        y = row_by_row(x.flatten(2).transpose(1, 2), weight.t()).transpose(1, 2)
     # y (N, O * 16, H * W): each pixel has become 4x4; where these overlap they are summed.
     y = F.fold(y, (2 * h, 2 * w), 4, stride=2, padding=1)
     if bias is None:
@@ -713,31 +726,8 @@ def renamed(saved, own_statistics):
 
     weights = {}
     for i, level in enumerate(levels):                 # from the picture to the bottleneck
-        middle = 0 < i < depth - 1
-        step = depth - 1 - i                           # of the decoder, counted from the bottleneck
-        down = f"{level}1" if i > 0 else f"{level}0"
-        up = f"{level}5" if middle else f"{level}3"
-        shrink = saved[f"{down}.weight"]               # (O, C, 4, 4)
-        grow = saved[f"{up}.weight"]                   # (C, O, 4, 4)
-        weights[f"encoder.{i}.weight"] = shrink
-        if middle:
-            norm = taken_norm(saved, f"{level}2", len(shrink), down, fixed)
-            weights.update(named(f"encoder_norms.{i}", norm))
-        else:
-            no_bias = torch.zeros(len(shrink))
-            weights[f"encoder.{i}.bias"] = saved.get(f"{down}.bias", no_bias)
-        if step > 0:                                   # all but the bottleneck's: skips go second
-            skip, deeper = grow.chunk(2)
-            grow = torch.cat([deeper, skip])
-        if i > 0:
-            weights[f"decoder.{step}.weight"] = grow
-            at = f"{level}6" if middle else f"{level}4"
-            norm = taken_norm(saved, at, grow.shape[1], up, fixed)
-            weights.update(named(f"decoder_norms.{step}", norm))
-        else:
-            weights["to_image.weight"] = grow
-    weights["to_image.bias"] = saved["model.model.3.bias"]
-
+        weights.update(level_down(saved, level, i, depth, fixed))
+        weights.update(level_up(saved, level, i, depth, fixed))
     width, in_channels = weights["encoder.0.weight"].shape[:2]
     settings = {
         "model": "pix2pix",
@@ -753,20 +743,43 @@ def renamed(saved, own_statistics):
     return settings, weights
 
 
-def taken_norm(saved, at, channels, convolution, fixed):
-    """(weight, bias) of the norm saved at a name. fixed: its running statistics are put into both,
-    and the bias of the convolution before it, which they have been taken of."""
+def level_down(saved, level, i, depth, fixed):
+    """Encoder step i: {name in a UNet: tensor}."""
+    at = f"{level}1" if i > 0 else f"{level}0"
+    weight = saved[f"{at}.weight"]                     # (O, C, 4, 4)
+    weights = {f"encoder.{i}.weight": weight}
+    if i in (0, depth - 1):
+        weights[f"encoder.{i}.bias"] = saved.get(f"{at}.bias", torch.zeros(len(weight)))
+    else:
+        weights.update(taken_norm(saved, f"{level}2", len(weight), at, fixed, f"encoder_norms.{i}"))
+    return weights
+
+
+def level_up(saved, level, i, depth, fixed):
+    """The way up from level i + 1 to level i, or to the picture: {name in a UNet: tensor}."""
+    middle = 0 < i < depth - 1
+    at = f"{level}5" if middle else f"{level}3"
+    weight = saved[f"{at}.weight"]                     # (C, O, 4, 4)
+    step = depth - 1 - i                               # of the decoder, counted from the bottleneck
+    if step > 0:                                       # all but the bottleneck's: skips go second
+        skip, deeper = weight.chunk(2)
+        weight = torch.cat([deeper, skip])
+    if i == 0:
+        return {"to_image.weight": weight, "to_image.bias": saved[f"{at}.bias"]}
+    norm = f"{level}6" if middle else f"{level}4"
+    return {f"decoder.{step}.weight": weight,
+            **taken_norm(saved, norm, weight.shape[1], at, fixed, f"decoder_norms.{step}")}
+
+
+def taken_norm(saved, at, channels, convolution, fixed, name):
+    """The norm saved at a name: {name in a UNet: tensor}. fixed: its running statistics are put in
+    both, and the bias of the convolution before it, which they have been taken of."""
     weight = saved.get(f"{at}.weight", torch.ones(channels))
     bias = saved.get(f"{at}.bias", torch.zeros(channels))
     if fixed:
         weight = weight / (saved[f"{at}.running_var"] + 1e-5).sqrt()
         mean = saved[f"{at}.running_mean"] - saved.get(f"{convolution}.bias", 0)
         bias = bias - mean * weight
-    return weight, bias
-
-
-def named(name, norm):
-    weight, bias = norm
     return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
@@ -1227,11 +1240,22 @@ def translate_files(options):
         raise Refusal("--fit: this run sees a larger picture as more of the same, at a scale that "
                       "it knows; leave --fit out")
     count = data.frame_count(options.source)
+    ending = data.output_ending(settings) if count == 1 else Path(options.source).suffix
+    options.out = in_new_folder(options.source, options.out, ending)
     with threads(2) as files:
         if count > 1:
             translate_sequence(generator, settings, options, count, files)
         else:
             translate_pictures(generator, settings, options, files)
+
+
+def in_new_folder(source, out, ending):
+    """OUT; where one file is to be read and OUT is a new folder, a name without an ending or with a
+    slash at its end, the name in it of what is to be written."""
+    one_file = Path(source).is_file() and not Path(out).exists()
+    if one_file and (out.endswith(("/", os.sep)) or not Path(out).suffix):
+        return str(Path(out, Path(source).stem + ending))
+    return out
 
 
 def translate_pictures(generator, settings, options, files):
@@ -1412,6 +1436,7 @@ def threads(count, cores=1):
     """A pool of threads, in each of which torch takes so many cores. At its end, after Ctrl-C, too,
     what has begun is finished, so that files are whole, and what has not begun is left."""
     from concurrent.futures import ThreadPoolExecutor      # this command alone needs it
+    torch.get_num_threads()     # settles this thread's number, or the one below would become it
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(cores, 1),))
     try:
         yield pool

@@ -3673,6 +3673,33 @@ def test_a_film_goes_into_a_folder_that_is_there(tmp_path):
     run_here(pix2pix, run, tmp_path / "in.gif", tmp_path / "out")
     assert data.frame_count(tmp_path / "out" / "in.gif") == 2
 
+@pytest.mark.parametrize("out", ["new", "new/", "some/new", "of.names/"])
+@pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.tiff"])
+def test_a_film_goes_into_a_new_folder(name, out, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    maps = label_frames(3)
+    if name == "a.gif":
+        save_gif(tmp_path / name, maps, [50, 50, 50], 0)
+    else:
+        (tmp_path / name).write_bytes(data.film_of(Path(name), maps))
+    run_here(pix2pix, run, tmp_path / name, f"{tmp_path}/{out}")
+    assert data.frame_count(tmp_path / out / name) == 3
+    assert [path.name for path in (tmp_path / out).iterdir()] == [name]
+
+@pytest.mark.parametrize("out, written", [
+    ("new", "new/a.png"), ("new.d/", "new.d/a.png"), ("b.jpg", "b.jpg")])
+def test_a_picture_goes_into_a_new_folder_or_a_file(out, written, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    data.save_picture(tmp_path / "a.png", label_frames(1)[0])
+    run_here(pix2pix, run, tmp_path / "a.png", f"{tmp_path}/{out}")
+    assert (tmp_path / written).is_file()
+
+def test_a_bad_picture_leaves_no_new_folder(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    refuses("a.png", run_here, pix2pix, run, tmp_path / "a.png", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
 def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
     run = tiny_run(tmp_path / "run")
     maps = label_frames(4)
@@ -3684,7 +3711,7 @@ def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "out.gif").exists()
 
 @pytest.mark.parametrize("out, words", [
-    ("out.png", "ending in .gif"), ("new", "ending in .gif"), ("out.tif", "ending in .gif"),
+    ("out.png", "ending in .gif"), ("out.tif", "ending in .gif"),
     ("in.gif", "what is to be read")])
 def test_a_film_is_written_as_the_same_kind(out, words, tmp_path):
     run = tiny_run(tmp_path / "run")
@@ -3838,6 +3865,18 @@ def test_a_folders_outputs_are_those_of_each_picture_alone(norm, upsample, cores
         found = data.to_tensor(Image.open(tmp_path / "out" / f"{i + 1:02}.png"))
         assert (found.int() - wanted.int()).abs().max() <= 1
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 9])
+def test_few_rows_of_a_batch_are_multiplied_as_those_of_a_picture_alone(rows):
+    pictures = torch.randn(5, rows, 96)
+    weight, bias = torch.randn(32, 96), torch.randn(32)
+    together = pix2pix.row_by_row(pictures, weight, bias)
+    assert torch.allclose(together, pictures @ weight.t() + bias, atol=1e-4)
+    with torch.no_grad():
+        together = pix2pix.row_by_row(pictures, weight, bias)
+        alone = [pix2pix.row_by_row(picture[None], weight, bias) for picture in pictures]
+    difference = (together - torch.cat(alone)).abs().max()
+    assert difference == 0 if rows < 4 else difference < 1e-4
+
 @pytest.mark.parametrize("size", [64, 96, 512])
 def test_one_noise_is_the_noise_of_a_picture_alone(size):
     generator = pix2pix.faster(pix2pix.UNet(width=4, depth=6)).eval()
@@ -3848,6 +3887,39 @@ def test_one_noise_is_the_noise_of_a_picture_alone(size):
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     assert torch.equal(before, torch.get_rng_state())
 
+def test_loading_draws_no_weights_that_the_files_replace(tmp_path):
+    before = torch.get_rng_state()
+    run = tiny_run(tmp_path / "run")
+    torch.set_rng_state(before)
+    generator, _ = pix2pix.load_generator(run)
+    assert torch.equal(torch.get_rng_state(), before)
+    saved = pix2pix.load_file(run / "generator.pt")["generator"]
+    found = generator.state_dict()
+    assert list(found) == list(saved)
+    assert all(torch.equal(found[name], saved[name]) for name in saved)
+    assert all(weight.requires_grad for weight in generator.parameters())
+
+def test_weights_of_another_layout_and_precision_are_loaded(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    content = pix2pix.load_file(run / "generator.pt")
+    for name, weight in content["generator"].items():
+        if weight.dim() == 4:
+            content["generator"][name] = weight.half().contiguous(memory_format=torch.channels_last)
+    torch.save(content, run / "generator.pt")
+    generator, _ = pix2pix.load_generator(run)
+    for name, weight in generator.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert weight.is_contiguous()
+        assert torch.equal(weight, content["generator"][name].float())
+    assert pix2pix.translate(generator, label_frames(1)[0]).shape == (3, 64, 64)
+
+@pytest.mark.parametrize("weights", [None, [], {"encoder.0.weight": 1}, {}])
+def test_weights_that_are_none_are_refused(weights, tmp_path):
+    run = tiny_run(tmp_path / "run")
+    content = pix2pix.load_file(run / "generator.pt")
+    torch.save({**content, "generator": weights}, run / "generator.pt")
+    refuses("weights do not fit", pix2pix.load_generator, run)
+
 def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
     run = tiny_run(tmp_path / "run")
     frames = save_frames(tmp_path / "frames", label_frames(9))
@@ -3857,6 +3929,15 @@ def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
     refuses("frame 6.png", run_here, pix2pix, *args)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"frame {i}.png" for i in range(1, 6)}
+
+def test_a_pools_cores_are_its_own():
+    code = ("import pix2pix, torch\n"
+            "with pix2pix.threads(2, cores=3) as pool:\n"
+            "    print(pool.submit(torch.get_num_threads).result(), torch.get_num_threads())")
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=Path(pix2pix.__file__).parent,
+                          env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["3", "2"]
 
 def test_things_in_order_wait_for_a_few_and_fail_in_their_place():
     running, most, done = [], [], []
@@ -7659,7 +7740,8 @@ def test_what_is_saved_is_what_was_painted(either, saved_by):
     both = data.to_tensor(Image.open(saved_both))
     assert torch.equal(both, torch.cat([colours, shown], dim=2))
 
-def test_the_photo_of_a_larger_file_is_saved_at_its_size(page, painter, tmp_path):
+def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
+    page = either
     page.opened()
     assert not page.js("return $('savelarge').offsetWidth")
     large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
