@@ -2734,7 +2734,8 @@ def save_picture(path, picture):
     if channels == 4:                                      # X, as A would say that it is opacity
         image = Image.frombytes("RGBX", image.size, image.tobytes())
     buffer = io.BytesIO()
-    image.save(buffer, kind, quality=95)
+    # PNG's level 3 in place of 6: half the time, for files a few percent larger.
+    image.save(buffer, kind, quality=95, compress_level=3)
     write_whole(path, buffer.getvalue())
 
 

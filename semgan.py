@@ -257,6 +257,9 @@ def load_painter(path, settings):
     same_classes = its_settings["palette"] in (None, settings["palette"])
     if not same_classes or data.label_side(its_settings) == "y":
         raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
+    if not its_settings["one_hot"] and its_settings["in_channels"] not in (1, 3):
+        raise Refusal(f"{path}: takes pictures of {its_settings['in_channels']} channels, and label "
+                      f"maps have 3; give a pix2pix run on such maps")
     return painter, its_settings
 
 

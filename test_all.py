@@ -6150,6 +6150,10 @@ def test_dreams_need_a_run_that_takes_label_maps(shapes_run, tmp_path):
     paints_labels = tiny_run(tmp_path / "y", "segmentation", palette=SHAPES)
     refuses("on such maps", run_here, semgan, shapes_run, "--dream", paints_labels)
 
+def test_dreams_need_a_run_that_takes_colours(shapes_run, tmp_path):
+    bands = tiny_run(tmp_path / "bands", "pairs", in_channels=4)
+    refuses("takes pictures of 4 channels", run_here, semgan, shapes_run, "--dream", bands)
+
 def test_a_semgan_file_of_another_format_is_refused(shapes_run):
     content = torch.load(shapes_run / "generator.pt")
     content["format"] = 2
