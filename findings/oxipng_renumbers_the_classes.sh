@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # oxipng, a lossless optimiser, renumbers the classes of grey label maps, each file in its own way.
 #
-# Versions: pyoxipng 9.1.1 (it holds oxipng), Pillow 13.0.0, OpenCV 5.0.0.93 (headless), numpy 2.4.6.
-# Guess: of a palette PNG it may sort the palette, and so the rows. A grey PNG of 8 bits that holds
-#   class numbers has no palette: every pixel keeps its grey, so np.array(Image.open(file)) is what
-#   it was.
+# Versions: pyoxipng 9.1.1 (it holds oxipng), Pillow 13.0.0, OpenCV 5.0.0.93 (headless), numpy
+#   2.4.6.
+# Guess: lossless means that np.array(Image.open(file)) is the same before and after; surely of a
+#   grey PNG of 8 bits that holds class numbers, which has no palette that could be sorted.
 # What happens: for the viewer nothing changes. But where it is shorter, the grey map becomes a
-#   palette map, and its palette is sorted anew: what numpy gets from Pillow is 0, 11, 10, ... 1 for
-#   the classes 0, 1, 2, ... 11. The numbering depends on the classes that a file holds; small files
-#   stay grey, and so stay right. OpenCV's IMREAD_GRAYSCALE (and Pillow's convert("L")) still gives
-#   the classes, IMREAD_UNCHANGED three channels. Maps of two classes, 0 and 1, come through, and
-#   color_type_reduction=False keeps the rest.
+#   palette map, and its palette is sorted anew: what numpy gets from Pillow is 0, 11, 10, ... 1
+#   for the classes 0, 1, 2, ... 11. The numbering depends on the classes that a file holds; small
+#   files stay grey, and so stay right. OpenCV's IMREAD_GRAYSCALE (and Pillow's convert("L")) still
+#   gives the classes, IMREAD_UNCHANGED three channels. Maps of two classes, 0 and 1, come through,
+#   and color_type_reduction=False keeps the rest.
 # Why it matters: sets of label maps are passed through optimisers before they are published, as
-#   that is lossless. Then class 1 is door in one file, roof in the next and sky in a third, all
+#   that is lossless. Number 1 is then whichever class is the highest of its file, all
 #   numbers are valid ones, and a loader that had no need to look at image.mode sees nothing.
 # Seen (the numbers that Pillow gives for the classes 0 to 11; - is not in the file):
 #   all classes, 256x256  P, 0 11 10 9 8 7 6 5 4 3 2 1; right: Pillow 0.37, OpenCV grey 1.00

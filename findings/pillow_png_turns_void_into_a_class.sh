@@ -6,13 +6,13 @@
 #   N colours of its classes, is stored as it is in memory, and 255 comes back as 255; or save()
 #   refuses it. With bits=8, which sets how many bits a palette pixel has, it surely does.
 # What happens: no error. The bits of a pixel follow from the length of the palette: 1, 2 or 4 for
-#   up to 2, 4 or 16 colours, and what does not fit is cut off. 255 comes back as 1, 3 or 15. With 2,
-#   4 or 16 classes that is the last class; with 12 it is 15, which nobody has defined. From 17
+#   up to 2, 4 or 16 colours, and what does not fit is cut off. 255 comes back as 1, 3 or 15. With
+#   2, 4 or 16 classes that is the last class; with 12 it is 15, which nobody has defined. From 17
 #   colours on nothing is lost, and so in TIFF, or with a palette filled up to 256 colours. bits=8
 #   saves it in Pillow 11.3.0 and changes nothing in 13.0.0.
-# Why it matters: a void border drawn in label maps to keep it out of the loss is taught as a class,
-#   and scored as one. In memory all is right, maps of Cityscapes (19) or VOC (21) pass, and a set
-#   with fewer classes written by the same lines does not.
+# Why it matters: a void border drawn in label maps to keep it out of the loss is taught as a
+#   class, and scored as one. In memory all is right, maps of Cityscapes (19) or VOC (21) pass, and
+#   a set with fewer classes written by the same lines does not.
 # Seen (what 255 is when the file is read again):
 #   classes          2    4   12   16   19   21
 #   13.0.0 PNG       1    3   15   15  255  255

@@ -2,18 +2,19 @@
 # torchmetrics: the generalized Dice of a label map is 0.98 or 0.0001, by its place in the batch.
 #
 # Versions: torchmetrics 1.9.0, torch 2.13.0, CPU.
-# Guess: generalized_dice_score gives a value for each map of the batch, from that map and its truth.
-#   A weight is one over the squared area of a class in the truth; a class that the truth does not
-#   have gets some fixed one, or the largest of its map. Neighbours and order play no part.
-# What happens: such a class gets a largest weight in the whole batch, and the class whose weight that
-#   is depends on where the map stands: the table is read along the maps where it was filled along
-#   the classes. A map with a false patch, 64 pixels in 4096, has .9921 alone, .9844 as the first of
-#   three, .0001 as the second and .0000 as the third. The two others are predicted without fault;
-#   they have the patch's class in two pixels and a further class in one.
-# Why it matters: the mean over the same predictions is .99 or .67 with the files in another order or
-#   the batch of another size; a test set of label maps is full of small classes that most pictures
-#   lack. Maps that all have all classes, as in the usual check with random numbers, are scored
-#   right, and so is weight_type="linear".
+# Guess: generalized_dice_score gives a value for each map of the batch, from that map and its
+#   truth. A weight is one over the squared area of a class in the truth; a class that the truth
+#   does not have gets some fixed one, or the largest of its map. Neighbours and order play no
+#   part.
+# What happens: such a class gets a largest weight in the whole batch, and the class whose weight
+#   that is depends on where the map stands: the table is read along the maps where it was filled
+#   along the classes. A map with a false patch, 64 pixels in 4096, has .9921 alone, .9844 as the
+#   first of three, .0001 as the second and .0000 as the third. The two others are predicted
+#   without fault; they have the patch's class in two pixels and a further class in one.
+# Why it matters: the mean over the same predictions is .99 or .67 with the files in another order
+#   or the batch of another size; a test set of label maps is full of small classes that most
+#   pictures lack. Maps that all have all classes, as in the usual check with random numbers, are
+#   scored right, and so is weight_type="linear".
 # Seen (the score of the one faulty map):
 #   square: alone 0.9921, first of three 0.9844, second 0.0001, third 0.0000
 #   simple: alone 0.9921, first of three 0.9844, second 0.1095, third 0.0579
