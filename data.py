@@ -168,7 +168,8 @@ CHANNELS = {"pairs": 6, "photos": 3, "label maps": 1}      # of what is kept of 
 
 
 class Pictures:
-    """The pictures of one split: [i] -> uint8 (C, H, W), x above y for pairs; as read_picture says.
+    """The pictures of one split: [i] -> uint8 (C, H, W), x's channels and then y's for pairs; see
+    read_picture.
 
     Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
     ones have settings["size"]; those to train on 286/256 of it, where the task crops. With --crop
@@ -228,7 +229,7 @@ class Pictures:
 
     def read_all(self, kept):
         """Fills kept, uint8 (N, C, H, W) or a list; a Refusal names the first five that fail."""
-        places = kept if self.whole else kept.numpy()      # the same memory; see to_tensor
+        places = kept if self.whole else kept.numpy()      # a view: writing into it fills kept
         refusals = {}
 
         def read(i):
@@ -315,7 +316,7 @@ def augment(pictures, size, mirror, rng, rank=0, world=1):
 
 
 def read_picture(settings, files, size):
-    """What a task keeps of its file or two, uint8 (C, *size): x above y, a photo, a label map.
+    """What a task keeps of its file or two, uint8 (C, *size): x and then y, a photo, a label map.
 
     A file becomes a Pillow picture, is resized as one, and then becomes numbers, once.
     """
@@ -330,7 +331,9 @@ def read_picture(settings, files, size):
 
 
 def read_pair(settings, files, size):
-    """Both halves of a pair, resized, x above y: uint8 (6, *size), or as many as channels_kept."""
+    """Both halves of a pair, resized, x and then y: uint8 (6, *size), or as many as channels_kept.
+    Stored is an opened file; levels_in makes it uint8, and refuse_numbers takes no class numbers.
+    """
     labels = label_side(settings)
     parts = {}
     for name, stored, scale in zip(halves_named(settings), stored_pair(settings, files),
@@ -376,7 +379,7 @@ def one_channel_a_class(rgb, palette):
 
 def input_to_network(settings, pictures):
     """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W).
-    Of x of other than 3 channels, see channels_of, a picture has as many; or RGB becomes grey."""
+    Where x has not 3 channels, pictures have as many; RGB becomes grey where x has one."""
     wanted = channels_of(settings, "x")
     if wanted == 1 and pictures.shape[1] == 3:             # painted in colours
         pictures = torch.stack([to_tensor(to_image(rgb).convert("L")) for rgb in pictures])
@@ -787,7 +790,7 @@ def clean_label_map(image, palette):
     return torch.where(kept, label_map, others).byte().numpy()
 
 
-# Pictures in, safely. Skip it on first reading. What a file says is taken, or refused by name:
+# Pictures in, safely. Skip all from here on first reading. What a file says is taken, or refused by name:
 #
 #   which files    all still pictures that Pillow decodes itself; a line counts what is not used
 #   which way up   as the orientation tag says; a pair with one half turned alone is refused
@@ -2796,9 +2799,11 @@ def film(run, out, largest=300_000, seconds=8):
     """
     folder = Path(run) / "samples"
     sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
+    if not folder.is_dir():
+        raise Refusal(f"{folder}: no such folder; give a run's, such as runs/facades")
     if len(sheets) < 2:
-        raise Refusal(f"{folder}: holds {len(sheets)} sample sheets, a film needs two; train "
-                      f"longer")
+        raise Refusal(f"{folder}: sample sheets: {len(sheets)}, and a film needs two; train longer, "
+                      f"with more --epochs")
     for width in (960, 720, 540, 400, 300):                # pixels
         for count in (32, 16, 8):
             chosen = spread_by_logarithm(sheets, count)

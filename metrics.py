@@ -18,8 +18,8 @@
 pix2pix (arXiv 1611.07004v3) Sec. 4.1: FCN-score, study; Fig. 7: colours. SemGAN (Ghelfi et al.)
 Sec. 4: SWD, FID, MS-SSIM. pix2pix runs are scored on held-out pictures, SemGAN's against training
 pictures, as in its App. B. No number without its n: where runs differ in n, size or data, none is
-marked, and FID at small n is far too high (11 for two equal 32-d Gaussians at n = 50). To copy it
-out, take this file alone; it needs torch and numpy. Images are (N, 3, H, W), 0-255, throughout.
+marked, and FID at small n is far too high. To copy it out, take this file alone; it needs torch and
+numpy. Images are (N, 3, H, W), 0-255, throughout.
 """
 import csv
 import hashlib
@@ -96,7 +96,8 @@ def laplacian_pyramid(images, levels):
         rows = filter_matrix(images.shape[2], taps, mirror=True)         # (H, H)
         columns = filter_matrix(images.shape[3], taps, mirror=True)      # (W, W)
         low = rows[::2] @ images @ columns[::2].T          # blurred, each second pixel kept
-        # Up again: zeros at odd positions leave every second column of the filter, times 4 in all.
+        # Up again: with zeros between pixels only every second column of the filter counts, and 4
+        # times as much makes up for them.
         smooth = 4 * (rows[:, ::2] @ low @ columns[:, ::2].T)
         pyramid.append(images - smooth)
         images = low
@@ -311,7 +312,7 @@ class FCN8s(nn.Module):
                                   | score      | score       | score
         (N, K, H, W) <---- x8 --- + <--- x2 -- + <--- x2 ----'
     width 64 is VGG-16's. Paper: ImageNet weights, 64*width units on top, transposed convolutions
-    that start as bilinear. Here: random weights and so norms, 16*width units, plain bilinear.
+    that start as bilinear. Here: random weights and therefore norms, 16*width units, plain bilinear.
     """
 
     def __init__(self, classes, width=16):
@@ -696,7 +697,7 @@ def fit_stamp(stamp, mask, above):
     return F.conv_transpose2d(best, stamp[None, None])[:, 0] > 0.5
 
 
-# The command: scores of runs. The files beside this one are imported in the functions that need
+# The command: scores of runs. Skip it on first reading. The files beside this one are imported in the functions that need
 # them, so that it copies alone.
 
 def score(options, device):
@@ -1192,7 +1193,7 @@ def judge_of(settings, device):
     import pix2pix
     path = judge_path(settings)
     classes = len(settings["palette"])
-    advice = f"train one with --train-fcn {settings['task']}"
+    advice = f"add --train-fcn {settings['task']} to this command"
     if not path.exists():
         return None, f"FCN-score: no judge at {path}; {advice}"
     content = pix2pix.load_file(path, advice)

@@ -58,8 +58,8 @@ class UNet(nn.Module):
         self.skips = skips
         self.dropout = dropout
         self.dropout_at = dropout_at
-        self.muted_skips = ()              # decoder steps whose skip is zeros: to look inside
-        self.palette = None                # where x has a channel a class: for translate
+        self.muted_skips = ()              # for paint.py alone: decoder steps whose skip is zeros
+        self.palette = None                # for translate alone, where x has a channel a class
         up = {"deconv": transposed, "nearest": nearest}[upsample]
         multiples = [1, 2, 4] + [8] * (depth - 3)  # of width; at most 8: the paper gives no reason
         channels = [width * multiple for multiple in multiples]       # 64, 128, 256, 512, ... 512
@@ -89,9 +89,9 @@ class UNet(nn.Module):
         skips = []
         for i, (encode, norm) in enumerate(zip(self.encoder, self.encoder_norms)):
             if i > 0:
-                # In place, to save memory. x is also the last entry of skips: kept as v, it so
-                # becomes leaky_relu(v). The ReLU that meets it on the way up does not notice, as
-                # relu(leaky_relu(v)) = relu(v). 0.2 is the authors' code's; it gives no reason.
+                # In place, to save memory: the skip kept last now holds leaky_relu(v), not v. On
+                # the way up it meets a ReLU, and relu(leaky_relu(v)) = relu(v), so nothing
+                # changes. 0.2 is the authors' code's; it gives no reason.
                 x = F.leaky_relu_(x, 0.2)
             x = norm(encode(x))                        # (N, 64, 128, 128) ... (N, 512, 1, 1)
             skips.append(x)
@@ -107,7 +107,7 @@ class UNet(nn.Module):
                     skip = torch.zeros_like(skip)
                 x = torch.cat([x, skip], dim=1)        # (N, 1024, 2, 2) ... (N, 128, 128, 128)
         x = self.to_image(F.relu_(x))                  # (N, 3, 256, 256)
-        return torch.tanh(x.float())             # in half precision 1, with gradient 0, from 3.5 on
+        return torch.tanh(x.float())           # in half precision tanh is 1, and flat, from 3.5 on
 
 
 def transposed(channels, out_channels, bias):
@@ -126,7 +126,8 @@ class Norm(nn.Module):
 
     Kind "instance": mean and std are each picture's own. At batch 1 this is the paper's batch norm
     "using the statistics of the test batch" (Sec. 3.3); at larger batches it keeps pictures
-    independent of each other. "batch": over the whole batch. "fixed": see convert.
+    independent of each other. "batch": over the whole batch. "fixed": weight and
+    bias alone, as converted generators have them.
     """
 
     def __init__(self, channels, kind="instance"):
@@ -258,7 +259,7 @@ def initialize(network):
     0.02 comes from DCGAN; neither gives a reason.
     """
     for name, parameter in network.named_parameters():
-        if parameter.is_meta:                          # of load_generator: a file's come instead
+        if parameter.is_meta:                          # without values: load_generator fills it
             continue
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
@@ -282,7 +283,7 @@ def generate(generator, x, seed=None, tile=1024, one_noise=False):
     """
     height, width = x.shape[-2:]
     devices = [x.device] if x.device.type in ("cuda", "mps") else []
-    kind = x.device.type if devices else "cuda"        # of none: the CPU's state is always kept
+    kind = x.device.type if devices else "cuda"        # of no GPU: any will do
     own_state = seed is not None and not one_noise
     with torch.random.fork_rng(devices, enabled=own_state, device_type=kind):
         if max(height, width) <= tile:

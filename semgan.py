@@ -74,8 +74,7 @@ class Generator(nn.Module):
         self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # so that G(z) = G(2z)
         self.grow = nn.ModuleList()
         for before, after in zip(channels, channels[1:]):
-            # output_padding 1: with an odd kernel the side doubles exactly. By pixel_shuffle or
-            # fold, the other ways to grow, kernels 5 to 11 took 1.3 to 12 times as long.
+            # output_padding 1: with an odd kernel the side doubles exactly.
             self.grow.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=half,
                                                 output_padding=1, bias=False))
         self.norms = nn.ModuleList(instance_norm(count) for count in channels)
@@ -167,7 +166,8 @@ def discriminator_loss(real_logits, fake_logits):          # (N, 1) each
 
 
 def feature_matching_loss(real_features, fake_features):   # lists of (N, c, side, side) and (N, 1)
-    """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, summed over the layers f of D.
+    """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, summed over the layers f of D. mean_x is
+    over the batch's real maps, mean_z over its fakes.
 
     The paper says "feature matching loss (Salimans et al. 2016)" and no more: there the batch means
     of one middle layer are matched, by squared differences. Two things here are our choice. All
@@ -386,7 +386,8 @@ def load_network(path, key, build):
             network.load_state_dict(content[key])
             return network.eval(), settings
     except FileNotFoundError:
-        raise Refusal(f"{path}: no such file; is RUN right, and saved, or --train-encoder run yet?")
+        advice = "run --train-encoder first" if key == "encoder" else "is RUN right, and saved?"
+        raise Refusal(f"{path}: no such file; {advice}")
     except (PermissionError, MemoryError):                 # say nothing of the file's content
         raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
@@ -394,7 +395,7 @@ def load_network(path, key, build):
     raise Refusal(f"{path}: this is a {model} run; give one of a SemGAN task")
 
 
-# The command
+# The command. Skip it on first reading.
 
 def describe():
     """Prints the weights of both networks at their defaults: shapes and counts."""
@@ -503,6 +504,7 @@ def write_pairs(generator, z, settings, options):
             number += 1
             data.save_picture(folder / f"{number:05}.png", torch.cat(tuple(pair), 2))
         print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)
+    print(f"to train on them: python train.py --task {its_settings['task']} --data {folder}")
 
 
 def write_gif(path, pictures):

@@ -690,6 +690,8 @@ def test_a_file_copied_out_alone_imports_there(name, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
 
+# Skip all from here on first reading.
+#
 # Write it yourself: python test_all.py blanks my.py, and then python test_all.py grade my.py. What
 # is in my.py takes, a name at a time, the place of this project's own, and the claims are run.
 
@@ -8559,6 +8561,27 @@ def test_the_readmes_lines_for_other_code_translate_a_picture(tmp_path, monkeypa
     exec(readme_block("load_generator", READMES[1]), names)
     assert names["photo"].shape == names["labels"].shape
     assert names["photo"].dtype == torch.uint8
+
+def test_the_readmes_lines_for_dreams_as_data_score_a_judge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("DIR", "dreams"):
+        make_pairs(Path(folder), 12, 128)
+    learned = []
+
+    def train_fcn(photos, maps, classes, size, views, seed):
+        learned.append((photos, maps))
+        torch.manual_seed(seed)
+        return metrics.FCN8s(classes).eval()
+    monkeypatch.setattr(metrics, "train_fcn", train_fcn)
+    said = io.StringIO()
+    with redirect_stdout(said):
+        exec(readme_block("train_fcn", READMES[1]), {})
+    [(photos, maps)] = learned
+    # Larger than 128x128, as random views are cut out of them.
+    assert photos.shape == (2 * 11, 3, 143, 143)
+    assert maps.shape == (2 * 11, 143, 143)
+    assert maps.max() < 12
+    assert "class_iou" in said.getvalue()
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_the_readmes_lines_for_onnxruntime_make_the_same_photo(one_hot, tmp_path, monkeypatch):

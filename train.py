@@ -543,8 +543,8 @@ class Run:
     def descend(self, loss, optimizer):
         """One step of gradient descent on a loss."""
         optimizer.zero_grad()
-        self.scaler.scale(loss).backward()                 # but for fp16, loss.backward()
-        self.scaler.step(optimizer)                        # but for fp16, optimizer.step()
+        self.scaler.scale(loss).backward()                 # loss.backward(), unless in fp16
+        self.scaler.step(optimizer)                        # optimizer.step(), likewise
 
     def stop(self, number, _):
         """Asks for a stop after this step; the second request does not wait."""
