@@ -71,7 +71,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from PIL import Image, ImageSequence
+from PIL import Image, ImageFilter, ImageSequence
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -4852,6 +4852,18 @@ def test_class_colours_in_16_bits_are_class_colours(times, ending, seam, tmp_pat
     assert np.array_equal(found.permute(1, 2, 0), values)
     classes = data.read_labels([path], STREET)
     assert np.array_equal(classes, BANDS)
+
+def test_a_photo_is_no_label_map_and_a_blurred_map_is_one(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    pair = data.draw_pair(0, [64, 64], "pairs")
+    data.save_picture(tmp_path / "photo.png", pair[3:])
+    words = "photo.png: colour .* is no class's"
+    refuses(words, run_here, pix2pix, run, tmp_path / "photo.png", tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+    labels = data.to_image(data.colorize(data.draw_facade(0, size=256)[1], FACADES))
+    labels.filter(ImageFilter.GaussianBlur(8)).save(tmp_path / "blurred.png")
+    run_here(pix2pix, run, tmp_path / "blurred.png", tmp_path / "out.png")
+    assert (tmp_path / "out.png").exists()
 
 def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers = np.zeros((64, 64), np.uint8)
