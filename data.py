@@ -790,7 +790,8 @@ def clean_label_map(image, palette):
     return torch.where(kept, label_map, others).byte().numpy()
 
 
-# Pictures in, safely. Skip all from here on first reading. What a file says is taken, or refused by name:
+# Pictures in, safely. Skip all from here on first reading. What a file says is taken, or refused by
+# name:
 #
 #   which files    all still pictures that Pillow decodes itself; a line counts what is not used
 #   which way up   as the orientation tag says; a pair with one half turned alone is refused
@@ -1594,11 +1595,7 @@ def place_of_no_class(picture, palette):
     solid = flat
     if not flat.any():
         if to_image(picture).getcolors(256) is None:       # a blur, or a photo
-            off = distances_of(picture.flatten(1).T, palette)
-            # Tried: the middle one of 30 photos' distances is 115 or more, of maps blurred by 8
-            # pixels, or enlarged from 24 pixels, at most 102.
-            photo = np.median(off) > 110
-            return divmod(int(off.argmax()), picture.shape[2]) if photo else None
+            return place_in_a_photo(picture, palette)
         flat = ~flat                                       # dots: each pixel is a patch
     off = distances_of(picture[:, torch.from_numpy(flat)].T, palette)    # (M,), of flat pixels
     # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
@@ -1613,6 +1610,16 @@ def place_of_no_class(picture, palette):
     if (off > 5).mean() > 0.5:
         wrong = off > 5
     return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
+
+
+def place_in_a_photo(picture, palette):
+    """place_of_no_class of uint8 (3, H, W) with nothing flat: None in a map blurred all over.
+    Tried, the median distance from the nearest class: of 30 photos 115 or more, of maps blurred by
+    8 pixels, or enlarged from 24 pixels, at most 102."""
+    off = distances_of(picture.flatten(1).T, palette)
+    if np.median(off) <= 110:
+        return None
+    return divmod(int(off.argmax()), picture.shape[2])
 
 
 def distances_of(colours, palette):
@@ -2806,8 +2813,8 @@ def film(run, out, largest=300_000, seconds=8):
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give a run's, such as runs/facades")
     if len(sheets) < 2:
-        raise Refusal(f"{folder}: sample sheets: {len(sheets)}, and a film needs two; train longer, "
-                      f"with more --epochs")
+        raise Refusal(f"{folder}: sample sheets: {len(sheets)}, and a film needs two; train "
+                      f"longer, with more --epochs")
     for width in (960, 720, 540, 400, 300):                # pixels
         for count in (32, 16, 8):
             chosen = spread_by_logarithm(sheets, count)

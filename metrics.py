@@ -312,7 +312,8 @@ class FCN8s(nn.Module):
                                   | score      | score       | score
         (N, K, H, W) <---- x8 --- + <--- x2 -- + <--- x2 ----'
     width 64 is VGG-16's. Paper: ImageNet weights, 64*width units on top, transposed convolutions
-    that start as bilinear. Here: random weights and therefore norms, 16*width units, plain bilinear.
+    that start as bilinear. Here: random weights, and norms for their sake, 16*width units, plain
+    bilinear.
     """
 
     def __init__(self, classes, width=16):
@@ -697,8 +698,8 @@ def fit_stamp(stamp, mask, above):
     return F.conv_transpose2d(best, stamp[None, None])[:, 0] > 0.5
 
 
-# The command: scores of runs. Skip it on first reading. The files beside this one are imported in the functions that need
-# them, so that it copies alone.
+# The command: scores of runs. Skip it on first reading. The files beside this one are imported in
+# the functions that need them, so that it copies alone.
 
 def score(options, device):
     """Scores each run, writes its scores.json, prints the table and what is missing."""

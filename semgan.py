@@ -258,8 +258,9 @@ def load_painter(path, settings):
     if not same_classes or data.label_side(its_settings) == "y":
         raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
     if not its_settings["one_hot"] and its_settings["in_channels"] not in (1, 3):
-        raise Refusal(f"{path}: takes pictures of {its_settings['in_channels']} channels, and label "
-                      f"maps have 3; give a pix2pix run on such maps")
+        channels = its_settings["in_channels"]
+        raise Refusal(f"{path}: takes pictures of {channels} channels, and label maps have 3; give "
+                      f"a pix2pix run on such maps")
     return painter, its_settings
 
 
@@ -491,9 +492,10 @@ def write_pairs(generator, z, settings, options):
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise Refusal(f"--pairs {folder}: there already, and not empty; give a new folder")
     painter, its_settings = load_painter(options.dream, settings)
-    if its_settings["out_channels"] not in (2, 3):         # 2: L of x, and a and b
-        raise Refusal(f"{options.dream}: makes pictures of {its_settings['out_channels']} channels, "
-                      f"and label maps have 3; give a run that makes photos")
+    kind = data.look_up(its_settings["task"]).kind
+    if kind != "pairs" or its_settings["out_channels"] != 3:
+        raise Refusal(f"{options.dream}: makes no photos of label maps, in three colours; give a "
+                      f"pix2pix run on pairs that does")
     folder.mkdir(parents=True, exist_ok=True)
     number = 0
     for seed, part in enumerate(z.split(32)):              # a noise of its own for each dream

@@ -2568,7 +2568,7 @@ def test_what_a_killed_save_left_is_cleared_away(pairs, tmp_path):
     assert not list(tmp_path.glob(".*.partial"))
 
 def killed_at_file(count, *args, each_row=True):
-    """Trains until so many .pt files have been written, and falls dead. each_row: it saves often."""
+    """Trains until so many .pt files have been written, and falls dead. each_row: saves often."""
     written = []
     write = data.write_whole
 
@@ -6151,8 +6151,11 @@ def test_pairs_of_dreams_overwrite_nothing(shapes_run, tmp_path):
 def test_pairs_of_dreams_are_of_photos(shapes_run, tmp_path):
     depths = tiny_run(tmp_path / "depths", "pairs", out_channels=4)
     command = (shapes_run, "--dream", depths, "--pairs", tmp_path / "pairs")
-    refuses("makes pictures of 4 channels", run_here, semgan, *command)
+    refuses("makes no photos", run_here, semgan, *command)
     assert not (tmp_path / "pairs").exists()
+    fills_holes = tiny_run(tmp_path / "holes", "inpainting")
+    command = (shapes_run, "--dream", fills_holes, "--pairs", tmp_path / "pairs")
+    refuses("makes no photos", run_here, semgan, *command)
 
 def test_an_outdated_encoder_is_refused(encoder_run, tmp_path):
     content = torch.load(encoder_run / "generator.pt")
