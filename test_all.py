@@ -8620,6 +8620,7 @@ def quick_form(command):
     """-> the file's name, the command's words after it"""
     command = re.sub(r"\bRUN\b", "runs/facades", command)
     command = re.sub(r"(-encoder) \d+", r"\1 2", command)
+    command = re.sub(r"(--keep) \d+", r"\1 1", command)  # of the one epoch of the quick form
     command = re.sub(r"\bTASK\b", "facades", command)
     before, name, args = re.fullmatch(r"(.*?)(\w+)\.py\b(.*)", command).groups()
     return name, shlex.split(args)
