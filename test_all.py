@@ -4126,7 +4126,7 @@ def test_what_is_on_a_gpu_is_not_pinned():
 @pytest.mark.parametrize("free, place", [(4000, "cuda"), (3999, "memory")])
 def test_pictures_move_to_a_gpu_with_room_for_them(free, place, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 8000))
-    cache = mock.Mock()
+    cache = mock.Mock(spec=torch.Tensor)
     cache.numel.return_value = 1000
     pictures = SimpleNamespace(cache=cache)
     train.keep_on_gpu(pictures, torch.device("cuda"))

@@ -80,9 +80,9 @@ SHAPES = {                                             # --task shapes overrides
 #     run.autocast      half precision, on GPUs and processors that multiply it
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# frozen_D is D, the same weights, told for this one call to make no gradients for them; those of
-# the fake pass through it. D would do, as its gradients are cleared before its next step; it would
-# only be slower. rank and world number torchrun's processes: alone, 0 of 1.
+# frozen_D is D itself, for G's step: gradients pass through it to the fake, but none is made for
+# its weights. D would do, only slower, as its own step begins by clearing them. Under torchrun each
+# of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -98,9 +98,10 @@ def train_pix2pix(context, pictures, held_out):
         g_optimizer.step()
     """
     settings = context.settings
-    adversarial_too = settings["objective"] != "l1"        # Table 1
-    conditional = "cgan" in settings["objective"]          # D(x, y), Eq. 1; else D(y), Eq. 2
-    l1_weight = settings["l1_weight"] if "l1" in settings["objective"] else 0.0
+    objective = settings["objective"]                      # a row of Table 1, such as "l1+cgan"
+    uses_d = "gan" in objective
+    conditional = "cgan" in objective                      # D(x, y), Eq. 1; else D(y), Eq. 2
+    l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
     mirror = data.mirror_of(settings)
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
@@ -118,7 +119,7 @@ def train_pix2pix(context, pictures, held_out):
         with run.autocast():
             fake = G(x)                                    # G(x, z); z is the dropout
 
-        if adversarial_too:                                # the step on D
+        if uses_d:                                         # the step on D
             with run.autocast():
                 real_logits = D(*condition, y)             # (N, 1, 30, 30)
                 fake_logits = D(*condition, fake.detach())               # no gradient reaches G
@@ -128,15 +129,16 @@ def train_pix2pix(context, pictures, held_out):
             losses["D on real"] = (real_logits > 0).float().mean()       # the share judged rightly
             losses["D on fake"] = (fake_logits < 0).float().mean()
 
-        fake_logits = None                                 # the step on G
-        if adversarial_too:
-            with run.autocast():                           # D has changed: it judges the fake anew
+        # The step on G. D has changed: it judges the fake anew.
+        fake_logits = None
+        if uses_d:
+            with run.autocast():
                 fake_logits = frozen_D(*condition, fake).float()
         fake = fake.float()
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake, y, l1_weight)
         losses["G adversarial"] = adversarial
         losses["L1"] = l1
-        if settings["feature_matching"]:                   # not the paper's; 0 in its preset
+        if settings["feature_matching"]:                   # not the paper's: a flag asks for it
             matching = matched_features(discriminator, condition, y, fake, run)
             g_loss = g_loss + settings["feature_matching"] * matching
             losses["feature matching"] = matching
@@ -149,31 +151,35 @@ def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
     mirror = data.mirror_of(settings)
+    score_every = 1_000                                    # steps; a laptop's run has fewer
+    if settings["preset"] == "laptop":
+        score_every = 250
     generator, discriminator = semgan_networks(settings, context.device)
     run = Run(context, pictures, generator, discriminator,
               sheet=lambda: map_sheet(settings, generator, context.device),
               score=lambda: map_scores(settings, generator, pictures, context.device),
-              score_columns=["SWD", "out of palette"],
-              score_every=250 if settings["preset"] == "laptop" else 1_000)      # steps
+              score_columns=["SWD", "out of palette"], score_every=score_every)
     G, D, frozen_D = run.wrapped_networks()
 
     for indices, batch in run.remaining(pictures):         # uint8 (N, 1, 64, 64), classes
         rng = run.begin_step(indices)
         batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)
         z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
-        z = z.chunk(run.world)[run.rank]                   # this process's share, (N, 100)
+        z = z.chunk(run.world)[run.rank]                   # this process's part, (N, 100)
         real = real_maps(settings, run.to_device(batch))   # (N, K, 64, 64)
-        progress = run.step / run.total                    # steps done, 0 at first, always below 1
+        progress = run.step / run.total                    # share of steps done, 0 up to below 1
 
-        with run.autocast():                               # the step on D
+        # The step on D. as_d_sees (below) gives the maps as they are, but for the shapes' laptop
+        # preset, where it blurs them and adds noise.
+        with run.autocast():
             fake = G(run.to_device(z))                     # (N, K, 64, 64)
-            # as_d_sees, below, blurs and makes noisy, in the shapes' laptop preset; else it is real
             real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
             fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
         run.descend(d_loss, run.d_optimizer)
 
-        with run.autocast():                               # the step on G
+        # The step on G, which looks at D's features, not at its logits alone.
+        with run.autocast():
             _, real_features = frozen_D(as_d_sees(settings, real, progress))
             _, fake_features = frozen_D(as_d_sees(settings, fake, progress))
             g_loss = semgan.feature_matching_loss(real_features, fake_features)
@@ -188,7 +194,7 @@ def train_semgan(context, pictures, held_out):
 # What the loops use
 
 def pix2pix_networks(settings, device):
-    """New G and D of a run, faster but equal to the textbook's, on the device."""
+    """-> new (G, D) on the device, of the faster layers, which give what the textbook's do."""
     torch.manual_seed(settings["seed"])
     generator = pix2pix.build_generator(settings)
     in_channels = settings["out_channels"]                 # D(y)
@@ -201,7 +207,8 @@ def pix2pix_networks(settings, device):
 
 
 def matched_features(discriminator, condition, y, fake, run):
-    """pix2pix.feature_matching_loss of a step, through a D at rest."""
+    """pix2pix.feature_matching_loss, a scalar, of this step's y and fake. It is for G alone: D's
+    weights get no gradients."""
     discriminator.requires_grad_(False)
     with run.autocast():
         fake_features = discriminator.features(*condition, fake)
@@ -212,6 +219,7 @@ def matched_features(discriminator, condition, y, fake, run):
 
 
 def semgan_networks(settings, device):
+    """-> new (G, D) on the device."""
     torch.manual_seed(settings["seed"])
     generator = semgan.build_generator(settings)
     discriminator = semgan.Discriminator(settings["out_channels"], settings["size"][0],
@@ -228,7 +236,8 @@ def adam(network, settings):
 
 
 def real_maps(settings, batch):
-    """Label maps, classes (N, 1, H, W), as D knows real ones: one-hot; for the RGB GAN, colours."""
+    """Real label maps, classes (N, 1, H, W), in the form in which G makes them: one-hot, as the end
+    of a softmax; for the RGB GAN colours in [-1, 1]."""
     label_map = batch[:, 0].long()                         # (N, H, W)
     if settings["head"] == "softmax":
         return semgan.one_hot(label_map, len(settings["palette"]))       # (N, K, H, W)
@@ -238,17 +247,20 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, in the shapes' laptop preset alone, and not the paper's; elsewhere D sees
-    maps as they are. Noise: without it D learned the real maps by heart, and knew fakes by their
-    probabilities, which are not exactly 0 and 1. Blur: without it D is ahead of G from early on,
-    and G lets shapes jump from place to place instead of moving them.
+    Both are our choice, not the paper's, and only in the shapes' laptop preset; elsewhere D sees
+    maps as they are. progress is the share of steps done, 0..1. Noise: without it D learned the
+    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
+    without it D is ahead of G from early on, and on a walk through latents G lets shapes jump from
+    place to place instead of moving them.
     """
     blur = settings.get("blur", 0.0)                       # pixels, at first
     noise = settings.get("noise", 0.0)                     # in units of the values' range
     if blur:
         maps = blurred(maps, blur * (1 - progress))        # ever less, but never 0
     if noise:
-        value_range = {"softmax": 1, "tanh": 2}[settings["head"]]        # of 0..1, of -1..1
+        value_range = 1                                    # of probabilities, 0..1
+        if settings["head"] == "tanh":
+            value_range = 2                                # of colours, -1..1
         maps = maps + noise * value_range * torch.randn_like(maps)
     return maps
 
@@ -258,28 +270,32 @@ def blurred(maps, sigma):
     reach = 3 * math.ceil(sigma)                           # beyond three sigmas hardly any is left
     places = torch.arange(-reach, reach + 1)
     bell = torch.exp(-(places / sigma).square() / 2)
-    rows = metrics.filter_matrix(maps.shape[2], bell / bell.sum(), mirror=True)  # (size, size)
-    rows = sent(rows, maps.device)
-    return rows @ maps @ rows.T
+    weights = bell / bell.sum()
+    matrix = metrics.filter_matrix(maps.shape[2], weights, mirror=True)  # (size, size)
+    matrix = sent(matrix, maps.device)
+    return matrix @ maps @ matrix.T                        # the columns, then the rows
 
 
 def sample_sheet(settings, generator, held_out, device):
-    """input | output | target, always of the same six held-out pictures and the same noise."""
-    x, y = data.to_network(settings, data.far_apart(held_out, 6).to(device))
+    """input | output | target, always of the same six held-out pictures and the same noise, as a
+    sheet, uint8 (3, H, W)."""
+    pairs = data.far_apart(held_out, 6)
+    x, y = data.to_network(settings, pairs.to(device))
     fake = pix2pix.generate(generator, x, seed=0)
     columns = [data.to_pixels(settings, x, image) for image in (x, fake, y)]
-    triples = [list(triple) for triple in zip(*columns)]
-    rows = []
-    for i in range(0, len(triples), 2):                    # two triples side by side
-        rows.append(sum(triples[i:i + 2], []))
+    pictures = []
+    for triple in zip(*columns):                           # input, output, target of one pair
+        pictures += triple
+    rows = [pictures[i:i + 6] for i in range(0, len(pictures), 6)]       # two pairs in each
     return data.contact_sheet(rows, ("input", "output", "target") * 2)
 
 
 def held_out_scores(settings, generator, held_out, device):
     """{"held-out L1": mean |y - G(x)|}, in [-1, 1] units, over the first 100 held-out pictures."""
     count = min(100, len(held_out))
-    # By batch norm an output depends on the batch, which is then as large as in training.
-    batch = settings["batch"] if settings["norm"] == "batch" else 10
+    batch = 10                                             # so that memory stays flat
+    if settings["norm"] == "batch":                        # an output then depends on its batch,
+        batch = settings["batch"]                          # which is as large as in training
     total = 0.0
     for first in range(0, count, batch):
         indices = range(first, min(first + batch, count))
@@ -292,28 +308,32 @@ def held_out_scores(settings, generator, held_out, device):
 
 @torch.no_grad()
 def map_sheet(settings, generator, device):
-    """48 label maps, always of the same latents."""
-    z = torch.randn(48, settings["latent"], generator=torch.Generator().manual_seed(0))
-    maps = semgan.to_pixels(generator(z.to(device)), settings["palette"], settings["head"])
-    return data.contact_sheet([list(row) for row in maps.cpu().split(8)])
+    """48 label maps, always of the same latents, as a sheet, uint8 (3, H, W)."""
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(48, settings["latent"], generator=rng)
+    output = generator(z.to(device))
+    maps = semgan.to_pixels(output, settings["palette"], settings["head"]).cpu()
+    return data.contact_sheet(maps.split(8))               # 6 rows of 8
 
 
 @torch.no_grad()
 def map_scores(settings, generator, pictures, device):
-    """Of 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to the training set, and
-    the share of pixels whose colour is no class's."""
+    """Of 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to as many training maps,
+    and the share of pixels whose colour is no class's. -> {column of log.csv: value}"""
     count = min(512, len(pictures))
     rng = torch.Generator().manual_seed(0)
     palette = settings["palette"]
     z = torch.randn(count, settings["latent"], generator=rng)
-    maps = [semgan.to_pixels(generator(part.to(device)), palette, settings["head"])
-            for part in z.split(32)]
+    maps = []
+    for part in z.split(32):                               # so that memory stays flat
+        output = generator(part.to(device))
+        maps.append(semgan.to_pixels(output, palette, settings["head"]))
     fake = torch.cat(maps).cpu()
     chosen = torch.randperm(len(pictures), generator=rng)[:count].tolist()
     classes = torch.stack([pictures[i][0] for i in chosen]).long()
     real = semgan.colorize(classes, palette).cpu()
     return {"SWD": metrics.swd(real, fake)["average"],
-            "out of palette": float(semgan.out_of_palette(fake, palette))}
+            "out of palette": semgan.out_of_palette(fake, palette)}
 
 
 # A run's folder and its clock: speed, safety and files. Skip it on first reading.
@@ -336,12 +356,13 @@ LOSS_PANELS = [           # of losses.png: title, columns of log.csv
 
 
 def step_seed(seed, step, rank=0):
-    """One number for all that is random in a step: crops, dropout, latents."""
+    """The seed of all that is random in a step: crops, dropout, latents. No two are the same, of up
+    to a million steps and a thousand processes."""
     return (seed * 1_000_003 + step) * 1_009 + rank
 
 
 def sent(tensor, device):
-    """A tensor on the device; with CUDA from pinned memory, so that no step waits for the copy."""
+    """A tensor, copied to the device; to a CUDA GPU from pinned memory, which needs no wait."""
     if device.type == "cuda" and not tensor.is_cuda:
         tensor = tensor.pin_memory()
     return data.on_device(tensor, device)
@@ -381,7 +402,6 @@ class Run:
         if fp16:
             self.parts["scaler"] = self.scaler             # by their names in checkpoint.pt
         self.begin_with(context.start)
-
         self.step = 0                                      # steps done
         self.indices = None                                # of this step's pictures
         self.signal = None                                 # that asked for a stop
@@ -400,7 +420,8 @@ class Run:
         self.first_step = self.step                        # of this process
 
     def begin_with(self, start):
-        """Puts --start's weights, {part: state}, in place of new ones; makes --ema's average."""
+        """Puts --start's weights, {part: state dict}, in place of new ones; with --ema makes the
+        average, which begins as a copy of G."""
         for name, weights in start.items():
             self.parts[name].load_state_dict(weights)
         self.published = self.parts["generator"]           # what is shown, scored and generator.pt
@@ -417,13 +438,18 @@ class Run:
         begun = f"going on from step {self.step:,}" if self.step else "starting afresh"
         print(f"generator {g_count:,} parameters, discriminator {d_count:,} parameters; {begun}\n"
               f"run folder {self.folder}; Ctrl-C saves, the same command goes on", flush=True)
-        now = {"threads": torch.get_num_threads(), "precision": self.settings["precision"]}
-        for what, before in self.before.items():
-            if self.device.type == "cpu" and before not in (None, now[what]):
-                print(f"{what}: {now[what]} now, {before} before; numbers round differently, so "
-                      f"the weights will not be bit by bit an uncut run's", flush=True)
+        if self.device.type == "cpu":
+            self.compare_rounding()
         if self.keep:
             self.begin_keeping()
+
+    def compare_rounding(self):
+        """Says so where sums will round differently from those of the process that saved."""
+        now = {"threads": torch.get_num_threads(), "precision": self.settings["precision"]}
+        for what, before in self.before.items():
+            if before not in (None, now[what]):            # None: an older run, which did not say
+                print(f"{what}: {now[what]} now, {before} before; numbers round differently, so "
+                      f"the weights will not be bit by bit an uncut run's", flush=True)
 
     def begin_keeping(self):
         """Says how much of the disk --keep takes in the end; writes what a killed run did not."""
@@ -438,7 +464,7 @@ class Run:
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
         path = self.folder / "checkpoint.pt"
-        self.before = {}                                   # in the process that saved, on a CPU
+        self.before = {}                                   # threads and precision that saved it
         if path.exists():
             content = pix2pix.load_file(path, "move the run's folder away to start afresh")
             try:
@@ -461,15 +487,18 @@ class Run:
         log = self.folder / "log.csv"
         text = log.read_text() if log.exists() else ""
         head, *rows = text.splitlines(keepends=True) or [""]
-        try:
-            rows = [row for row in rows
-                    if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
-        except ValueError:
-            raise Refusal(f"{log}: damaged; mend it or move it away") from None
-        if rows:
+        kept = []
+        for row in rows:
+            first_cell = row.split(",")[0]
+            try:
+                if row.endswith("\n") and int(first_cell) <= self.step:
+                    kept.append(row)
+            except ValueError:
+                raise Refusal(f"{log}: damaged; mend it or move it away") from None
+        if kept:
             self.columns = head.strip().split(",")
-            rows = [head, *rows]
-        data.write_whole(log, "".join(rows).encode())
+            kept = [head, *kept]
+        data.write_whole(log, "".join(kept).encode())
 
     # A step, from its batch to its end
 
@@ -483,31 +512,33 @@ class Run:
         if self.compile:
             G = torch.compile(G)
             D = torch.compile(D)
-        at_rest = D
+        bare_D = D                                         # without what averages gradients
 
         def frozen_D(*pictures):
             discriminator.requires_grad_(False)
-            answer = at_rest(*pictures)
+            output = bare_D(*pictures)
             discriminator.requires_grad_(True)
-            return answer
+            return output
+
         if self.world > 1:
             G = DistributedDataParallel(G)
             D = DistributedDataParallel(D)
         return G, D, frozen_D
 
     def remaining(self, pictures):
-        """Yields (indices, uint8 batch) of each step to come, this process's share; then saves."""
+        """Yields (indices, uint8 batch) of each step to come, this process's part; then saves."""
         handlers = {number: signal.signal(number, self.stop) for number in STOP_SIGNALS}
+        batch = self.settings["batch"] // self.world       # pictures a step, of this process
         try:
             while self.step < self.total:
-                epoch, done = divmod(self.step, self.per_epoch)
-                share = self.settings["batch"] // self.world
-                order = data.epoch_order(len(pictures), share, self.settings["seed"], epoch,
+                epoch, done = divmod(self.step, self.per_epoch)          # steps done of this epoch
+                order = data.epoch_order(len(pictures), batch, self.settings["seed"], epoch,
                                          self.rank, self.world)
-                yield from zip(order[done:], pictures.batches(order[done:]))
+                to_come = order[done:]
+                yield from zip(to_come, pictures.batches(to_come))
             if self.step > self.first_step or not (self.folder / "generator.pt").exists():
                 self.save()
-        except Refusal:                # a picture that has gone in mid-epoch, of rank 0's share
+        except Refusal:                # a picture of rank 0's has gone in mid-epoch
             if self.step > self.first_step:
                 self.save()
             raise
@@ -518,16 +549,17 @@ class Run:
     def begin_step(self, indices):
         """Sets torch's random seed and the learning rate for the step on these pictures.
 
-        -> rng for what all processes draw alike, each taking its share. (Rank 0's dropout and noise
-        use the same seed for other things: that harms nothing.)
+        -> rng for what all processes draw alike, each using its part. (Rank 0's dropout and noise
+        are drawn from the same seed: that harms nothing.)
         """
         self.indices = indices
         seed = self.settings["seed"]
         torch.manual_seed(step_seed(seed, self.step, self.rank))
-        falling = self.settings["decay"] * self.total      # the last so many steps
-        share = (self.total - self.step) / max(1.0, falling)
+        decay_steps = self.settings["decay"] * self.total  # at the end of the run
+        steps_left = self.total - self.step
+        factor = min(1.0, steps_left / max(1.0, decay_steps))
         for optimizer in (self.g_optimizer, self.d_optimizer):
-            optimizer.param_groups[0]["lr"] = self.settings["lr"] * min(1.0, share)
+            optimizer.param_groups[0]["lr"] = self.settings["lr"] * factor
         return torch.Generator().manual_seed(step_seed(seed, self.step))
 
     def to_device(self, tensor):
@@ -535,10 +567,11 @@ class Run:
 
     def autocast(self):
         """Half-precision convolutions, where the machine is faster with them: default_precision."""
-        if self.settings["precision"] == "fp32":
+        precision = self.settings["precision"]
+        if precision == "fp32":
             return contextlib.nullcontext()
-        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        return torch.autocast(self.device.type, kinds[self.settings["precision"]])
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return torch.autocast(self.device.type, dtypes[precision])
 
     def descend(self, loss, optimizer):
         """One step of gradient descent on a loss."""
@@ -547,12 +580,13 @@ class Run:
         self.scaler.step(optimizer)                        # optimizer.step(), likewise
 
     def stop(self, number, _):
-        """Asks for a stop after this step; the second request does not wait."""
+        """A signal's handler: the first asks for a stop after this step, the second does not wait.
+        """
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
         if self.rank == 0:
-            with contextlib.suppress(RuntimeError):        # it may have come within another print
+            with contextlib.suppress(RuntimeError):        # raised where it came within a print
                 print("\nstopping after this step, and saving", flush=True)
 
     def finish_step(self, losses):
@@ -567,7 +601,7 @@ class Run:
         problem = None
         if self.reading_due():
             problem = self.read_losses(names)
-        problem, stopping = self.agree(problem)            # a later signal is the next step's
+        problem, stopping = self.agree(problem)            # from here on a signal waits a step
         if problem:
             sys.exit(f"error: {problem}")
         if self.rank == 0:
@@ -584,8 +618,9 @@ class Run:
 
     @torch.no_grad()
     def update_average(self):
-        """The exponential moving average of G's weights: of each step a share of 1 - ema. At first,
-        when these change fast, it spans a tenth of the steps that there were."""
+        """The exponential moving average of G's weights: a step's weights enter with 1 - ema. At
+        first, when they change fast, with more: the average spans some tenth of the steps so far.
+        All of AVERAGE_EVERY steps at once, by the weights of the last: it costs a tenth."""
         keep = min(self.settings["ema"], (1 + self.step) / (10 + self.step))
         average = list(self.parts["average"].parameters())
         weights = list(self.parts["generator"].parameters())
@@ -605,7 +640,8 @@ class Run:
         rows = torch.stack([values for _, _, values in self.pending]).cpu()
         for (step, indices, _), values in zip(self.pending, rows):
             if not torch.isfinite(values).all():
-                bad = names[int((~torch.isfinite(values)).nonzero()[0])]
+                wrong = torch.isfinite(values).logical_not()
+                bad = names[int(wrong.nonzero()[0])]       # the first of them
                 pictures = ", ".join(self.names[i] for i in indices)
                 return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
                         f" Try a smaller --lr, or --precision fp32")
@@ -649,13 +685,12 @@ class Run:
 
     def log(self, names, stopping):
         """A row of log.csv where one is due, with the scores where they are."""
-        last = self.step == self.total
-        if self.score_every:
-            score_due = self.step % self.score_every == 0
-        else:
-            score_due = self.step % self.per_epoch == 0
+        score_every = self.score_every or self.per_epoch
+        score_due = self.step % score_every == 0 or self.step == self.total
         if self.row_due() or score_due or stopping:
-            scores = self.score() if score_due or last else {}
+            scores = {}
+            if score_due:
+                scores = self.score()
             self.write_row(names, scores)
 
     def write_row(self, names, scores):
@@ -670,7 +705,9 @@ class Run:
                "pictures_per_second": speed * self.settings["batch"]}
         row.update(zip(names, means))
         row.update(scores)
-        cells = [f"{row[column]:.7g}" if column in row else "" for column in self.columns]
+        cells = []
+        for column in self.columns:
+            cells.append(f"{row[column]:.7g}" if column in row else "")
         data.append_line(log, ",".join(cells))
         if self.writer:
             for name, value in row.items():
@@ -708,7 +745,7 @@ class Run:
         content = {name: part.state_dict() for name, part in self.parts.items()}
         files = {"generator.pt": self.with_settings(generator=self.published.state_dict()),
                  "checkpoint.pt": self.with_settings(step=self.step, **content)}
-        if self.device.type == "cpu":                      # on their number hangs how sums round
+        if self.device.type == "cpu":                      # how sums round depends on their number
             files["checkpoint.pt"]["threads"] = torch.get_num_threads()
         # The generator first: killed between the two, a run goes on from the older checkpoint and
         # writes both again; the other way round, a finished run would keep an old generator. Only
@@ -732,8 +769,11 @@ class Run:
 
     def kept_file(self):
         """--keep: the path of generator-EPOCH.pt, where one is due after this step; else None."""
-        epoch, more = divmod(self.step, self.per_epoch)
-        if not self.keep or more or epoch == 0 or epoch % self.keep:
+        epoch, rest = divmod(self.step, self.per_epoch)
+        within_an_epoch = rest > 0
+        if not self.keep or within_an_epoch:
+            return None
+        if epoch == 0 or epoch % self.keep > 0:
             return None
         return self.folder / f"generator-{epoch:04d}.pt"
 
@@ -811,22 +851,22 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
-# What only one of the two has, before a preset fills it in: pix2pix Eq. 4, Tables 1 to 3; SemGAN
-# Sec. 5.
+# Defaults of the keys that one model alone has; a preset may override them. From pix2pix Eq. 4 and
+# Tables 1 to 3, and SemGAN Sec. 5. None: the preset or another key says it.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
                 "d_width": None, "ema": 0.0, "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
-# Keys that older runs lack, and what was then done. D was as wide as G; direction and mirror were
-# the task's.
+# Keys that older runs lack, and what was done before there were such keys. Besides, D was as wide
+# as G, and direction and mirror were the task's.
 OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None,
          "crop": False}
 
 
 def of_the_task(row):
-    """What a task says of its pairs, where no flag says otherwise."""
+    """Settings that come from the task's row, where no flag says otherwise."""
     return {"direction": row.direction, "mirror": list(row.mirror),
             "in_channels": row.in_channels, "out_channels": row.out_channels}
 
@@ -834,26 +874,35 @@ def of_the_task(row):
 def share(text):
     """An argparse type: a number from 0 to 1."""
     try:
-        if 0 <= float(text) <= 1:
-            return float(text)
+        number = float(text)
     except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1; give one")
+        number = math.nan
+    if not 0 <= number <= 1:                               # nan is in no range
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1; give one")
+    return number
+
+
+def size_text(size):
+    """[64, 128] -> "64x128", as --size takes it."""
+    return "x".join(map(str, size))
 
 
 def preset_words(key):
-    """What the presets have for a key, as words for --help."""
+    """What the presets have for a key, for --help: "paper 256x256, laptop 128x128, SemGAN ..."."""
+    presets = {}
+    for name, table in (("", PRESETS["pix2pix"]), ("SemGAN ", PRESETS["semgan"]),
+                        ("shapes ", SHAPES)):
+        presets[f"{name}paper"] = table["paper"]
+        presets[f"{name}laptop"] = table["laptop"]
     words = []
-    for name, presets in (("", PRESETS["pix2pix"]), ("SemGAN ", PRESETS["semgan"]),
-                          ("shapes ", SHAPES)):
-        for preset, values in presets.items():
-            value = values.get(key)
-            if value is not None:
-                if isinstance(value, list):
-                    shown = "x".join(map(str, value))
-                else:
-                    shown = f"{value:,}" if isinstance(value, int) else str(value)
-                words.append(f"{name}{preset} {shown}")
+    for name, values in presets.items():
+        value = values.get(key)
+        if isinstance(value, list):
+            words.append(f"{name} {size_text(value)}")
+        elif isinstance(value, int):
+            words.append(f"{name} {value:,}")
+        elif value is not None:
+            words.append(f"{name} {value}")
     return ", ".join(words)
 
 
@@ -865,7 +914,6 @@ def parse():
     add_networks(parser.add_argument)
     add_machine(parser.add_argument)
     return data.parse_options(parser)
-
 
 
 def add_pictures(add):
@@ -969,8 +1017,8 @@ def add_machine(add):
 
 
 def depth_for(size):
-    """The U-Net's levels: 8 halve a smaller side of 256 to 1, as do 7 for 128 and 6 for 64. Where a
-    side is no multiple of 2**8 or 2**7, as in 192x256, it is 6, and the bottleneck a few pixels."""
+    """The U-Net's levels, 6 to 8; each halves both sides. As many as make the smaller one 1 (8 for
+    256, 7 for 128, 6 for 64), but no more than both can be halved: 192x256 has 6, down to 3x4."""
     depth = min(8, max(6, int(math.log2(min(size)))))
     while depth > 6 and any(side % 2 ** depth for side in size):
         depth -= 1
@@ -978,20 +1026,19 @@ def depth_for(size):
 
 
 def nearest_legal_size(size):
-    """The size next to [height, width] whose sides are multiples of 64."""
+    """The size nearest to [height, width] whose sides are multiples of 64, as G halves 6 times."""
     return [max(1, round(side / 64)) * 64 for side in size]
 
 
 def refuse_impossible(settings, given, labels, world):
-    """What does not go together, though each flag is legal. given: the flags of the command line;
-    labels: the side of a pair that is a label map."""
+    """Refuses what does not go together, though each flag is legal. given: the flags of the command
+    line; labels: the side of a pair that is a label map, "x", "y" or None."""
     size = settings["size"]
-    wanted = "x".join(map(str, size))
-    legal = nearest_legal_size(size)
-    if legal != size:
-        nearest = "x".join(map(str, legal))
+    wanted = size_text(size)
+    nearest = nearest_legal_size(size)
+    if nearest != size:
         raise Refusal(f"--size {wanted}: sides must be multiples of 64; "
-                      f"the nearest is {nearest}")
+                      f"the nearest is {size_text(nearest)}")
     if settings["model"] == "semgan":
         kernel = settings["kernel"]
         square = size[0] == size[1] and size[0] in (64, 128, 256)
@@ -1015,7 +1062,7 @@ def refuse_impossible(settings, given, labels, world):
         raise Refusal("--dropout 1: would leave nothing; give less, such as 0.5")
     if settings.get("ema") == 1:
         raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
-    for key in ("receptive_field", "d_width"):
+    for key in ("receptive_field", "d_width"):             # of D
         if key in given and "gan" not in objective:
             raise Refusal(f"--{key.replace('_', '-')}: --objective {objective} does not use it; "
                           f"leave it out")
@@ -1025,15 +1072,17 @@ def refuse_impossible(settings, given, labels, world):
 
 
 def default_precision(device, model):
-    """fp32, but on a GPU with CUDA bf16, or what else it and the model can do, and in pix2pix bf16
-    on a processor that multiplies it: a step takes two thirds of fp32's time there."""
-    if device.type == "cpu":
-        return "bf16" if model == "pix2pix" and multiplies_bf16() else "fp32"
-    if device.type != "cuda":
-        return "fp32"
-    if torch.cuda.is_bf16_supported(including_emulation=False):
+    """The fastest that was tried of a model on a device. bf16: on a CUDA GPU that has it and, in
+    pix2pix alone, on a processor that does (a step takes two thirds of fp32's time there). fp16: of
+    pix2pix on older CUDA GPUs. fp32 elsewhere."""
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        if model == "pix2pix":
+            return "fp16"
+    if device.type == "cpu" and model == "pix2pix" and multiplies_bf16():
         return "bf16"
-    return "fp16" if model == "pix2pix" else "fp32"
+    return "fp32"
 
 
 def multiplies_bf16():
@@ -1044,8 +1093,8 @@ def multiplies_bf16():
 
 
 def refuse_on_metal(settings, compiled):
-    """What we dare not promise on Apple's GPUs, as nobody here has one: in torch 2.5 autocast knows
-    no bf16 there, and fp16's scaler wants float64, which Metal lacks."""
+    """Refuses what we dare not promise on Apple's GPUs, as nobody here has one: in torch 2.5
+    autocast knows no bf16 there, and fp16's scaler wants float64, which Metal lacks."""
     if settings["precision"] != "fp32":
         raise Refusal(f"--precision {settings['precision']}: not tried on mps; give fp32")
     if compiled:
@@ -1058,15 +1107,17 @@ def resolve(options, device, world=1):
     row = data.look_up(options.task)
     model = "semgan" if row.kind == "label maps" else "pix2pix"
     other = "pix2pix" if model == "semgan" else "semgan"
-    about_here = ("device", "memory", "tensorboard", "out", "compile", "keep")   # not of the result
+    no_settings = ("device", "memory", "tensorboard", "out", "compile", "keep")
     given = {key: value for key, value in vars(options).items()
-             if value is not None and key not in about_here}
+             if value is not None and key not in no_settings}
     for key in OWN[other]:
         if key in given:
             raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
                           f"task; leave it out")
     data.refuse_pair_flags(options.task, given)
-    preset = options.preset or ("paper" if device.type == "cuda" else "laptop")
+    preset = options.preset
+    if preset is None:
+        preset = "paper" if device.type == "cuda" else "laptop"
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
@@ -1078,8 +1129,8 @@ def resolve(options, device, world=1):
         settings.update(SHAPES[preset])
     settings.update(given)
     labels = data.label_side({**settings, "palette": None})
-    if "one_hot" not in given:                             # the preset's wish
-        settings["one_hot"] = settings["one_hot"] and labels == "x"
+    if "one_hot" not in given and labels != "x":           # the preset has it for label maps only
+        settings["one_hot"] = False
     if model == "pix2pix" and settings["d_width"] is None:
         settings["d_width"] = settings["width"]
     if options.start:
@@ -1116,9 +1167,10 @@ def find_pictures(settings, memory):
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values."""
     if not (folder / "checkpoint.pt").exists():
-        for path in sorted(folder.glob("generator*.pt")):  # --keep's, too
-            raise Refusal(f"--out {folder}: holds a {path.name}, but no checkpoint.pt to go on "
-                          f"from; give another --out, or move it away")
+        generators = sorted(folder.glob("generator*.pt"))  # --keep's, too
+        if generators:
+            raise Refusal(f"--out {folder}: holds a {generators[0].name}, but no checkpoint.pt to "
+                          f"go on from; give another --out, or move it away")
         return
     try:
         before = dict(json.loads((folder / "settings.json").read_text()))
@@ -1130,12 +1182,13 @@ def check_same(folder, settings):
         before.setdefault(key, older[key])
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
         settings["dropout_at"] = before["dropout_at"]
-    counts = [f"{run.get('pictures')}".split(" of ")[0] for run in (before, settings)]
-    if counts[0] == counts[1] and before.get("pictures") != settings.get("pictures"):
-        raise Refusal(f"--out {folder}: holds a run of {counts[0]} pictures of other names than "
+    pictures = str(before.get("pictures"))                 # "300 of names 89abcdef"
+    count, _, _ = pictures.partition(" of ")
+    if pictures != settings["pictures"] and settings["pictures"].startswith(f"{count} of "):
+        raise Refusal(f"--out {folder}: holds a run of {count} pictures of other names than "
                       f"these; give those, or another --out")
-    different = [key for key in sorted((settings | before).keys() - may_change)
-                 if before.get(key) != settings.get(key)]
+    keys = sorted((before.keys() | settings.keys()) - may_change)
+    different = differing(before, settings, keys)
     if "one_hot" in different and "in_channels" in different:
         different.remove("in_channels")                    # it follows
     words = [f"{key} {before.get(key)} there, {settings.get(key)} now" for key in different]
@@ -1147,16 +1200,21 @@ def check_same(folder, settings):
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
 
 
-def as_flags(run, keys):
-    """What names a run's values again: "--lr 0.0005 --no-one-hot --size 64x64"."""
+def differing(theirs, ours, keys):
+    """Those of the keys whose values differ in two dicts; one that is lacking counts as None."""
+    return [key for key in keys if theirs.get(key) != ours.get(key)]
+
+
+def as_flags(settings, keys):
+    """Flags that give these values: "--lr 0.0005 --no-one-hot --size 64x64"."""
     flags = []
     for key in keys:
         name = key.replace("_", "-")
-        value = run.get(key)
+        value = settings.get(key)
         if isinstance(value, bool):
             flags.append(f"--{name}" if value else f"--no-{name}")
         elif isinstance(value, list):
-            flags.append(f"--{name} {'x'.join(map(str, value))}")
+            flags.append(f"--{name} {size_text(value)}")
         else:
             flags.append(f"--{name} {value}")
     return " ".join(flags)
@@ -1171,11 +1229,12 @@ G_FITS = {"pix2pix": ("one_hot", "in_channels", "out_channels", "width", "depth"
 
 
 def starting_weights(folder, settings):
-    """--start RUN: ({part: weights}, a line about them) for G and, if RUN kept one, for D.
+    """--start RUN: ({part: state dict}, a line about them) for G and, if RUN kept one, for D.
 
-    G is what RUN publishes in generator.pt, with --ema its average. Its dropout stays where it was:
-    the popular code has it a step later. Nothing, ({}, ""), without --start, and where the run goes
-    on: its own checkpoint.pt holds all, and RUN is read no more. Refusal where weights do not fit.
+    G is what RUN publishes in generator.pt, with --ema its average. Its dropout stays at the
+    decoder steps where it was, in converted generators others than ours. Nothing, ({}, ""), without
+    --start, and where the run goes on: its own checkpoint.pt holds all, and RUN is read no more.
+    Refusal where weights do not fit.
     """
     if settings["start"] is None:
         return {}, ""
@@ -1189,13 +1248,18 @@ def starting_weights(folder, settings):
         settings["dropout_at"] = theirs["dropout_at"]
     weights = {"generator": generator.state_dict()}
     averaged = f", an average by --ema {theirs['ema']}" if theirs.get("ema") else ""
-    said = f"--start: G is {start}'s ({theirs['task']}{averaged})"
-    if "gan" in settings.get("objective", "gan"):
+    line = f"--start: G is {start}'s ({theirs['task']}{averaged})"
+    if trains_d(settings):
         discriminator, words = starting_discriminator(start, theirs, settings)
-        said += f", D {words}"
+        line += f", D {words}"
         if discriminator:
             weights["discriminator"] = discriminator
-    return weights, f"{said}; Adam begins anew"
+    return weights, f"{line}; Adam begins anew"
+
+
+def trains_d(settings):
+    """Whether a run has a D; of SemGAN's each has one, and so no objective to choose."""
+    return settings["model"] == "semgan" or "gan" in settings["objective"]
 
 
 def check_start(folder, settings):
@@ -1213,30 +1277,29 @@ def check_start(folder, settings):
 
 def check_fits(start, theirs, settings):
     """Refuses a G of other settings, naming each one that differs and both values."""
-    different = [f"{key} {theirs.get(key)} there, {settings[key]} here"
-                 for key in G_FITS[settings["model"]] if theirs.get(key) != settings[key]]
+    different = differing(theirs, settings, G_FITS[settings["model"]])
+    words = [f"{key} {theirs.get(key)} there, {settings[key]} here" for key in different]
     advice = "give the same values (the depth follows from --size)"
     if theirs.get("norm") == "fixed":
         advice = "convert it with --own-statistics, as fixed norms are not trained"
     if different:
-        raise Refusal(f"--start {start}: its generator is another ({'; '.join(different)}); "
-                      f"{advice}")
+        raise Refusal(f"--start {start}: its generator is another ({'; '.join(words)}); {advice}")
 
 
 def starting_discriminator(start, theirs, settings):
-    """(weights of RUN's D, or None; words about it). None where RUN has or trained no D."""
+    """(state dict of RUN's D, or None; words about it). None where RUN has or trained no D."""
     if start.is_file():
         return None, "is new, as a generator alone was named"
     path = start / "checkpoint.pt"
     if not path.exists():                                  # of a converted run
         return None, f"is new, as there is no {path}"
-    if "gan" not in theirs.get("objective", "gan"):
+    if not trains_d(theirs):
         return None, f"is new, as --objective {theirs['objective']} trained none there"
-    keys = ("receptive_field", "d_width", "conditional")
-    different = [f"{key} {a} there, {b} here" for key, a, b in
-                 zip(keys, d_kind(theirs), d_kind(settings)) if a != b]
-    if different:
-        raise Refusal(f"--start {start}: its discriminator is another ({'; '.join(different)}); "
+    there = d_kind(theirs)
+    here = d_kind(settings)
+    words = [f"{key} {there[key]} there, {here[key]} here" for key in differing(there, here, here)]
+    if words:
+        raise Refusal(f"--start {start}: its discriminator is another ({'; '.join(words)}); "
                       f"give the same values, or --start {start}/generator.pt, for G alone")
     networks = pix2pix_networks if settings["model"] == "pix2pix" else semgan_networks
     _, discriminator = networks(theirs, torch.device("cpu"))
@@ -1249,9 +1312,10 @@ def starting_discriminator(start, theirs, settings):
 
 
 def d_kind(settings):
-    """What sets apart discriminators whose G is alike: (field, width, D(x, y) or D(y))."""
-    width = settings.get("d_width") or settings["width"]                 # older runs lack it
-    return settings.get("receptive_field"), width, "cgan" in settings.get("objective", "")
+    """What can differ in the discriminators of two runs whose generators are alike."""
+    return {"receptive_field": settings.get("receptive_field"),
+            "d_width": settings.get("d_width") or settings["width"],     # older runs lack it
+            "conditional": "cgan" in settings.get("objective", "")}      # D(x, y), not D(y)
 
 
 def lock(folder):
@@ -1274,15 +1338,15 @@ def lock(folder):
 def keep_on_gpu(pictures, device):
     """Moves the decoded pictures to a GPU where a quarter of its free memory holds them: batches
     are then cut there, and no step waits for a copy."""
-    together = pictures.cache is not None and not isinstance(pictures.cache, list)
-    if device.type == "cuda" and together:                 # whole pictures stay where they are
+    in_one_tensor = isinstance(pictures.cache, torch.Tensor)             # whole pictures: a list
+    if device.type == "cuda" and in_one_tensor:
         free, _ = torch.cuda.mem_get_info(device)
         if pictures.cache.numel() <= free / 4:             # bytes
             pictures.cache = pictures.cache.to(device)
 
 
 def event_writer(folder):
-    """TensorBoard's writer, which is not among this project's requirements."""
+    """TensorBoard's writer; it is not among this project's requirements, so it may be refused."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -1308,7 +1372,7 @@ def join_processes(context, task):
 def introduce(context, pictures, held_out, seconds):
     """The first lines: what is trained, where, with which settings and pictures."""
     settings = context.settings
-    size = "x".join(map(str, settings["size"]))
+    size = size_text(settings["size"])
     if context.device.type == "cuda":
         where = torch.cuda.get_device_name()
     elif context.device.type == "mps":
@@ -1348,8 +1412,8 @@ def run_folder(options, settings):
 def main():
     started = time.monotonic()
     options = parse()
-    for number in STOP_SIGNALS[1:]:                        # until there is a run; of Ctrl-C
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # Python sees to itself
+    for number in STOP_SIGNALS[1:]:                        # until there is a run. Ctrl-C, the first
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # of them, needs nothing
     rank = int(os.environ.get("RANK", 0))                  # these four are torchrun's
     world = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -1363,7 +1427,7 @@ def main():
                       f"would be kept; give at most that many")
     check_start(folder, settings)
     check_same(folder, settings)
-    start, about_start = starting_weights(folder, settings)
+    start, start_words = starting_weights(folder, settings)
     held_lock = lock(folder) if rank == 0 else None
     keep_on_gpu(pictures, device)
     writer = event_writer(folder) if options.tensorboard and rank == 0 else None
@@ -1374,8 +1438,8 @@ def main():
         join_processes(context, options.task)
     if rank == 0:
         introduce(context, pictures, held_out, time.monotonic() - started)
-        if about_start:
-            print(about_start)
+        if start_words:
+            print(start_words)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
