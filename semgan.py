@@ -97,7 +97,8 @@ class Generator(nn.Module):
 
 class Discriminator(nn.Module):
     """One-hot maps, class_probs or colours (N, in_channels, size, size) -> (logit, features): logit
-    (N, 1), positive for "real"; features, the outputs of all layers, the logit being the last."""
+    (N, 1), positive for "real"; features, the outputs of all layers, the logit being the last. size
+    and kernel are as in Generator; outputs is 1, but for the Encoder."""
 
     def __init__(self, in_channels, size=128, kernel=7, width=64, outputs=1):
         super().__init__()
@@ -169,11 +170,11 @@ def feature_matching_loss(real_features, fake_features):   # lists of (N, c, sid
     """G's loss, App. B: | mean_x f(x) - mean_z f(G(z)) |, summed over the layers f of D. mean_x is
     over the batch's real maps, mean_z over its fakes.
 
-    The paper says "feature matching loss (Salimans et al. 2016)" and no more: there the batch means
-    of one middle layer are matched, by squared differences. Two things here are our choice. All
-    layers are matched, and D's logit: the shallow layers say what is where, and when we matched the
-    last layer alone, where D soon knows every fake, G learned to give empty maps. And differences
-    are absolute, as their gradient does not fade near the target.
+    The paper has no formula, but names Salimans et al. 2016 and "the features of an intermediate
+    layer" (Sec. 3.1): they match the batch means of one layer, by squared differences. Two things
+    here are our choice. All layers are matched, and D's logit: the shallow layers say what is
+    where, and when we matched the last layer alone, where D soon knows every fake, G learned to
+    give empty maps. And differences are absolute, as their gradient does not fade near the target.
     """
     loss = 0
     for real, fake in zip(real_features, fake_features):   # layer by layer
@@ -236,25 +237,25 @@ def to_pixels(output, palette, head="softmax"):
 def walk(latents, frames=24):
     """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first. On
     great circles: as only directions count, straight lines show the same maps, but hurry through
-    the middle."""
+    the middle. The formula is known as slerp, "spherical linear interpolation"."""
     t = torch.arange(frames, device=latents.device)[:, None] / frames    # (frames, 1)
     path = []
     for start, end in zip(latents, latents.roll(-1, 0)):
         cosine = F.cosine_similarity(start, end, dim=0)
         angle = torch.acos(cosine.clamp(-0.9999, 0.9999))  # of equal ones the sine would be 0
-        steps = ((1 - t) * angle).sin() * start + (t * angle).sin() * end
-        path.append(steps / angle.sin())
+        of_start = ((1 - t) * angle).sin()
+        of_end = (t * angle).sin()
+        path.append((of_start * start + of_end * end) / angle.sin())
     return torch.cat(path)
 
 
-@torch.no_grad()
 def load_painter(path, settings):
-    """(generator, settings) of the pix2pix run at path, which must take label maps of settings'
-    classes."""
+    """(generator, settings) of the pix2pix run at path; Refusal where it does not take label maps
+    of these settings' classes, as one-hot maps or as colours."""
     import data
     import pix2pix
     painter, its_settings = pix2pix.load_generator(path)
-    same_classes = its_settings["palette"] in (None, settings["palette"])
+    same_classes = its_settings["palette"] in (None, settings["palette"])    # None: it does not say
     if not same_classes or data.label_side(its_settings) == "y":
         raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
     if not its_settings["one_hot"] and its_settings["in_channels"] not in (1, 3):
@@ -265,8 +266,9 @@ def load_painter(path, settings):
 
 
 def dream(output, settings, painter, its_settings, seed=0):
-    """Sec. 6.1: what a generator gave -> [(map, photo by the painter), ...], uint8 (3, H, W).
-    A painter of one-hot maps takes the probabilities themselves: no colours in between."""
+    """Sec. 6.1: a generator's output (N, K, size, size) -> [(map, photo by the painter), ...], each
+    uint8 (3, H, W) of the painter's size. The paper's painter takes colours. One of one-hot maps
+    takes the probabilities themselves, from which, says the paper, it "can benefit"."""
     import data
     import pix2pix
     maps = to_pixels(output, settings["palette"], settings["head"])
@@ -295,13 +297,14 @@ class Encoder(nn.Module):
 
 
 def encoder_loss(encoder, generator, maps):                # maps: one-hot, real (N, K, size, size)
-    """(latent, reconstruction) for E to minimise: E(G(z)) should be z, mean square; G(E(x)) should
-    give the pixels of a real map x their classes, mean -log of their probability."""
+    """(latent, reconstruction), scalars for E to minimise. latent: E(G(z)) should be z, mean
+    square. reconstruction: G(E(x)) should give the pixels of a real map x their classes, mean -log
+    of their probability. Both are our choice: the paper only names such an encoder."""
     z = torch.randn(len(maps), generator.dense.in_features, device=maps.device)
-    generated = one_hot(to_label_map(generator(z)), maps.shape[1])       # no gradient goes there
-    latent = F.mse_loss(encoder(generated), z)
+    generated = to_label_map(generator(z))                 # an argmax: no gradient reaches G by it
+    latent = F.mse_loss(encoder(one_hot(generated, maps.shape[1])), z)
     probs = generator(encoder(maps)).clamp_min(1e-6)       # else -log could be infinite
-    reconstruction = -(maps * probs.log()).sum(1).mean()
+    reconstruction = -(maps * probs.log()).sum(1).mean()   # sum(1): the true class's alone
     return latent, reconstruction
 
 
@@ -312,14 +315,15 @@ def build_encoder(settings):
 
 
 def train_encoder(generator, settings, folder, steps):
-    """The loop of --train-encoder: real maps, encoder_loss, Adam; writes folder/encoder.pt."""
+    """The loop of --train-encoder: real maps, encoder_loss, Adam; writes folder/encoder.pt, and
+    prints how well held-out maps are rebuilt."""
     import data
     torch.manual_seed(settings["seed"])
     encoder = build_encoder(settings)
     real = data.training(settings)
     classes = len(settings["palette"])
     generator.requires_grad_(False)                        # only looked through
-    # The betas are App. B's; the rate, our choice, lies in its range for G, 1e-4 to 2e-3.
+    # The betas are App. B's; the rate, our choice, lies among App. A's for G, 1e-4 to 2e-3.
     optimizer = torch.optim.Adam(encoder.parameters(), 5e-4, betas=(0.5, 0.999), fused=True)
     for step in range(1, steps + 1):
         chosen = torch.randint(len(real), (settings["batch"],))
@@ -332,7 +336,7 @@ def train_encoder(generator, settings, folder, steps):
             print(f"step {step}/{steps}  latent {latent:.3f}  reconstruction {reconstruction:.3f}")
     content = {"format": FORMAT, "settings": settings, "encoder": encoder.state_dict()}
     data.write_whole(folder / "encoder.pt", content)
-    maps = data.far_apart(data.held_out(settings), 256)[:, 0]
+    maps = data.far_apart(data.held_out(settings), 256)[:, 0]    # (256, size, size), or fewer
     _, words = reconstruct(encoder, generator, maps, classes)
     print(f"held-out maps: {words}")
 
@@ -364,11 +368,15 @@ def load_generator(path):
     return load_network(path, "generator", build_generator)
 
 
+def folder_of(run):
+    """A run's folder, which the folder itself or its generator.pt may name."""
+    path = Path(run)
+    return path if path.is_dir() else path.parent
+
+
 def load_encoder(path):
     """(encoder, settings): what --train-encoder left in a run's folder, or beside generator.pt."""
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    return load_network(folder / "encoder.pt", "encoder", build_encoder)
+    return load_network(folder_of(path) / "encoder.pt", "encoder", build_encoder)
 
 
 def load_network(path, key, build):
@@ -410,7 +418,7 @@ def describe():
 
 @torch.no_grad()
 def draw(generator, settings, options):
-    """Samples, a walk, rebuilt maps or dreams, to the file that the options name."""
+    """Writes samples, a walk, rebuilt maps or dreams, as the options ask, to the file they name."""
     import data
     palette = settings["palette"]
     if options.encode:
@@ -435,7 +443,8 @@ def draw(generator, settings, options):
         rows = list(zip(colorize(maps, palette), pictures))
         titles = ("map", "rebuilt")
     else:
-        rows = pictures.split(math.ceil(len(z) ** 0.5))    # a square
+        side = math.ceil(len(z) ** 0.5)                    # of a square
+        rows = pictures.split(side)
     out = options.out or "grid.png"
     data.save_picture(out, data.contact_sheet(rows, titles))
     print(f"wrote {out}")
@@ -448,8 +457,10 @@ def sample_latents(settings, options):
         count = 6
     if options.dream:
         count = 12
+    if options.count:
+        count = options.count
     rng = torch.Generator().manual_seed(options.seed)
-    return torch.randn(options.count or count, settings["latent"], generator=rng)
+    return torch.randn(count, settings["latent"], generator=rng)
 
 
 def encode_files(generator, settings, options):
@@ -461,8 +472,8 @@ def encode_files(generator, settings, options):
         maps.append(data.read_picture(settings, files, settings["size"]))
         print(f"{path}: a label map, {data.how_labels_are_read(settings, files)}")
     maps = torch.cat(maps)
-    encoder, known = load_encoder(options.run)
-    if known != settings:
+    encoder, its_settings = load_encoder(options.run)
+    if its_settings != settings:                           # "steps" are the run's so far
         raise Refusal(f"{options.run}: trained on since its encoder was; --train-encoder anew")
     z, words = reconstruct(encoder, generator, maps, len(settings["palette"]))
     print(words)
@@ -476,17 +487,17 @@ def outputs_of(generator, z):
 
 def dream_rows(output, settings, path):
     """Rows of a sheet, three dreams each: map, photo, map, photo, map, photo."""
-    painter = load_painter(path, settings)
+    painter, its_settings = load_painter(path, settings)
     pictures = []
     for part in output.split(32):                          # photos are larger: a few at a time
-        for label_map, photo in dream(part, settings, *painter):
+        for label_map, photo in dream(part, settings, painter, its_settings):
             pictures += [label_map, photo]
     return [pictures[i:i + 6] for i in range(0, len(pictures), 6)]
 
 
 def write_pairs(generator, z, settings, options):
-    """--pairs: each dream as DIR/00001.png and so on, map and photo side by side as in the pairs
-    that RUN2 learned, so `train.py --task` its task `--data DIR` reads them."""
+    """--pairs: writes each dream to DIR/00001.png and so on, map and photo side by side, as in the
+    pairs that RUN2 learned: a run of RUN2's task takes them as its --data."""
     import data
     folder = Path(options.pairs)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -500,11 +511,12 @@ def write_pairs(generator, z, settings, options):
     number = 0
     for seed, part in enumerate(z.split(32)):              # a noise of its own for each dream
         output = generator(part)
-        for pair in dream(output, settings, painter, its_settings, seed):
+        for label_map, photo in dream(output, settings, painter, its_settings, seed):
+            halves = [label_map, photo]
             if data.direction_of(its_settings) == "BtoA":  # as of facades: the photo is left
-                pair = reversed(pair)
+                halves = [photo, label_map]
             number += 1
-            data.save_picture(folder / f"{number:05}.png", torch.cat(tuple(pair), 2))
+            data.save_picture(folder / f"{number:05}.png", torch.cat(halves, dim=2))
         print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)
     print(f"to train on them: python train.py --task {its_settings['task']} --data {folder}")
 
@@ -512,38 +524,50 @@ def write_pairs(generator, z, settings, options):
 def write_gif(path, pictures):
     """Writes uint8 (N, 3, H, W), three times as large, as an animation that plays for ever."""
     import data
-    first, *others = [data.to_image(large) for large in F.interpolate(pictures, scale_factor=3)]
+    large = F.interpolate(pictures, scale_factor=3)        # each pixel becomes 3x3
+    first, *others = [data.to_image(picture) for picture in large]
     gif = io.BytesIO()
     first.save(gif, "GIF", save_all=True, append_images=others, duration=60, loop=0)  # 60 ms each
     data.write_whole(path, gif.getvalue())
 
 
 def new_parser():
+    """The flags of `python semgan.py`; at most one of three says what is made."""
     import data
-    count = data.positive(int)
     parser = data.new_parser(__doc__)
     add = parser.add_argument
-    add("run", nargs="?", help="a run's folder or its generator.pt; none: describe")
-    add("--count", type=count, help="samples (default 64; on a walk 6, dreams 12)")
-    add("--out", type=data.picture_name, metavar="PNG", help="default grid.png")
-    one = parser.add_mutually_exclusive_group().add_argument
-    one("--walk", metavar="GIF", help="walk through latents, or those of the --encode maps")
-    one("--dream", metavar="RUN2", help="maps, and their photos by this pix2pix run")
-    add("--pairs", metavar="DIR", help="write the dreams as pairs to train on, one a file, to DIR")
-    one("--train-encoder", type=count, metavar="STEPS", help="train the encoder of RUN")
-    add("--encode", nargs="+", metavar="MAP", help="label maps to encode and rebuild")
-    add("--seed", type=int, default=0, help="of the latents (default 0)")
+    add_one_of = parser.add_mutually_exclusive_group().add_argument
+    add("run", nargs="?",
+        help="a run's folder or its generator.pt; none: describe")
+    add("--count", type=data.positive(int),
+        help="samples (default 64; on a walk 6, dreams 12)")
+    add("--out", type=data.picture_name, metavar="PNG",
+        help="default grid.png")
+    add_one_of("--walk", metavar="GIF",
+               help="walk through latents, or those of the --encode maps")
+    add_one_of("--dream", metavar="RUN2",
+               help="maps, and their photos by this pix2pix run")
+    add("--pairs", metavar="DIR",
+        help="write the dreams as pairs to train on, one a file, to DIR")
+    add_one_of("--train-encoder", type=data.positive(int), metavar="STEPS",
+               help="train the encoder of RUN")
+    add("--encode", nargs="+", metavar="MAP",
+        help="label maps to encode and rebuild")
+    add("--seed", type=int, default=0,
+        help="of the latents (default 0)")
     return parser
 
 
 def refuse_clashes(options):
-    """Options that do not go together."""
+    """Refuses options that do not go together."""
+    samples = options.count or options.seed                # of noise
     clash = False
     if options.encode:
-        overwrites = not options.walk and (options.out or "grid.png") in options.encode
-        clash = options.count or options.seed or overwrites
+        out = options.out or "grid.png"
+        overwrites = out in options.encode and not options.walk
+        clash = samples or overwrites
     if options.train_encoder:
-        clash = options.encode or options.out or options.count or options.seed
+        clash = samples or options.encode or options.out
     if clash:
         raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP")
     if options.pairs and (not options.dream or options.out or options.encode):
@@ -565,9 +589,7 @@ def main():
     if settings["head"] == "tanh" and (options.encode or options.train_encoder):
         raise Refusal(f"{options.run}: --head tanh gives no class_probs; encode with a softmax run")
     if options.train_encoder:
-        run = Path(options.run)
-        folder = run if run.is_dir() else run.parent
-        train_encoder(generator, settings, folder, options.train_encoder)
+        train_encoder(generator, settings, folder_of(options.run), options.train_encoder)
     else:
         draw(generator, settings, options)
 
