@@ -343,12 +343,17 @@ def train_encoder(generator, settings, folder, steps):
 
 @torch.no_grad()
 def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
-    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class."""
+    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class. Pixels
+    to ignore, 255, count for neither."""
     z = encoder(one_hot(maps, classes))
     rebuilt = to_label_map(generator(z))
-    right = (rebuilt == maps).float().mean()
-    commonest = maps.flatten().mode()[0]
-    guess = (maps == commonest).float().mean()
+    known = maps != 255
+    if not known.any():
+        return z, "no pixel has a class to compare"
+    truth = maps[known]
+    commonest = truth.mode()[0]
+    right = (rebuilt[known] == truth).float().mean()
+    guess = (truth == commonest).float().mean()
     return z, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
 
 

@@ -6110,6 +6110,17 @@ def test_a_map_is_rebuilt_by_the_encoder_of_its_run(encoder_run, tmp_path):
         assert data.open_picture(out).size == (4 + 2 * 68, 20 + 68)
         out.unlink()
 
+def test_pixels_to_ignore_are_neither_right_nor_wrong():
+    # Three of five have a class; two of the three are of class 1. Nothing is lost on the way.
+    maps = torch.tensor([[[0, 1, 1, 255, 255]]], dtype=torch.uint8)
+    _, words = semgan.reconstruct(nn.Identity(), nn.Identity(), maps, 2)
+    assert words == "100.0% of pixels right (constant guess: 66.7%)"
+
+def test_a_map_of_pixels_to_ignore_has_nothing_to_compare():
+    maps = torch.full((1, 2, 2), 255, dtype=torch.uint8)
+    _, words = semgan.reconstruct(nn.Identity(), nn.Identity(), maps, 2)
+    assert words == "no pixel has a class to compare"
+
 def test_a_walk_leads_from_map_to_map(encoder_run, tmp_path):
     start = shapes_file(tmp_path / "1.png", 7)
     end = shapes_file(tmp_path / "2.png", 2000)
