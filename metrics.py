@@ -950,10 +950,12 @@ def sample_maps(generator, settings, count, rng):
 
 
 def class_shares(truth, label_maps, palette):
-    """In words: which share of all pixels each class has, in the data and in the samples."""
+    """In words: the share of each class among the pixels that have one (255 has none), in the data
+    and in the samples."""
     shares = []
     for maps in (truth, label_maps):
-        shares.append(maps.flatten().bincount(minlength=len(palette)) / maps.numel())
+        classes = maps[maps != 255]
+        shares.append(classes.bincount(minlength=len(palette)) / len(classes))
     words = [f"{name} {a:.3f} / {b:.3f}" for (name, _), a, b in zip(palette, *shares)]
     return "share of pixels, data / samples: " + ", ".join(words)
 

@@ -6816,6 +6816,12 @@ def test_shapes_have_rules_at_64_pixels_alone(size, judged, tmp_path):
     table = run_metrics(tmp_path, "s", "--count", 6)
     assert ("right within" in table) == judged
 
+def test_pixels_to_ignore_have_no_share_of_the_classes():
+    truth = torch.tensor([[[0, 1, 1, 1, 255, 255]]], dtype=torch.uint8)
+    samples = torch.tensor([[[0, 0, 0, 0, 1, 1]]])
+    words = metrics.class_shares(truth, samples, [["a", [0, 0, 0]], ["b", [9, 9, 9]]])
+    assert words.endswith("a 0.250 / 0.667, b 0.750 / 0.333")
+
 def test_semgan_is_scored_on_two_maps_at_least(tmp_path):
     tiny_run(tmp_path / "s", "shapes", width=4)
     refuses("--count", run_metrics, tmp_path, "s", "--count", 1)
