@@ -178,7 +178,7 @@ def train_semgan(context, pictures, held_out):
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
         run.descend(d_loss, run.d_optimizer)
 
-        # The step on G, which looks at D's features, not at its logits alone.
+        # The step on G, whose loss compares what the layers of D make of both.
         with run.autocast():
             _, real_features = frozen_D(as_d_sees(settings, real, progress))
             _, fake_features = frozen_D(as_d_sees(settings, fake, progress))
@@ -236,12 +236,12 @@ def adam(network, settings):
 
 
 def real_maps(settings, batch):
-    """Real label maps, classes (N, 1, H, W), in the form in which G makes them: one-hot, as the end
-    of a softmax; for the RGB GAN colours in [-1, 1]."""
+    """Real label maps, classes (N, 1, H, W), in the form in which G makes them: as probabilities,
+    one-hot (N, K, H, W), or for the RGB GAN as colours (N, 3, H, W) in [-1, 1]."""
     label_map = batch[:, 0].long()                         # (N, H, W)
     if settings["head"] == "softmax":
-        return semgan.one_hot(label_map, len(settings["palette"]))       # (N, K, H, W)
-    return semgan.colorize(label_map, settings["palette"]).float() / 127.5 - 1   # (N, 3, H, W)
+        return semgan.one_hot(label_map, len(settings["palette"]))
+    return semgan.colorize(label_map, settings["palette"]).float() / 127.5 - 1
 
 
 def as_d_sees(settings, maps, progress):
@@ -250,8 +250,8 @@ def as_d_sees(settings, maps, progress):
     Both are our choice, not the paper's, and only in the shapes' laptop preset; elsewhere D sees
     maps as they are. progress is the share of steps done, 0..1. Noise: without it D learned the
     real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
-    without it D is ahead of G from early on, and on a walk through latents G lets shapes jump from
-    place to place instead of moving them.
+    without it D is ahead of G from early on, and G lets shapes jump from place to place, from one
+    latent to the next, instead of moving them.
     """
     blur = settings.get("blur", 0.0)                       # pixels, at first
     noise = settings.get("noise", 0.0)                     # in units of the values' range
@@ -464,7 +464,7 @@ class Run:
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
         path = self.folder / "checkpoint.pt"
-        self.before = {}                                   # threads and precision that saved it
+        self.before = {}                                   # the saving process's threads, precision
         if path.exists():
             content = pix2pix.load_file(path, "move the run's folder away to start afresh")
             try:
@@ -580,8 +580,7 @@ class Run:
         self.scaler.step(optimizer)                        # optimizer.step(), likewise
 
     def stop(self, number, _):
-        """A signal's handler: the first asks for a stop after this step, the second does not wait.
-        """
+        """A signal's handler: the first stops the run after this step, the second at once."""
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
