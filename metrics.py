@@ -79,11 +79,11 @@ def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
 
 def level_descriptors(images, level, levels, count, rng):
     """(N, 3, H, W) -> (N*count, 147): normalized patches from one level of their pyramids."""
-    found = []
+    patches = []
     for part in images.split(64):                          # so that only patches stay in memory
         band = laplacian_pyramid(part, levels)[level]
-        found.append(patch_descriptors(band, count, rng))
-    return normalize_descriptors(torch.cat(found))
+        patches.append(patch_descriptors(band, count, rng))
+    return normalize_descriptors(torch.cat(patches))
 
 
 def laplacian_pyramid(images, levels):
@@ -196,6 +196,7 @@ def similarity(a, b):
 
     def local_mean(image):
         return rows @ image @ columns.T
+
     mean_a = local_mean(a)
     mean_b = local_mean(b)
     covariance = local_mean(a * b) - mean_a * mean_b
@@ -359,8 +360,8 @@ def train_fcn(photos, label_maps, classes, size, width=16, views=20_000, seed=0)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2.5e-3, weight_decay=1e-4)
     steps = math.ceil(views / 4)
     for step in range(steps):
-        falling = (1 + math.cos(math.pi * step / steps)) / 2             # from 1 to 0
-        optimizer.param_groups[0]["lr"] = 2.5e-3 * falling
+        factor = (1 + math.cos(math.pi * step / steps)) / 2              # from 1 to 0
+        optimizer.param_groups[0]["lr"] = 2.5e-3 * factor
         x, labels = random_view(photos, label_maps, size, rng)
         logits = judge(x.contiguous(memory_format=layout))
         loss = F.cross_entropy(logits, labels, ignore_index=255)
@@ -396,12 +397,13 @@ def random_view(photos, label_maps, size, rng):
 def predict(judge, photos):
     """Photos -> label_map (N, H, W), from each photo and its mirror image together."""
     device = judge.scores[0].weight.device
-    found = []
+    label_maps = []
     for part in photos.split(8):
         x = part.to(device) / 127.5 - 1
-        logits = judge(x) + judge(x.flip(-1)).flip(-1)     # (8, K, H, W)
-        found.append(logits.argmax(1).cpu())
-    return torch.cat(found)
+        mirrored = judge(x.flip(-1)).flip(-1)              # of the mirror image, mirrored back
+        logits = judge(x) + mirrored                       # (8, K, H, W)
+        label_maps.append(logits.argmax(1).cpu())
+    return torch.cat(label_maps)
 
 
 # Colours (pix2pix Fig. 7)
@@ -637,6 +639,7 @@ class Mixed(nn.Module):
         return sizes[0]
 
     def run_step(self, step, x):
+        """The output of a step's convolution or pooling, or of several side by side."""
         if isinstance(step, list):
             return torch.cat([self.run_step(unit, x) for unit in step], dim=1)
         return getattr(self, step[0])(x)
@@ -881,7 +884,9 @@ def class_reader(settings, device):
     """-> (what tells the classes in pictures, (N, 3, H, W) -> label_map, or None; a line on it)."""
     import data
     palette = settings["palette"]
-    side = palette and data.look_up(settings["task"]).labels and data.label_side(settings)
+    side = None
+    if palette and data.look_up(settings["task"]).labels:
+        side = data.label_side(settings)
     if side == "x":                                        # photos from labels: FCN-score
         judge, note = judge_of(settings, device)
         if judge is None:
@@ -931,6 +936,7 @@ def score_semgan(generator, settings, count, network):
 
 
 def swd_columns(real, fake):
+    """swd(), under its columns' names: {"SWD 64": ..., "SWD average": ...}."""
     return {f"SWD {side}": value for side, value in swd(real, fake).items()}
 
 
@@ -954,7 +960,8 @@ def class_shares(truth, label_maps, palette):
     and in the samples."""
     shares = []
     for maps in (truth, label_maps):
-        classes = maps[maps != 255]
+        known = maps != 255
+        classes = maps[known]
         shares.append(classes.bincount(minlength=len(palette)) / len(classes))
     words = [f"{name} {a:.3f} / {b:.3f}" for (name, _), a, b in zip(palette, *shares)]
     return "share of pixels, data / samples: " + ", ".join(words)
@@ -1152,7 +1159,7 @@ def judge_source(settings):
     """The folder of the photos that a judge learns, whole, as text; None where they are drawn."""
     if settings["data"]:
         return str(Path(settings["data"]).resolve())
-    return settings["data"]
+    return None
 
 
 def train_judge(settings, device):
@@ -1309,24 +1316,30 @@ def curve(runs, column, path):
 
 
 def new_parser():
+    """The flags of `python metrics.py`; at most one of five says what is done instead, or first."""
     import data
     parser = data.new_parser(__doc__)
     add = parser.add_argument
+    add_one_of = parser.add_mutually_exclusive_group().add_argument
     add("runs", nargs="*", metavar="RUN", help="the folder of a run, or its generator.pt; several "
         "give one table. Or two folders of pictures, real and generated: those of one name are "
         "pairs")
-    one = parser.add_mutually_exclusive_group().add_argument
-    one("--train-fcn", metavar="TASK", help="first train the FCN-score's judge on a task's photos")
+    add_one_of("--train-fcn", metavar="TASK",
+               help="first train the FCN-score's judge on a task's photos")
     add("--data", metavar="DIR", help="the pictures, where they are not the run's or in datasets/")
     add("--count", type=data.positive(int), help="pictures (default all; SemGAN 2,048; Fig. 4: 4)")
     add("--device", help="cpu, cuda or mps (default: a GPU where there is one)")
     add("--fid-weights", metavar="PATH", help=f"{FID_WEIGHTS}, downloaded to PATH if missing")
     add("--figure7", type=data.picture_name, metavar="PNG", help="draw the densities of L, a and b")
-    one("--figure4", type=data.picture_name, metavar="PNG", help="a sheet of runs' outputs instead")
-    one("--curve", nargs=2, metavar=("COLUMN", "PNG"), help="draw a column of the runs' log.csv")
-    one("--study", action="store_true", help="the runs' real-or-fake sessions instead")
-    one("--epochs", action="store_true", help="each generator that a run's --keep N kept, not just "
-        "the last, and which is the best by each column")
+    add_one_of("--figure4", type=data.picture_name, metavar="PNG",
+               help="a sheet of runs' outputs instead")
+    add_one_of("--curve", nargs=2, metavar=("COLUMN", "PNG"),
+               help="draw a column of the runs' log.csv")
+    add_one_of("--study", action="store_true",
+               help="the runs' real-or-fake sessions instead")
+    add_one_of("--epochs", action="store_true",
+               help="each generator that a run's --keep N kept, not just the last, and which is "
+                    "the best by each column")
     return parser
 
 
