@@ -568,13 +568,14 @@ def refuse_clashes(options):
     samples = options.count or options.seed                # of noise
     clash = False
     if options.encode:
-        out = options.out or "grid.png"
-        overwrites = out in options.encode and not options.walk
-        clash = samples or overwrites
+        out = Path(options.walk or options.out or "grid.png").resolve()
+        maps = [Path(name).resolve() for name in options.encode]
+        clash = samples or out in maps                     # it would overwrite a map
     if options.train_encoder:
         clash = samples or options.encode or options.out
     if clash:
-        raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP")
+        raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP, "
+                      "--walk MAP")
     if options.pairs and (not options.dream or options.out or options.encode):
         raise Refusal("--pairs: goes with --dream RUN2 and --count, without --out and --encode")
     if options.walk and (options.out or not options.walk.lower().endswith(".gif")):

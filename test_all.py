@@ -3486,6 +3486,8 @@ BAD_OPTIONS = {
     "semgan RUN --train-encoder 2 --seed 3": "goes alone",
     "semgan RUN --encode a.png --count 3": "without --count",
     "semgan RUN --encode a.png --out a.png": "--out MAP",
+    "semgan RUN --encode a.png --out ./a.png": "--out MAP",
+    "semgan RUN --encode b.png a.gif --walk a.gif": "--walk MAP",
     # The default of --out.
     "semgan RUN --encode grid.png": "--out MAP",
     "semgan RUN --walk w.png": "a GIF",
