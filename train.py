@@ -1157,7 +1157,7 @@ def find_pictures(settings, memory):
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
-    steps = settings.pop("steps")                          # SemGAN's length, and laptop's
+    steps = settings.pop("steps")                          # how long a preset wants the run to be
     if steps and not settings["epochs"]:
         settings["epochs"] = math.ceil(steps / (len(pictures) // settings["batch"]))
     return pictures, held_out
@@ -1322,7 +1322,7 @@ def lock(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open(folder / ".lock", "w")
-        if fcntl:
+        if fcntl:                                          # Windows has none, and so no lock
             with data.where_supported(folder, "locks"):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return handle
@@ -1356,7 +1356,8 @@ def event_writer(folder):
 
 def join_processes(context, task):
     """Meets torchrun's other processes. What one alone can see to be wrong has been refused."""
-    store = next(dist.rendezvous("env://"))[0]             # torch 2.13 keeps it over restarts
+    # In torch 2.13 the store in which they meet outlives a restart: each gets a part of its own.
+    store = next(dist.rendezvous("env://"))[0]
     store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "cpu:gloo,cuda:nccl" if context.device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=context.rank, world_size=context.world)
