@@ -2010,7 +2010,8 @@ def is_half_a_map(settings, path, half):
         stored = read_stored(path)
         if stored.image.width % 2 == 0:
             check_shape(stored, settings["size"], side_by_side=True)
-            return is_label_map(halves(stored)[half], settings["palette"])
+            label_picture(halves(stored)[half], settings["palette"])     # as --pair would
+            return True
     return False
 
 

@@ -3491,8 +3491,8 @@ BAD_OPTIONS = {
     "semgan RUN --encode a.png --out a.png": "--out MAP",
     # The default of --out.
     "semgan RUN --encode grid.png": "--out MAP",
-    "semgan RUN --walk w.png": "a GIF",
-    "semgan RUN --walk w.gif --out w.png": "no --out",
+    "semgan RUN --walk w.png": "w.png is no GIF; give a name ending in .gif",
+    "semgan RUN --walk w.gif --out w.png": "--out w.png: a walk is written to",
     "semgan RUN --walk w.gif --dream RUN": "not allowed with",
     "semgan RUN --pairs d": "goes with --dream",
     "semgan RUN --dream RUN --pairs d --out d.png": "without --out",
@@ -3985,6 +3985,9 @@ def test_a_whole_pair_is_offered_pair_and_what_is_none_no_size(tmp_path):
     assert not out.exists()
     run_here(pix2pix, run, tmp_path / "pair.png", out, "--pair")
     assert out.exists()
+    # The published pairs are JPEGs, whose colours are smeared.
+    data.save_picture(tmp_path / "pair.jpg", torch.cat([photo, labels], 2))
+    refuses("pair.jpg: .*give --pair", run_here, pix2pix, run, tmp_path / "pair.jpg", out)
 
 def test_a_pools_cores_are_its_own():
     code = ("import pix2pix, torch\n"
