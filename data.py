@@ -1792,9 +1792,9 @@ def check_turned(a, b):
                       f"not the same; turn both upright, or take the tag out of both")
 
 
-def check_shape(stored, size, side_by_side=False):
+def check_shape(stored, size, side_by_side=False, advice=None):
     """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
-    size None: any shape will do."""
+    size None: any shape will do. advice: in place of a --size, where the size is a run's."""
     w, h = stored.image.size
     half = w / 2 if side_by_side else w
     if size is None:
@@ -1803,11 +1803,12 @@ def check_shape(stored, size, side_by_side=False):
         return
     if half % 1 == 0 and abs(half * size[0] - h * size[1]) <= 0.02 * h * size[1]:
         return
-    fit = fitting_size(h, half, min(size)) if half % 1 == 0 else None
-    advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
     what = "a pair side by side" if side_by_side else "a picture"
-    if side_by_side:
-        advice += ", or put single pictures into A/ and B/"
+    if advice is None:
+        fit = fitting_size(h, half, min(size)) if half % 1 == 0 else None
+        advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
+        if side_by_side:
+            advice += ", or put single pictures into A/ and B/"
     raise Refusal(f"{stored.path}: is {w}x{h}, width x height, but {what} of height x width "
                   f"{size[0]}x{size[1]} has another shape; {advice}")
 
@@ -1974,7 +1975,8 @@ def read_input(settings, path, pair=False):
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
     if pair:
-        check_shape(stored, None if settings.get("crop") else settings["size"], side_by_side=True)
+        size = None if settings.get("crop") else settings["size"]
+        check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
         stored = halves(stored)[half]
     if settings["palette"] and label_side(settings) == "x":
         return to_tensor(label_picture(stored, settings["palette"]))
@@ -1983,6 +1985,34 @@ def read_input(settings, path, pair=False):
     if scale is None and channels == channels_of(settings, "y"):
         scale = scales[1 - half]
     return torch.from_numpy(levels_in(stored, scale, channels).copy())
+
+
+@contextmanager
+def offering_pair(settings, path):
+    """What the `with` refuses as a label map may be a whole pair, of which one half is one: then
+    --pair is the way, and the refusal says so. path: of a file, or a frame of frames_of()."""
+    try:
+        yield
+    except Refusal:
+        half = halves_named(settings).index("x")
+        if isinstance(path, Stored) or not is_half_a_map(settings, path, half):
+            raise
+        side = ("left", "right")[half]
+        raise Refusal(f"{path}: is no label map, but its {side} half is one; give --pair, which "
+                      f"takes that half") from None
+
+
+def is_half_a_map(settings, path, half):
+    """Whether a file's left (0) or right (1) half is a label map to translate."""
+    if not settings["palette"] or label_side(settings) != "x":
+        return False
+    with suppress(Refusal):
+        stored = read_stored(path)
+        if stored.image.width % 2 == 0:
+            check_shape(stored, settings["size"], side_by_side=True)
+            label_picture(halves(stored)[half], settings["palette"])     # as --pair would
+            return True
+    return False
 
 
 def stored_of(path, channels=3):
@@ -2731,17 +2761,40 @@ def sources(source, out, ending=".png"):
     if out.is_file() or not source.is_dir() or not list_pictures(source):
         raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
                       f"picture and a file, or two folders")
+    if out.suffix.lower() in WRITTEN and not out.exists():
+        raise Refusal(f"{out}: is a picture's name, but {source} is a folder; give a folder to "
+                      f"write to")
     return [(path, out / f"{path.stem}{ending}") for path in list_pictures(source)]
+
+
+@contextmanager
+def counting_written(count):
+    """Yields a list, to which the `with` adds each picture that it has written; a Refusal inside
+    says how many of count these are: a folder is then half done, and its user should know."""
+    written = []
+    try:
+        yield written
+    except ValueError as error:
+        refusal = as_refusal(error)
+        if count == 1 or refusal is None:
+            raise
+        raise Refusal(f"{refusal} ({len(written)} of {count} were written, {count - len(written)} "
+                      f"are left; the same command then writes all)") from error
+
+
+def check_name(path):
+    """Refuses the name of a picture to write whose ending says no kind of file."""
+    if Path(path).suffix.lower() not in WRITTEN:
+        raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
 
 
 def save_picture(path, picture):
     """Writes uint8 (3, H, W), or of other channels, by the name's ending, whole or not at all: one
     channel as grey, four as TIFF alone, where the fourth is no opacity."""
     path = Path(path)
-    kind = WRITTEN.get(path.suffix.lower())
+    check_name(path)
+    kind = WRITTEN[path.suffix.lower()]
     channels = len(picture)
-    if kind is None:
-        raise Refusal(f"{path}: pictures are written as {' or '.join(WRITTEN)}; choose one")
     if channels not in (1, 3) and (channels, kind) != (4, "TIFF"):
         raise Refusal(f"{path}: {kind} holds no {channels} channels; give a name ending in .npy")
     image = to_image(picture)
@@ -3039,8 +3092,9 @@ def parse_options(parser):
 
     parser.error = refuse
     options, unknown = parser.parse_known_args()
-    if abs(getattr(options, "seed", 0)) > 10 ** 9:
-        refuse(f"--seed: {options.seed} is too large; give at most 1000000000")
+    seed = getattr(options, "seed", 0)
+    if abs(seed) > 10 ** 9:
+        refuse(f"--seed: {seed} is out of range; give -1000000000 to 1000000000")
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings]
         near = difflib.get_close_matches(unknown[0].split("=")[0], flags, 3, 0.5)
@@ -3253,11 +3307,13 @@ def edges_command():
     scale = find_scale([path for path, _ in pictures])
     if scale:
         print(scale_words(scale, options.photos))
-    for path, out in pictures:
-        # edges | photo, of the size of training, so that no resizing blurs the lines
-        photo = to_tensor(resize_image(open_picture(path, scale), options.size))
-        lines = edges(photo[None])[0].expand(3, -1, -1)
-        save_picture(out, torch.cat([lines, photo], dim=2))
+    with counting_written(len(pictures)) as written:
+        for path, out in pictures:
+            # edges | photo, of the size of training, so that no resizing blurs the lines
+            photo = to_tensor(resize_image(open_picture(path, scale), options.size))
+            lines = edges(photo[None])[0].expand(3, -1, -1)
+            save_picture(out, torch.cat([lines, photo], dim=2))
+            written.append(out)
 
 
 def film_command():

@@ -1010,13 +1010,30 @@ def are_folders(names):
     if len(names) != 2:
         return False
     folders = [Path(name) for name in names]
-    runs = [folder for folder in folders
-            if any(folder.glob("*.pt")) or (folder / "settings.json").exists()]
+    runs = [folder for folder in folders if is_runs(folder)]
     if not runs:
         for folder, other in zip(folders, reversed(folders)):
             if folder.is_dir() and not other.is_dir() and other.suffix != ".pt":
                 raise Refusal(f"{other}: no such folder; give two folders of pictures, or runs")
     return all(folder.is_dir() for folder in folders) and not runs
+
+
+def is_runs(folder):
+    """Whether a folder is a run's, of which there may be no generator.pt yet."""
+    return any(folder.glob("*.pt")) or (folder / "settings.json").exists()
+
+
+def check_runs(names):
+    """Refuses what is no run before the first is scored, which may take minutes."""
+    import data
+    for name in names:
+        path = Path(name)
+        if path.is_dir() and not is_runs(path) and data.list_pictures(path):
+            raise Refusal(f"{name}: holds pictures, but no run's generator.pt; give two folders of "
+                          f"pictures, as in `python metrics.py REAL FAKE`, or runs")
+        if not path.exists():
+            raise Refusal(f"{name}: no such file or folder; give a run, such as runs/facades, or "
+                          f"two folders of pictures")
 
 
 def score_folders(options, device):
@@ -1373,6 +1390,8 @@ def main():
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.epochs and len(options.runs) > 1:
         raise Refusal(f"--epochs: of {len(options.runs)} runs; give one")
+    if not options.study and not are_folders(options.runs):
+        check_runs(options.runs)
     if options.figure4:
         figure4(options.runs, options.data, options.figure4, options.count or 4)
         return

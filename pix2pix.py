@@ -1265,8 +1265,13 @@ def translate_pictures(generator, settings, options, files):
     pictures = data.sources(options.source, options.out, data.output_ending(settings))
     if options.smooth is not None:
         pictures = data.in_film_order(pictures)
+    for _, out in pictures:                                # before the work, not after it
+        if not data.is_numpy(out):
+            data.check_name(out)
     if not options.pair:
-        print(f"{len(pictures)} to read, each as a {data.input_words(settings, pictures[0][0])}")
+        with data.offering_pair(settings, pictures[0][0]):
+            words = data.input_words(settings, pictures[0][0])
+        print(f"{len(pictures)} to read, each as a {words}")
 
     def write(made):
         (source, out), x, fake = made
@@ -1274,8 +1279,10 @@ def translate_pictures(generator, settings, options, files):
         return f"{source} -> {out}"
 
     outputs = translated(generator, settings, options, pictures, len(pictures), files)
-    with closing(outputs):                                 # and so its threads, after Ctrl-C, too
+    # closing() ends its threads, after Ctrl-C, too
+    with closing(outputs), data.counting_written(len(pictures)) as written:
         for words in in_order(files, write, outputs):
+            written.append(words)
             print(words)
 
 
@@ -1306,7 +1313,10 @@ def translated(generator, settings, options, sources, count, files):
     import data
 
     def read(source):
-        return source, data.read_input(settings, source[0], pair=options.pair)    # uint8 (C, H, W)
+        if options.pair:
+            return source, data.read_input(settings, source[0], pair=True)
+        with data.offering_pair(settings, source[0]):
+            return source, data.read_input(settings, source[0])          # uint8 (C, H, W)
 
     def translate_batch(batch):
         pictures = torch.stack([picture for _, picture in batch])

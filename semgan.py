@@ -578,8 +578,11 @@ def refuse_clashes(options):
                       "--walk MAP")
     if options.pairs and (not options.dream or options.out or options.encode):
         raise Refusal("--pairs: goes with --dream RUN2 and --count, without --out and --encode")
-    if options.walk and (options.out or not options.walk.lower().endswith(".gif")):
-        raise Refusal(f"--walk {options.walk}: is a GIF; give a name ending in .gif, and no --out")
+    if options.walk and not options.walk.lower().endswith(".gif"):
+        raise Refusal(f"--walk: {options.walk} is no GIF; give a name ending in .gif")
+    if options.walk and options.out:
+        raise Refusal(f"--out {options.out}: a walk is written to --walk {options.walk}; leave it "
+                      f"out")
 
 
 def main():

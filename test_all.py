@@ -3001,6 +3001,9 @@ def test_each_objective_trains_what_it_names(objective, pictures, pairs, tmp_pat
     assert {len(call.args) - 1 for call in judged} == pictures
     l1_weights = {call.args[3] for call in losses}
     assert l1_weights == ({100.0} if "l1" in objective else {0.0})
+    # A loss that is not there is not logged as 0.
+    columns = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
+    assert ("G adversarial" in columns) == ("D loss" in columns) == (objective != "l1")
 
 @pytest.mark.parametrize("norm, alike", [("instance", True), ("batch", False)])
 def test_only_by_batch_norm_do_neighbours_matter(norm, alike, pairs, tmp_path):
@@ -3490,8 +3493,8 @@ BAD_OPTIONS = {
     "semgan RUN --encode b.png a.gif --walk a.gif": "--walk MAP",
     # The default of --out.
     "semgan RUN --encode grid.png": "--out MAP",
-    "semgan RUN --walk w.png": "a GIF",
-    "semgan RUN --walk w.gif --out w.png": "no --out",
+    "semgan RUN --walk w.png": "w.png is no GIF; give a name ending in .gif",
+    "semgan RUN --walk w.gif --out w.png": "--out w.png: a walk is written to",
     "semgan RUN --walk w.gif --dream RUN": "not allowed with",
     "semgan RUN --pairs d": "goes with --dream",
     "semgan RUN --dream RUN --pairs d --out d.png": "without --out",
@@ -3515,7 +3518,9 @@ BAD_OPTIONS = {
     "metrics --epochs": "RUN",
     "metrics a b --epochs": "give one",
     "metrics a --epochs --study": "not allowed with",
-    "metrics a --epochs": "train with --keep",
+    "metrics a --epochs": "a: no such file or folder",
+    "pix2pix RUN a b --seed -99999999999999999999": "give -1000000000 to 1000000000",
+    "train --task shapes --seed 99999999999": "--seed: 99999999999 is out of range",
     "metrics RUN --train-fcn facades --figure4 x.png": "not allowed with"}
 
 def stopped_with_2(command, folder):
@@ -3935,6 +3940,56 @@ def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
     refuses("frame 6.png", run_here, pix2pix, *args)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"frame {i}.png" for i in range(1, 6)}
+
+def test_a_folder_that_stops_says_how_many_are_written_and_left(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    frames = save_frames(tmp_path / "frames", label_frames(5))
+    whole = (frames / "frame 3.png").read_bytes()
+    (frames / "frame 3.png").write_bytes(whole[:-200])
+    words = "frame 3.png: .*2 of 5 were written, 3 are left"
+    refuses(words, run_here, pix2pix, run, frames, tmp_path / "out")
+    refuses(words, run_here, data, "edges", frames, tmp_path / "edges")
+    assert len(list((tmp_path / "edges").iterdir())) == 2
+    alone = run, frames / "frame 3.png", tmp_path / "one.png"
+    refuses("frame 3.png: (?!.*written)", run_here, pix2pix, *alone)
+
+@pytest.mark.parametrize("name", ["photo.xyz", "photo.gif", "photo.onnx"])
+def test_a_name_that_cannot_be_written_is_refused_before_the_work(name, tmp_path, monkeypatch):
+    run = tiny_run(tmp_path / "run")
+    data.save_picture(tmp_path / "a.png", label_frames(1)[0])
+    worked = watch(monkeypatch, pix2pix, "generate")
+    refuses(f"{name}: .*choose one", run_here, pix2pix, run, tmp_path / "a.png", tmp_path / name)
+    assert not worked
+
+def test_a_folder_goes_into_no_name_of_a_picture(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    frames = save_frames(tmp_path / "frames", label_frames(2))
+    refuses("out.png: .*frames is a folder", run_here, pix2pix, run, frames, tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+    run_here(pix2pix, run, frames, tmp_path / "out.v2")
+    assert len(list((tmp_path / "out.v2").iterdir())) == 2
+
+def test_a_whole_pair_is_offered_pair_and_what_is_none_no_size(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    labels, photo = data.draw_pair(0, [64, 64], "pairs").split(3)
+    photo[:, :30] = torch.tensor([190, 204, 217]).byte().view(3, 1, 1)   # a sky
+    data.save_picture(tmp_path / "pair.png", torch.cat([photo, labels], 2))
+    data.save_picture(tmp_path / "photos.png", torch.cat([photo, photo], 2))
+    data.save_picture(tmp_path / "map.png", labels)
+    out = tmp_path / "out.png"
+    refuses("pair.png: .*right half.*give --pair", run_here, pix2pix, run, tmp_path / "pair.png",
+            out)
+    photos = tmp_path / "photos.png"
+    refuses("photos.png: colour .* no class's", run_here, pix2pix, run, photos, out)
+    # The advice must be one that this command takes: it has no --size.
+    refuses("map.png: is 64x64, (?!.*--size).*leave --pair out", run_here, pix2pix, run,
+            tmp_path / "map.png", out, "--pair")
+    assert not out.exists()
+    run_here(pix2pix, run, tmp_path / "pair.png", out, "--pair")
+    assert out.exists()
+    # The published pairs are JPEGs, whose colours are smeared.
+    data.save_picture(tmp_path / "pair.jpg", torch.cat([photo, labels], 2))
+    refuses("pair.jpg: .*give --pair", run_here, pix2pix, run, tmp_path / "pair.jpg", out)
 
 def test_a_pools_cores_are_its_own():
     code = ("import pix2pix, torch\n"
@@ -6793,7 +6848,20 @@ def test_folders_that_cannot_be_scored_are_refused(tmp_path):
     refuses("z.png: 64x64 pixels, but .* 32x32", run_metrics, tmp_path, "real", "other")
     refuses("none: holds no picture", run_metrics, tmp_path, "real", "none")
     refuses("--data", run_metrics, tmp_path, "real", "real", "--data", "drawn")
-    refuses("real/generator.pt: no such file", run_metrics, tmp_path, "run", "real")
+    refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "run", "real")
+    refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "real")
+    refuses("^maps: no such file or folder; .*two folders", run_metrics, tmp_path, "maps")
+
+def test_what_is_no_run_is_refused_before_the_first_is_scored(tmp_path):
+    tiny_run(tmp_path / "run", width=2)
+    refuses("^none: no such file", run_metrics, tmp_path, "run", "none")
+    assert not (tmp_path / "run" / "scores.json").exists()
+
+def test_a_run_of_which_nothing_is_saved_yet_is_no_folder_of_pictures(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("{}")
+    flat_pictures(tmp_path / "run", 100)
+    refuses("run/generator.pt: no such file; .*saved yet", run_metrics, tmp_path, "run")
 
 def test_a_judge_is_of_the_runs_own_task(scored):
     refuses("is of facades", run_metrics, scored, "a", "--train-fcn", "cityscapes")
