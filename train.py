@@ -136,7 +136,7 @@ def train_pix2pix(context, pictures, held_out):
                 fake_logits = frozen_D(*condition, fake).float()
         fake = fake.float()
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake, y, l1_weight)
-        if adversarial_too:                                # else there is none: 0 is no loss of it
+        if uses_d:                                         # on L1 alone there is none
             losses["G adversarial"] = adversarial
         losses["L1"] = l1
         if settings["feature_matching"]:                   # not the paper's: a flag asks for it
