@@ -1705,10 +1705,13 @@ def is_label_map(stored, palette):
         label_map = label_map_in(stored, palette)[0]
     except Refusal:
         return False
-    if label_map is not None:
-        return True
+    return label_map is not None or share_of_classes(stored, palette) > 0.9
+
+
+def share_of_classes(stored, palette):
+    """The share of a picture's pixels whose colour is within 20 levels of a class's."""
     few = to_tensor(label_image(stored).convert("RGB"))[:, ::4, ::4]
-    return (distances_of(few.flatten(1).T, palette) <= 20).mean() > 0.9
+    return (distances_of(few.flatten(1).T, palette) <= 20).mean()
 
 
 def agree_on_rows(paths, palette):
@@ -1979,12 +1982,37 @@ def read_input(settings, path, pair=False):
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
         stored = halves(stored)[half]
     if settings["palette"] and label_side(settings) == "x":
+        if not pair:
+            refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
     scales = scales_of(settings)
     scale = scales[half]
     if scale is None and channels == channels_of(settings, "y"):
         scale = scales[1 - half]
     return torch.from_numpy(levels_in(stored, scale, channels).copy())
+
+
+def refuse_a_whole_pair(settings, stored, half):
+    """Refuses a picture of the shape of a pair, of which one half (0 or 1) is a label map and the
+    other is none: by nearest colour its photo would be labels, too, and nobody would be told.
+    Tried: of 46 photos of streets at most .33 of the pixels have a class's colour, of 100 of
+    facades none."""
+    width, height = stored.image.size
+    h, w = settings["size"]
+    if width % 2 or abs(width / 2 * h - height * w) > 0.02 * height * w:
+        return
+    parts = halves(stored)
+    palette = settings["palette"]
+    other = parts[1 - half]
+    if (is_label_map(parts[half], palette) and not is_label_map(other, palette)
+            and share_of_classes(other, palette) < 0.5):
+        raise half_of_a_pair(stored.path, half)
+
+
+def half_of_a_pair(path, half):
+    side = ("left", "right")[half]
+    return Refusal(f"{path}: is no label map, but its {side} half is one; give --pair, which takes "
+                   f"that half")
 
 
 @contextmanager
@@ -1997,9 +2025,7 @@ def offering_pair(settings, path):
         half = halves_named(settings).index("x")
         if isinstance(path, Stored) or not is_half_a_map(settings, path, half):
             raise
-        side = ("left", "right")[half]
-        raise Refusal(f"{path}: is no label map, but its {side} half is one; give --pair, which "
-                      f"takes that half") from None
+        raise half_of_a_pair(path, half) from None
 
 
 def is_half_a_map(settings, path, half):

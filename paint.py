@@ -357,6 +357,9 @@ def read_file(run, file, name):
         width, height = stored.image.size
         shaped = abs(width * h - 2 * height * w) <= 0.04 * height * w    # as data.halves has it
         pair = shaped and width % 2 == 0 and data.TASKS[run["task"]].kind == "pairs"
+        if pair and run["mode"] == "labels":               # a wide label map has that shape, too
+            parts = data.halves(stored)
+            pair = not all(data.is_label_map(part, run["palette"]) for part in parts)
         picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W), or 1 channel
         picture = data.first_three(picture[None])[0]
         if run["mode"] == "labels" and not pair:

@@ -3991,6 +3991,20 @@ def test_a_whole_pair_is_offered_pair_and_what_is_none_no_size(tmp_path):
     data.save_picture(tmp_path / "pair.jpg", torch.cat([photo, labels], 2))
     refuses("pair.jpg: .*give --pair", run_here, pix2pix, run, tmp_path / "pair.jpg", out)
 
+def test_a_pair_whose_photo_has_nothing_flat_is_no_label_map_either(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    labels = data.draw_pair(0, [64, 64], "pairs")[:3]
+    photo = torch.randint(256, (3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
+    data.save_picture(tmp_path / "pair.png", torch.cat([photo // 4 + 96, labels], 2))
+    out = tmp_path / "out.png"
+    refuses("pair.png: .*right half.*give --pair", run_here, pix2pix, run, tmp_path / "pair.png",
+            out)
+    # A label map may have a pair's shape.
+    data.save_picture(tmp_path / "wide.png", torch.cat([labels.flip(2), labels], 2))
+    run_here(pix2pix, run, tmp_path / "wide.png", out)
+    with Image.open(out) as picture:
+        assert picture.size == (128, 64)
+
 def test_a_pools_cores_are_its_own():
     code = ("import pix2pix, torch\n"
             "with pix2pix.threads(2, cores=3) as pool:\n"
@@ -7444,6 +7458,15 @@ def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     colours = data.colorize(cells, FACADES)
     assert torch.equal(colours, pictures[0][:3])
     assert words == "the label half of a pair taken, its right"
+
+@pytest.mark.parametrize("kind", LABEL_PNGS)
+def test_an_opened_map_of_the_shape_of_a_pair_is_cropped_as_other_wide_ones(
+        kind, facades_run, tmp_path):
+    label_map = noise_picture(64, 128) % 12
+    save_label_map(label_map, kind, tmp_path / "a.png")
+    cells, words = opened_as(facades_run, tmp_path / "a.png")
+    assert torch.equal(cells, label_map[:, 32:96])
+    assert words.endswith("cropped from 128x64 to 64x64, its middle")
 
 def test_an_opened_map_of_cityscapes_ids_becomes_its_classes(tmp_path):
     run = {**settings_for(task="cityscapes"), "mode": "labels"}
