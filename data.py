@@ -2008,9 +2008,10 @@ def is_half_a_map(settings, path, half):
         return False
     with suppress(Refusal):
         stored = read_stored(path)
+        size = None if settings.get("crop") else settings["size"]        # as --pair would
         if stored.image.width % 2 == 0:
-            check_shape(stored, settings["size"], side_by_side=True)
-            label_picture(halves(stored)[half], settings["palette"])     # as --pair would
+            check_shape(stored, size, side_by_side=True)
+            label_picture(halves(stored)[half], settings["palette"])
             return True
     return False
 
