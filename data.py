@@ -1989,17 +1989,17 @@ def read_input(settings, path, pair=False):
 
 @contextmanager
 def offering_pair(settings, path):
-    """What the `with` refuses as a label map may be a whole pair, of which one half is one: then
-    --pair is the way, and the refusal says so. path: of a file, or a frame of frames_of()."""
+    """What the `with` refuses as a label map may be a whole pair, of which one half is one: the
+    refusal then offers --pair, too. path: of a file, or a frame of frames_of()."""
     try:
         yield
-    except Refusal:
+    except Refusal as refusal:
         half = halves_named(settings).index("x")
         if isinstance(path, Stored) or not is_half_a_map(settings, path, half):
             raise
         side = ("left", "right")[half]
-        raise Refusal(f"{path}: is no label map, but its {side} half is one; give --pair, which "
-                      f"takes that half") from None
+        raise Refusal(f"{refusal} (its {side} half alone is a label map: if this is a whole pair, "
+                      f"give --pair, which takes that half)") from None
 
 
 def is_half_a_map(settings, path, half):
@@ -2762,9 +2762,9 @@ def sources(source, out, ending=".png"):
     if out.is_file() or not source.is_dir() or not list_pictures(source):
         raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
                       f"picture and a file, or two folders")
-    if out.suffix.lower() in WRITTEN and not out.exists():
-        raise Refusal(f"{out}: is a picture's name, but {source} is a folder; give a folder to "
-                      f"write to")
+    if out.suffix.lower() in (*WRITTEN, ".npy", ".gif") and not out.exists():
+        raise Refusal(f"{out}: is a file's name, but {source} is a folder; give a folder to write "
+                      f"to")
     return [(path, out / f"{path.stem}{ending}") for path in list_pictures(source)]
 
 
@@ -2780,7 +2780,7 @@ def counting_written(count):
         if count == 1 or refusal is None:
             raise
         raise Refusal(f"{refusal} ({len(written)} of {count} were written, {count - len(written)} "
-                      f"are left; the same command then writes all)") from error
+                      f"are left; when this is mended, the same command writes all)") from error
 
 
 def check_name(path):

@@ -343,8 +343,8 @@ def train_encoder(generator, settings, folder, steps):
 
 @torch.no_grad()
 def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
-    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class. Pixels
-    to ignore, 255, count for neither."""
+    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class.
+    Pixels to ignore, 255, count for neither."""
     z = encoder(one_hot(maps, classes))
     rebuilt = to_label_map(generator(z))
     known = maps != 255
