@@ -1993,39 +1993,36 @@ def read_input(settings, path, pair=False):
 
 
 def refuse_a_whole_pair(settings, stored, half):
-    """Refuses a picture of the shape of a pair, of which one half (0 or 1) is a label map and the
-    other is none: by nearest colour its photo would be labels, too, and nobody would be told.
-    Tried: of 46 photos of streets at most .33 of the pixels have a class's colour, of 100 of
-    facades none."""
+    """Refuses what may be a whole pair, of which one half (0 or 1) is a label map and the other is
+    none: by nearest colour its photo would be labels, too, and nobody would be told. Tried: of 46
+    photos of streets at most .33 of the pixels have a class's colour, of 100 of facades none."""
     width, height = stored.image.size
     h, w = settings["size"]
-    if width % 2 or abs(width / 2 * h - height * w) > 0.02 * height * w:
+    shaped = settings.get("crop") or abs(width / 2 * h - height * w) <= 0.02 * height * w
+    if width % 2 or not shaped:
         return
     parts = halves(stored)
     palette = settings["palette"]
     other = parts[1 - half]
     if (is_label_map(parts[half], palette) and not is_label_map(other, palette)
             and share_of_classes(other, palette) < 0.5):
-        raise half_of_a_pair(stored.path, half)
-
-
-def half_of_a_pair(path, half):
-    side = ("left", "right")[half]
-    return Refusal(f"{path}: is no label map, but its {side} half is one; give --pair, which takes "
-                   f"that half")
+        side = ("right", "left")[half]
+        raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 
 @contextmanager
 def offering_pair(settings, path):
-    """What the `with` refuses as a label map may be a whole pair, of which one half is one: then
-    --pair is the way, and the refusal says so. path: of a file, or a frame of frames_of()."""
+    """What the `with` refuses as a label map may be a whole pair, of which one half is one: the
+    refusal then offers --pair, too. path: of a file, or a frame of frames_of()."""
     try:
         yield
-    except Refusal:
+    except Refusal as refusal:
         half = halves_named(settings).index("x")
         if isinstance(path, Stored) or not is_half_a_map(settings, path, half):
             raise
-        raise half_of_a_pair(path, half) from None
+        side = ("left", "right")[half]
+        raise Refusal(f"{refusal} (its {side} half alone is a label map: if this is a whole pair, "
+                      f"give --pair, which takes that half)") from None
 
 
 def is_half_a_map(settings, path, half):
@@ -2034,9 +2031,10 @@ def is_half_a_map(settings, path, half):
         return False
     with suppress(Refusal):
         stored = read_stored(path)
+        size = None if settings.get("crop") else settings["size"]        # as --pair would
         if stored.image.width % 2 == 0:
-            check_shape(stored, settings["size"], side_by_side=True)
-            label_picture(halves(stored)[half], settings["palette"])     # as --pair would
+            check_shape(stored, size, side_by_side=True)
+            label_picture(halves(stored)[half], settings["palette"])
             return True
     return False
 
@@ -2787,9 +2785,9 @@ def sources(source, out, ending=".png"):
     if out.is_file() or not source.is_dir() or not list_pictures(source):
         raise Refusal(f"{source}: no such file or no pictures in it, or {out} is a file; give a "
                       f"picture and a file, or two folders")
-    if out.suffix.lower() in WRITTEN and not out.exists():
-        raise Refusal(f"{out}: is a picture's name, but {source} is a folder; give a folder to "
-                      f"write to")
+    if out.suffix.lower() in (*WRITTEN, ".npy", ".gif") and not out.exists():
+        raise Refusal(f"{out}: is a file's name, but {source} is a folder; give a folder to write "
+                      f"to")
     return [(path, out / f"{path.stem}{ending}") for path in list_pictures(source)]
 
 
@@ -2805,7 +2803,7 @@ def counting_written(count):
         if count == 1 or refusal is None:
             raise
         raise Refusal(f"{refusal} ({len(written)} of {count} were written, {count - len(written)} "
-                      f"are left; the same command then writes all)") from error
+                      f"are left; when this is mended, the same command writes all)") from error
 
 
 def check_name(path):

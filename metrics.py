@@ -1325,6 +1325,8 @@ def curve(runs, column, path):
     import data
     series = {}
     for run in runs:
+        if not (Path(run) / "log.csv").exists():
+            raise Refusal(f"{run}/log.csv: no such file; give the folder of a run that has one")
         try:
             series[run] = logged(run, column)
         except (OSError, ValueError, KeyError):
@@ -1390,7 +1392,8 @@ def main():
         raise Refusal("RUN: none is named; give a run's folder, such as runs/facades")
     if options.epochs and len(options.runs) > 1:
         raise Refusal(f"--epochs: of {len(options.runs)} runs; give one")
-    if not options.study and not are_folders(options.runs):
+    logs_alone = options.study or options.curve            # these read no generator
+    if not logs_alone and not are_folders(options.runs):
         check_runs(options.runs)
     if options.figure4:
         figure4(options.runs, options.data, options.figure4, options.count or 4)

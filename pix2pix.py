@@ -1276,13 +1276,13 @@ def translate_pictures(generator, settings, options, files):
     def write(made):
         (source, out), x, fake = made
         data.save_output(settings, out, x, fake)
+        written.append(out)
         return f"{source} -> {out}"
 
     outputs = translated(generator, settings, options, pictures, len(pictures), files)
-    # closing() ends its threads, after Ctrl-C, too
+    # closing() ends the threads of outputs, after Ctrl-C, too.
     with closing(outputs), data.counting_written(len(pictures)) as written:
         for words in in_order(files, write, outputs):
-            written.append(words)
             print(words)
 
 
@@ -1419,7 +1419,8 @@ def warned(settings, pictures):
 
 def in_order(pool, function, items, most=2):
     """Yields function(item) for each item, as the pool's threads make them, in order, with at most
-    `most` under way. Where an item or a call fails, all before it come first."""
+    `most` under way. Where an item or a call fails, all before it come first, and what is under way
+    is finished: nothing goes on behind the error."""
     waiting = []
     failure = None
     items = iter(items)
@@ -1439,7 +1440,8 @@ def in_order(pool, function, items, most=2):
             raise failure
     finally:
         for future in waiting:                             # nobody will fetch these
-            future.cancel()
+            if not future.cancel():                        # it has begun
+                future.exception()                         # waits for its end
 
 
 @contextmanager

@@ -343,8 +343,8 @@ def train_encoder(generator, settings, folder, steps):
 
 @torch.no_grad()
 def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
-    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class. Pixels
-    to ignore, 255, count for neither."""
+    """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class.
+    Pixels to ignore, 255, count for neither."""
     z = encoder(one_hot(maps, classes))
     rebuilt = to_label_map(generator(z))
     known = maps != 255
@@ -566,16 +566,18 @@ def new_parser():
 def refuse_clashes(options):
     """Refuses options that do not go together."""
     samples = options.count or options.seed                # of noise
-    clash = False
+    if options.train_encoder and (samples or options.encode or options.out):
+        raise Refusal("--train-encoder: goes alone; leave --count, --seed, --encode and --out out")
+    if options.encode and samples:
+        raise Refusal("--encode: gives the latents, so none are drawn; leave --count and --seed "
+                      "out")
     if options.encode:
-        out = Path(options.walk or options.out or "grid.png").resolve()
-        maps = [Path(name).resolve() for name in options.encode]
-        clash = samples or out in maps                     # it would overwrite a map
-    if options.train_encoder:
-        clash = samples or options.encode or options.out
-    if clash:
-        raise Refusal("--train-encoder: goes alone; --encode without --count, --seed, --out MAP, "
-                      "--walk MAP")
+        out = options.walk or options.out or "grid.png"
+        for name in options.encode:
+            if Path(name).resolve() == Path(out).resolve():
+                flag = "--walk" if options.walk else "--out"
+                raise Refusal(f"{flag} {out}: would overwrite {name}, which is to be encoded; give "
+                              f"another name")
     if options.pairs and (not options.dream or options.out or options.encode):
         raise Refusal("--pairs: goes with --dream RUN2 and --count, without --out and --encode")
     if options.walk and not options.walk.lower().endswith(".gif"):
