@@ -8,10 +8,10 @@
 #   products by 64. sewar takes means, by uniform_filter, and still multiplies by 64. So where 64
 #   times the covariance belongs, 64 E[xy] - E[x] E[y] stands, which is 64 times the covariance and
 #   63 times the product of the means. A copy has 1 either way, and worse pictures have less, so
-#   that nothing looks odd. The mistake put into the paper's formula gives sewar's numbers.
+#   that nothing looks odd. The published formula, fed with means, gives sewar's numbers.
 # Why it matters: tables of translated and enhanced pictures quote UQI from this package. A picture
 #   with no texture at all has 0.93 there, and one whose every detail is reversed more than a noisy
-#   copy. Such numbers cannot stand beside those of other code, and blur goes unpunished.
+#   copy. Such numbers cannot stand beside those of other code, and lost texture goes unpunished.
 # Seen (by the paper's definition; by sewar; by the definition with means in place of sums):
 #   exact copy          published  1.000  sewar 1.000  means for sums 1.000
 #   noisy               published  0.356  sewar 0.974  means for sums 0.974

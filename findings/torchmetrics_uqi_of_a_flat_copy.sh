@@ -8,9 +8,9 @@
 # What happens: in a flat window the variances are E[x^2] - E[x]^2, so rounding noise. Where that is
 #   negative it is clamped to 0, but the covariance, which has the same noise, is not, and what is
 #   added below the line is 2^-23 (float32), far less than the noise. The copy of a label map has
-#   -1.5 to -0.1 in the range 0-1, and minus a billion in 0-255. The paper's index (Wang and Bovik 2002)
-#   compares the means alone in flat windows, which gives 1. A photo with some texture in every
-#   window is right; one with a burnt-out fifth is not. Nothing is warned of.
+#   -1.5 to -0.1 in the range 0-1, and minus a billion in 0-255. The code of the index's authors
+#   (Wang and Bovik 2002) compares the means alone in flat windows, which gives 1. A photo with some
+#   texture in every window is right; one with a burnt-out fifth is not. Nothing is warned of.
 # Why it matters: label maps, drawn pictures and skies are flat. A generator that copies its target
 #   without a fault scores below one that adds noise, and one such picture outweighs a test set.
 # Seen (an exact copy; a copy with noise of 2% of the range; the exact copy's SSIM is 1.000):
