@@ -4170,12 +4170,13 @@ def test_only_apples_gpu_is_waited_for(device, at_once, module):
     tensor.to.assert_called_once_with(torch.device(device), non_blocking=at_once)
 
 @pytest.mark.parametrize("asked, device", [((), "mps"), (("--device", "cpu"), "cpu")])
-def test_scores_come_from_a_gpu_unless_asked_of_the_cpu(asked, device, apples_gpu, monkeypatch):
+def test_scores_come_from_a_gpu_unless_asked_of_the_cpu(
+        asked, device, apples_gpu, monkeypatch, tmp_path):
     score = mock.Mock()
     monkeypatch.setattr(metrics, "score", score)
-    run_here(metrics, "runs/a", *asked)
+    run_here(metrics, tmp_path, *asked)
     assert str(score.call_args.args[1]) == device
-    refuses("--device tpu", run_here, metrics, "runs/a", "--device", "tpu")
+    refuses("--device tpu", run_here, metrics, tmp_path, "--device", "tpu")
 
 def test_pictures_go_to_apples_gpu_from_where_they_are(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", mock.Mock(side_effect=AssertionError))
@@ -8819,8 +8820,11 @@ def make_named_files(folder, args):
     frames = [data.gif_frame(data.draw_pair(i, [64, 64], "pairs")[:3], 60) for i in (0, 1)]
     data.write_whole("walk.gif", data.join_gif(frames, (64, 64), 0))
     Path("LABELS").mkdir()
-    for name in ("labels.png", "pair.jpg", "LABELS/1.png", "big.png"):
-        Image.open(first).save(name, "PNG")
+    with Image.open(first) as pair:
+        pair.save("pair.jpg", "PNG")
+        labels = pair.crop((pair.width // 2, 0, pair.width, pair.height))
+    for name in ("labels.png", "LABELS/1.png", "big.png"):
+        labels.save(name)
     if "--convert" in args:
         weights = nested_generator(7, 4, nn.BatchNorm2d).state_dict()
         # Fetched before: nothing is asked of a server.
