@@ -92,15 +92,6 @@ CITYSCAPES = [  # its 19 evaluated classes, then three that stand for the rest
     ["bus", [0, 60, 100]], ["train", [0, 80, 100]], ["motorcycle", [0, 0, 230]],
     ["bicycle", [119, 11, 32]], ["static", [0, 0, 0]], ["dynamic", [111, 74, 0]],
     ["ground", [81, 0, 81]]]
-# Cityscapes' labelIds 0-33 -> the 22 rows above, our choice of the paper's "22 main classes":
-# parking and rail track are ground, guard rail is fence, bridge and tunnel are building, polegroup
-# is pole, caravan and trailer are truck, the camera's own car and borders are static.
-CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5, 5, 6, 7, 8, 9, 10,
-                  11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
-# The colours of those whose own are not their row's: parking, rail track, guard rail, bridge,
-# tunnel, caravan, trailer.
-CITYSCAPES_ALSO = [[21, [250, 170, 160]], [21, [230, 150, 140]], [4, [180, 165, 180]],
-                   [2, [150, 100, 100]], [2, [150, 120, 90]], [14, [0, 0, 90]], [14, [0, 0, 110]]]
 SHAPES = [["background", [0, 0, 0]], ["circle", [0, 0, 255]], ["rectangle", [0, 255, 0]],
           ["square", [255, 0, 0]]]                         # SemGAN Sec. 5.0.1
 
@@ -664,6 +655,17 @@ def middle(picture, size):
 
 # Label maps and their colours: what a class number looks like, and what class a colour is
 
+# Cityscapes' labelIds 0-33 -> the 22 rows of CITYSCAPES, our choice of the paper's "22 main
+# classes": parking and rail track are ground, guard rail is fence, bridge and tunnel are building,
+# polegroup is pole, caravan and trailer are truck, the camera's own car and borders are static.
+CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5, 5, 6, 7, 8, 9, 10,
+                  11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
+# The colours of those whose own are not their row's: parking, rail track, guard rail, bridge,
+# tunnel, caravan, trailer.
+CITYSCAPES_ALSO = [(21, (250, 170, 160)), (21, (230, 150, 140)), (4, (180, 165, 180)),
+                   (2, (150, 100, 100)), (2, (150, 120, 90)), (14, (0, 0, 90)), (14, (0, 0, 110))]
+
+
 def colour_table(palette):
     """The colour of each number, uint8 (256, 3); of 255 = ignore and all without a class black."""
     table = np.zeros((256, 3), np.uint8)
@@ -682,14 +684,16 @@ def paint(label_map, palette):
     return Image.fromarray(colour_table(palette)[label_map])
 
 
+def known_colours(palette):
+    """[(class, (r, g, b)), ...]: a palette's, and of Cityscapes those that its files have, too."""
+    rows = [(k, tuple(colour)) for k, (_, colour) in enumerate(palette)]
+    return rows + CITYSCAPES_ALSO if palette == CITYSCAPES else rows
+
+
 def class_colours(palette):
-    """-> classes (M,), colours (M, 3): the palette's, for Cityscapes also CITYSCAPES_ALSO."""
-    rows = list(enumerate(colour for _, colour in palette))
-    if palette == CITYSCAPES:
-        rows += CITYSCAPES_ALSO
-    classes = torch.tensor([k for k, _ in rows])
-    colours = torch.tensor([colour for _, colour in rows])
-    return classes, colours.float()
+    """known_colours as tensors: classes (M,), colours float (M, 3)."""
+    classes, colours = zip(*known_colours(palette))
+    return torch.tensor(classes), torch.tensor(colours).float()
 
 
 def nearest_class(pictures, palette):
@@ -1442,8 +1446,7 @@ def exact_classes(stored, image, palette):
         return None, None
     classes, how = choose_reading(image.mode, used, colours, numbers, palette)
     if classes is not None:
-        places = np.searchsorted(used, values) if values.max() > 255 else table_of(used)[values]
-        return np.asarray(classes, np.uint8)[places], how
+        return classes_at(values, used, classes), how
     if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
         how = None                                         # smeared colours, no numbers
     if how:
@@ -1451,11 +1454,11 @@ def exact_classes(stored, image, palette):
     return None, None
 
 
-def table_of(used):
-    """The place of each of the used values among them: (256,)."""
-    table = np.zeros(256, np.uint8)
-    table[used] = np.arange(len(used))
-    return table
+def classes_at(values, used, classes):
+    """The class of each of the used values, put in its place: uint8 of the shape of values."""
+    table = np.zeros(max(used) + 1, np.uint8)              # by value; 16 MB at most, for RGB
+    table[used] = classes
+    return table[values]
 
 
 def label_image(stored):
@@ -1518,9 +1521,7 @@ def choose_reading(mode, used, colours, numbers, palette):
     """-> (the class of each value used, how); (None, how) where that reading has no such class;
     (None, None) where colours must be matched by the nearest."""
     count = len(palette)
-    exact = {tuple(colour): k for k, (_, colour) in enumerate(palette)}
-    if palette == CITYSCAPES:
-        exact.update((tuple(colour), k) for k, colour in CITYSCAPES_ALSO)
+    exact = {colour: k for k, colour in known_colours(palette)}
 
     def legal(values):
         fits = all(v is not None and (v < count or v == 255) for v in values)
@@ -1653,22 +1654,20 @@ def refuse_smeared_numbers(image, count):
 def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
-    plain = replace(stored, path=stored.path.with_name("ids"))
-    with refusing(stored.path):
-        image = label_image(plain)
-        values, used, colours, numbers = meanings(plain, image)
-        if used is not None and 255 in numbers:
-            raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-        if used is None or any(number is None for number in numbers):
-            raise OSError("holds colours, not Cityscapes' labelIds")
-        classes, how = choose_reading(image.mode, used, colours, numbers, known)
-        if classes is None:
-            refuse_place(values, used, colours, numbers, how, known)
-        ids = np.asarray(classes)[np.searchsorted(used, values)]
-        if (ids < 7).mean() > 0.5:                         # 0-6 are the camera's car, borders ...
-            raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are "
-                          "these trainIds, or another set's numbers?")
-        return np.array(CITYSCAPES_IDS, np.uint8)[ids]
+    image = label_image(stored)
+    values, used, colours, numbers = meanings(stored, image)
+    if used is not None and 255 in numbers:
+        raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
+    if used is None or None in numbers:
+        raise OSError("holds colours, not Cityscapes' labelIds")
+    classes, how = choose_reading(image.mode, used, colours, numbers, known)
+    if classes is None:
+        refuse_place(values, used, colours, numbers, how, known)
+    ids = classes_at(values, used, classes)
+    if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
+        raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
+                      "trainIds, or another set's numbers?")
+    return np.array(CITYSCAPES_IDS, np.uint8)[ids]
 
 
 def label_picture(stored, palette):
@@ -1693,7 +1692,7 @@ def label_part(files, palette):
     """The label map among a task's files: the last, or the right half of a side-by-side pair."""
     stored = read_stored(files[-1])
     w, h = stored.image.size
-    if len(files) == 2 or w % 2 or abs(w / 2 - h) > 0.02 * h:
+    if len(files) == 2 or w % 2 or not has_shape(w / 2, h, [1, 1]):
         return stored
     photo, labels = halves(stored)
     return stored if is_label_map(photo, palette) else labels
@@ -1749,10 +1748,19 @@ def rows_of(path, palette):
 
 # Pairs: which way up, which shape
 
+def has_shape(width, height, size):
+    """Whether width x height pixels have the shape of size, [height, width], to 2%."""
+    return abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
+
+
+def shape_of_pairs(settings):
+    """The [height, width] whose shape each half of a pair must have; None with --crop: any."""
+    return None if settings.get("crop") else settings["size"]
+
+
 def stored_pair(settings, files):
-    """Both halves of a pair, A and B, each Stored, of its channels, and of size's shape to 2%; with
-    --crop, of any shape."""
-    size = None if settings.get("crop") else settings["size"]
+    """Both halves of a pair, A and B, each Stored, of its channels and of shape_of_pairs."""
+    size = shape_of_pairs(settings)
     channels = [channels_of(settings, name) for name in halves_named(settings)]
     if len(files) == 1:
         if channels[0] != channels[1]:
@@ -1804,7 +1812,7 @@ def check_shape(stored, size, side_by_side=False, advice=None):
         if half % 1:
             raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
         return
-    if half % 1 == 0 and abs(half * size[0] - h * size[1]) <= 0.02 * h * size[1]:
+    if half % 1 == 0 and has_shape(half, h, size):
         return
     what = "a pair side by side" if side_by_side else "a picture"
     if advice is None:
@@ -1819,11 +1827,9 @@ def check_shape(stored, size, side_by_side=False, advice=None):
 def fitting_size(height, width, side):
     """The [height, width] in multiples of 64, as the U-Net wants them, that has a picture's shape
     to 2% and its smaller side next to `side`; None of very long ones."""
-    sizes = []
-    for h in range(64, 1025, 64):
-        for w in range(64, 1025, 64):
-            if abs(width * h - height * w) <= 0.02 * height * w:
-                sizes.append([h, w])
+    multiples = range(64, 1025, 64)
+    all_sizes = itertools.product(multiples, multiples)
+    sizes = [[h, w] for h, w in all_sizes if has_shape(width, height, [h, w])]
     return min(sizes, key=lambda size: abs(math.log(min(size) / side)), default=None)
 
 
@@ -1923,7 +1929,7 @@ def squashed_words(settings, files):
     stored = read_stored(files[0]) if kind == "photos" else label_part(files, palette)
     w, h = stored.image.size
     size = settings["size"]
-    if abs(w * size[0] - h * size[1]) <= 0.02 * h * size[1]:
+    if has_shape(w, h, size):
         return []
     fit = fitting_size(h, w, min(size))
     advice = ""
@@ -1978,7 +1984,7 @@ def read_input(settings, path, pair=False):
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
     if pair:
-        size = None if settings.get("crop") else settings["size"]
+        size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
         stored = halves(stored)[half]
     if settings["palette"] and label_side(settings) == "x":
@@ -1993,12 +1999,10 @@ def read_input(settings, path, pair=False):
 
 
 def may_be_a_pair(settings, stored):
-    """Whether a picture has the shape of a pair, side by side: the run's to 2%; any with --crop."""
+    """Whether a picture may be two halves of shape_of_pairs, side by side."""
     width, height = stored.image.size
-    h, w = settings["size"]
-    if width % 2:
-        return False
-    return settings.get("crop") or abs(width / 2 * h - height * w) <= 0.02 * height * w
+    size = shape_of_pairs(settings)
+    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
 
 def refuse_a_whole_pair(settings, stored, half):
@@ -2065,7 +2069,7 @@ def known_size(settings, size):
     h, w = size
     if keeps_scale(settings) or TASKS[settings["task"]].sketch:
         return [h, w]
-    if abs(w * height - h * width) <= 0.02 * h * width:
+    if has_shape(w, h, [height, width]):
         return [height, width]
     scale = max(height / h, width / w)
     return [max(round(h * scale), 1), max(round(w * scale), 1)]

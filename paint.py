@@ -350,13 +350,12 @@ READINGS = {"by number": "its numbers read as classes",
 def read_file(run, file, name):
     """A file that was opened in the page -> its cells, and what was done with it, in words."""
     words = []
-    h, w = run["size"]
     own = None                                             # its size, where that is another
     with saved(file, name) as path:
         stored = data.read_stored(path)
         width, height = stored.image.size
-        shaped = abs(width * h - 2 * height * w) <= 0.04 * height * w    # as data.halves has it
-        pair = shaped and width % 2 == 0 and data.TASKS[run["task"]].kind == "pairs"
+        shaped = width % 2 == 0 and data.has_shape(width / 2, height, run["size"])
+        pair = shaped and data.TASKS[run["task"]].kind == "pairs"
         if pair and run["mode"] == "labels":               # a wide label map has that shape, too
             parts = data.halves(stored)
             pair = not all(data.is_label_map(part, run["palette"]) for part in parts)
