@@ -155,9 +155,6 @@ def look_up(name):
 
 # From files to batches: the first half of the idea
 
-CHANNELS = {"pairs": 6, "photos": 3, "label maps": 1}      # of what is kept of a picture
-
-
 class Pictures:
     """The pictures of one split: [i] -> uint8 (C, H, W), x's channels and then y's for pairs; see
     read_picture.
@@ -171,34 +168,23 @@ class Pictures:
 
     def __init__(self, settings, memory=4.0, split="train"):
         self.settings = settings
-        self.row = TASKS[settings["task"]]
+        row = TASKS[settings["task"]]
         self.size = settings["size"]
-        self.whole = bool(settings.get("crop")) and split == "train"
-        if split == "train" and self.row.crop:             # 286: the authors' code; no reason given
+        if split == "train" and row.crop:                  # 286: the authors' code; no reason given
             self.size = [round(side * 286 / 256) for side in self.size]
+        self.whole = bool(settings.get("crop")) and split == "train"
         self.files = None
-        self.drawings = None                               # the numbers of what is drawn
-        self.shapes = None                                 # those of SemGAN Sec. 5.0.1, all drawn
-        if self.row.drawn == "shapes":
-            self.shapes = torch.from_numpy(draw_shapes())[:, None]       # (2916, 1, 64, 64)
-            held = range(9, len(self.shapes), 10)          # every tenth is held out
-            rest = [i for i in range(len(self.shapes)) if i not in held]
-            self.drawings = held if split == "val" else rest
-        elif settings["drawn"]:
-            self.drawings = range(400, 440) if split == "val" else range(400)
+        if settings["drawn"] or row.drawn == "shapes":
+            self.numbers = drawn_numbers(row, split)
+            self.names = [str(number) for number in self.numbers]
         else:
-            self.files = split_files(settings["data"], split, self.row.kind == "label maps")
-        if self.files is None:
-            self.names = [str(number) for number in self.drawings]
-        else:
+            self.files = split_files(settings["data"], split, row.kind == "label maps")
             self.names = [paths[0].name for paths in self.files]
         shape = (len(self), channels_kept(settings), *self.size)
+        bytes_kept = whole_bytes(settings, self.files) if self.whole else math.prod(shape)
         self.cache = None
-        if self.whole:                                     # each has a size of its own
-            if whole_bytes(settings, self.files) <= memory * 2 ** 30:
-                self.cache = self.read_all([None] * len(self))
-        elif math.prod(shape) <= memory * 2 ** 30:         # a byte a value
-            self.cache = self.read_all(torch.empty(shape, dtype=torch.uint8))
+        if bytes_kept <= memory * 2 ** 30:
+            self.cache = self.read_all(shape)
 
     def __len__(self):
         return len(self.names)
@@ -208,30 +194,31 @@ class Pictures:
 
     def read(self, i):
         """Decodes or draws picture i: uint8 (C, H, W)."""
-        if self.settings.get("crop"):
-            picture = read_whole(self.settings, self.files[i])
-            return picture if self.whole else middle(picture, self.size)
-        if self.files is not None:
+        if self.files is None:
+            return drawn_picture(self.settings, self.numbers[i], self.size)
+        if not self.settings.get("crop"):
             return read_picture(self.settings, self.files[i], self.size)
-        number = self.drawings[i]
-        if self.shapes is not None:
-            return resize(self.shapes[number], self.size, nearest=True)
-        return drawn_picture(self.settings, number, self.size)
+        picture = read_whole(self.settings, self.files[i])
+        return picture if self.whole else middle(picture, self.size)
 
-    def read_all(self, kept):
-        """Fills kept, uint8 (N, C, H, W) or a list; a Refusal names the first five that fail."""
-        places = kept if self.whole else kept.numpy()      # a view: writing into it fills kept
+    def read_all(self, shape):
+        """uint8 of shape (N, C, H, W), or N whole ones in a list; a Refusal names the first five
+        that fail."""
+        if self.whole:
+            kept = [None] * len(self)
+            places = kept
+        else:
+            kept = torch.empty(shape, dtype=torch.uint8)
+            places = kept.numpy()                          # a view: writing into it fills kept
         refusals = {}
 
         def read(i):
             try:
-                picture = self.read(i)
-                places[i] = picture if self.whole else picture.numpy()
+                places[i] = self.read(i)
             except Refusal as refusal:
                 refusals[i] = refusal
 
-        with ThreadPoolExecutor(4) as pool:                # Pillow decodes outside python's lock
-            list(pool.map(read, range(len(self))))
+        in_threads(read, range(len(self)))
         if not refusals:
             return kept
         first, *more = sorted(refusals)
@@ -242,8 +229,8 @@ class Pictures:
         raise Refusal(words)
 
     def batches(self, order):
-        """Yields uint8 (n, C, H, W), or n whole ones in a list, for each list of indices in order;
-        decodes ahead in threads."""
+        """Yields the pictures of each list of indices in order, together; decodes ahead in threads.
+        """
         ahead = deque()
         with ThreadPoolExecutor(4) as pool:
             for indices in order:
@@ -254,7 +241,14 @@ class Pictures:
                 yield self.together(pictures)
 
     def together(self, pictures):
+        """Some of the pictures as a batch: uint8 (n, C, H, W), or n whole ones in a list."""
         return list(pictures) if self.whole else torch.stack(list(pictures))
+
+
+def in_threads(function, items):
+    """[function(item), ...]: side by side, as Pillow decodes outside python's lock."""
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(function, items))
 
 
 def training(settings, memory=4.0):
@@ -606,9 +600,9 @@ def channels_of(settings, side):
 def channels_kept(settings):
     """Of what is kept of a picture, x and y together: the C of Pictures."""
     kind = TASKS[settings["task"]].kind
-    if kind != "pairs":
-        return CHANNELS[kind]
-    return channels_of(settings, "x") + channels_of(settings, "y")
+    if kind == "pairs":
+        return channels_of(settings, "x") + channels_of(settings, "y")
+    return 3 if kind == "photos" else 1                    # a label map's numbers
 
 
 # --crop: pictures that are kept whole, at their own scale. Skip it on first reading.
@@ -626,10 +620,8 @@ def read_whole(settings, files):
 
 def whole_bytes(settings, files):
     """What whole pictures take when they are decoded, by their headers."""
-    channels = channels_kept(settings)
-    with ThreadPoolExecutor(4) as pool:
-        areas = list(pool.map(area_of, [paths[0] for paths in files]))
-    total = sum(areas) * channels
+    areas = in_threads(area_of, [paths[0] for paths in files])
+    total = sum(areas) * channels_kept(settings)
     side_by_side = TASKS[settings["task"]].kind == "pairs" and len(files[0]) == 1
     return total / 2 if side_by_side else total
 
@@ -1351,8 +1343,7 @@ def to_srgb(profile, mode):
 def find_scale(paths, channels=3):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
     several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own."""
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda path: deep_range(path, channels), paths))
+    found = in_threads(lambda path: deep_range(path, channels), paths)
     deep = [values for values in found if values]
     if not deep:
         return None
@@ -2580,15 +2571,26 @@ def draw_pair(index, size, kind):
     return torch.cat([resize(colours, size, nearest=True), resize(photo, size)])
 
 
+def drawn_numbers(row, split):
+    """The numbers of the drawings that a task trains on, or holds out: of the shapes every tenth."""
+    if row.drawn == "facades":
+        return range(400, 440) if split == "val" else range(400)
+    held = range(9, 54 * 54, 10)
+    return held if split == "val" else [i for i in range(54 * 54) if i not in held]
+
+
 def drawn_picture(settings, number, size):
-    """draw_pair of a run's task and --direction."""
+    """The drawing of a number, as a run's task and --direction have it: uint8 (C, *size)."""
     row = TASKS[settings["task"]]
+    if row.drawn == "shapes":
+        return resize(torch.from_numpy(draw_shapes()[number])[None], size, nearest=True)
     picture = draw_pair(number, size, row.kind)
     if direction_of(settings) != row.direction:
         return picture.roll(3, 0)                          # the photo above its label map
     return picture
 
 
+@functools.cache                                           # they are drawn all at once
 def draw_shapes(seed=0):
     """The Coloured Shapes of SemGAN Sec. 5.0.1: uint8 (2916, 64, 64), classes as SHAPES. Picture 54
     * row + column has its 10x10 red square's top left corner at (row, column). The disc (radius 10)
