@@ -317,19 +317,19 @@ def read_picture(settings, files, size):
 
 def read_pair(settings, files, size):
     """Both halves of a pair, resized, x and then y: uint8 (6, *size), or as many as channels_kept.
-    Stored is an opened file; levels_in makes it uint8, and refuse_numbers takes no class numbers.
     """
+    palette = settings["palette"]
     labels = label_side(settings)
     parts = {}
     for name, stored, scale in zip(halves_named(settings), stored_pair(settings, files),
                                    scales_of(settings)):
         if name == labels:
-            picture = label_picture(stored, settings["palette"])
+            picture = label_picture(stored, palette)       # in its classes' colours
             parts[name] = to_array(resize_image(picture, size, nearest=True))
-            continue
-        if not settings["palette"]:
-            refuse_numbers(stored)
-        parts[name] = levels_in(stored, scale, channels_of(settings, name), size)
+        else:
+            if not palette:
+                refuse_numbers(stored)                     # of classes that nobody has named
+            parts[name] = levels_in(stored, scale, channels_of(settings, name), size)
     return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
 
 
@@ -407,11 +407,10 @@ def first_three(pictures):
 
 def label_map_of(settings, pictures):
     """The true label map (N, H, W) of pairs, or None; the class "unlabelled" becomes 255."""
-    palette = settings["palette"]
-    side = TASKS[settings["task"]].labels and label_side(settings)
-    if not palette or not side:
+    if not TASKS[settings["task"]].labels:                 # what a palette.json names is no truth
         return None
-    colours = pictures[:, :3] if side == "x" else pictures[:, -3:]
+    palette = settings["palette"]
+    colours = pictures[:, :3] if label_side(settings) == "x" else pictures[:, -3:]
     classes = class_or_ignore(colours, palette)
     for k, (name, _) in enumerate(palette):
         if name == "unlabelled":
@@ -715,7 +714,7 @@ def label_side(settings):
     """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is what stands
     in labels/, else A, as kmeans_folder writes it. --direction turns the task's round."""
     row = TASKS[settings["task"]]
-    side = row.labels
+    side = row.labels                                      # such a task has a palette
     if settings["task"] == "pairs" and settings["palette"]:
         folder = Path(settings["data"] or "")
         apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
@@ -1901,14 +1900,15 @@ def ends_of(scale):
 
 def how_labels_are_read(settings, files):
     """How the label map among a task's files is read, such as "by number"; None: there is none."""
-    row = TASKS[settings["task"]]
-    if row.kind == "label maps":
-        return label_map_in(label_part(files, settings["palette"]), settings["palette"])[1]
+    palette = settings["palette"]
     side = label_side(settings)
-    if row.kind == "photos" or not settings["palette"] or not side:
+    if TASKS[settings["task"]].kind == "label maps":
+        labels = label_part(files, palette)
+    elif side:
+        labels = stored_pair(settings, files)[halves_named(settings).index(side)]
+    else:
         return None
-    labels = stored_pair(settings, files)[halves_named(settings).index(side)]
-    return label_map_in(labels, settings["palette"])[1]
+    return label_map_in(labels, palette)[1]
 
 
 def squashed_words(settings, files):
@@ -1961,7 +1961,7 @@ def unused_words(folder, *splits):
 
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
-    if settings["palette"] and label_side(settings) == "x":
+    if label_side(settings) == "x":
         return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
     scale = scales_of(settings)[0] or scales_of(settings)[-1]
     return f"picture, {ends_of(scale)} as 0 to 255" if scale else "picture"
@@ -1978,7 +1978,7 @@ def read_input(settings, path, pair=False):
         size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
         stored = halves(stored)[half]
-    if settings["palette"] and label_side(settings) == "x":
+    if label_side(settings) == "x":
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
@@ -2028,7 +2028,7 @@ def offering_pair(settings, path):
 
 def is_half_a_map(settings, path, half):
     """Whether a file's left (0) or right (1) half is a label map to translate."""
-    if not settings["palette"] or label_side(settings) != "x":
+    if label_side(settings) != "x":
         return False
     with suppress(Refusal):
         stored = read_stored(path)
@@ -2090,7 +2090,7 @@ def other_scale_words(settings, path, size):
 def fitted(settings, pictures):
     """uint8 (N, C, H, W) at the size that a run knows, shrunk or enlarged as in training: label
     maps by nearest neighbour, which must not blend, others bicubically."""
-    labels = bool(settings["palette"]) and label_side(settings) == "x"
+    labels = label_side(settings) == "x"
     size = known_size(settings, pictures.shape[2:])
     return torch.stack([resize(picture, size, nearest=labels) for picture in pictures])
 
@@ -2098,7 +2098,7 @@ def fitted(settings, pictures):
 def enlarged(settings, fake, size):
     """What G made of fitted() pictures, (N, C, h, w) in [-1, 1], at their own size: bicubically;
     where it makes label maps, by nearest neighbour."""
-    if settings["palette"] and label_side(settings) == "y":
+    if label_side(settings) == "y":
         return F.interpolate(fake, size, mode="nearest-exact")
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
 

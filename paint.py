@@ -241,7 +241,7 @@ ROUTES = {                                                 # and no others
 
 def mode_of(settings):
     """How a run is painted: by the classes of its "labels", in "pencil", or in "plain" colours."""
-    if settings["palette"] and data.label_side(settings) == "x":
+    if data.label_side(settings) == "x":
         return "labels"
     return "pencil" if data.sketched(settings) else "plain"
 

@@ -1165,7 +1165,7 @@ def about_pictures(settings):
         fake = "a and b of CIE Lab, each as value / 110; the photo's L joins them"
     elif hides == "centre":
         x += "; 1 in the central half of its height and width, which G fills"
-    elif settings["palette"] and data.label_side(settings) == "x":
+    elif data.label_side(settings) == "x":
         x += "; a label map in the colours of the metadata's palette"
     return x, fake
 
