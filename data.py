@@ -1963,17 +1963,26 @@ def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if label_side(settings) == "x":
         return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
-    scale = scales_of(settings)[0] or scales_of(settings)[-1]
+    scale = scale_of_inputs(settings)
     return f"picture, {ends_of(scale)} as 0 to 255" if scale else "picture"
+
+
+def scale_of_inputs(settings):
+    """The scale of a user's pictures: x's; where it has none, y's of as many channels."""
+    half = halves_named(settings).index("x")
+    scales = scales_of(settings)
+    if scales[half] is None and channels_of(settings, "x") == channels_of(settings, "y"):
+        half = 1 - half
+    return scales[half]
 
 
 def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (3, H, W) or of as many channels as x has, read just as in
     training; of a side-by-side pair, the half that is x. path: of a file, or a frame of
     frames_of()."""
-    half = halves_named(settings).index("x")
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
+    half = halves_named(settings).index("x")
     if pair:
         size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
@@ -1982,11 +1991,7 @@ def read_input(settings, path, pair=False):
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
-    scales = scales_of(settings)
-    scale = scales[half]
-    if scale is None and channels == channels_of(settings, "y"):
-        scale = scales[1 - half]
-    return torch.from_numpy(levels_in(stored, scale, channels).copy())
+    return torch.from_numpy(levels_in(stored, scale_of_inputs(settings), channels).copy())
 
 
 def may_be_a_pair(settings, stored):
@@ -2058,7 +2063,7 @@ def known_size(settings, size):
     """
     height, width = settings["size"]
     h, w = size
-    if keeps_scale(settings) or TASKS[settings["task"]].sketch:
+    if keeps_scale(settings) or sketched(settings):
         return [h, w]
     if has_shape(w, h, [height, width]):
         return [height, width]

@@ -3796,6 +3796,11 @@ def test_a_run_knows_pictures_at_the_size_of_training(task, size, known):
     settings["crop"] = True
     assert data.known_size(settings, size) == size
 
+def test_a_photo_to_make_a_drawing_of_is_known_as_other_photos_are():
+    settings = settings_for(task="edges2shoes")
+    settings["direction"] = "BtoA"
+    assert data.known_size(settings, [256, 256]) == [64, 64]
+
 def test_fit_is_shrinking_translating_and_enlarging(tmp_path):
     run = tiny_run(tmp_path / "run")
     [large] = label_frames(1, 128)
@@ -5702,6 +5707,8 @@ def test_the_other_way_round_each_half_keeps_its_scale(rgbd):
         assert np.abs(x[0].numpy() - height / 9000 * 255).max() <= 0.51
     colours = np.load(pictures.files[0][0])[:3, 4:68, 8:72]
     assert np.array_equal(pictures[0][1:4], colours)
+    words = data.input_words(settings, pictures.files[0][1])
+    assert words == "picture, 0 to 9000 as 0 to 255"
     brightest = data.output_values(settings, None, torch.ones(1, 4, 2, 2))
     assert brightest[1, 1].tolist() == [255, 255, 255, 3]
 
