@@ -803,9 +803,11 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
-TAGS = {"width": 256, "height": 257, "bits": 258, "packing": 259, "photometric": 262,
-        "fill order": 266, "turn": 274, "samples": 277, "planes": 284, "predictor": 317,
-        "kind": 339, "nodata": 42113}                      # TIFF's
+TAGS = {"role": 254, "older role": 255, "width": 256, "height": 257, "bits": 258, "packing": 259,
+        "photometric": 262, "fill order": 266, "strip starts": 273, "turn": 274, "samples": 277,
+        "strip height": 278, "strip sizes": 279, "planes": 284, "predictor": 317,
+        "tile width": 322, "tile height": 323, "tile starts": 324, "tile sizes": 325,
+        "kind": 339, "nodata": 42113}                      # TIFF's; a JPEG's EXIF has them, too
 DROP_HELP = ("drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`, or "
              "train on all bands with --in-channels or --out-channels")
 PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
@@ -900,7 +902,8 @@ def full_pages(image, most=64):
 
 def is_full(tags):
     """Whether a TIFF's page is neither a mask nor reduced."""
-    return not tags.get(254, 0) & 5 and tags.get(255) != 2
+    reduced_or_mask = tags.get(TAGS["role"], 0) & 5        # bits 1 and 4
+    return not reduced_or_mask and tags.get(TAGS["older role"]) != 2
 
 
 def what_it_is(path):
@@ -935,7 +938,7 @@ def read_stored(path, page=None, bands=3):
             raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
         refuse_unread_bands(image, raw, tags)
         low = low_bytes(path, raw, page) if deep_rgb else None
-        turn = image.getexif().get(274, 1)
+        turn = image.getexif().get(TAGS["turn"], 1)
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
         deep = None
@@ -1110,7 +1113,6 @@ def area_of(path):
 # TIFF by hand: of several bands Pillow opens 8-bit RGB with one more, hardly another kind. It still
 # unpacks: a strip or tile of any such file is as good as the one strip of a grey picture.
 
-TILED = 322                                                # a tag: the width of a tile
 UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBits, LZMA, zstd
 
 
@@ -1171,7 +1173,8 @@ def page_values(content, tags):
     places = itertools.product(planes, range(0, height, high), range(0, width, wide))
     for (plane, top, left), start, size in zip(places, starts, sizes):
         place = plane[top:top + high, left:left + wide]
-        rows = high if TILED in tags else len(place)       # the last strip is shorter
+        tiled = TAGS["tile width"] in tags
+        rows = high if tiled else len(place)               # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
         block = unpacked(content[start:start + size], tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
@@ -1188,10 +1191,12 @@ def page_bytes(content, tags):
 
 def layout(tags):
     """The height and width of a page's tiles or strips, where each begins, its bytes."""
-    if TILED in tags:
-        return tags[323], tags[TILED], tags[324], tags[325]
+    if TAGS["tile width"] in tags:
+        names = ("tile height", "tile width", "tile starts", "tile sizes")
+        return [tags[TAGS[name]] for name in names]
     height = tags[TAGS["height"]]
-    return min(tags.get(278, height), height), tags[TAGS["width"]], tags[273], tags[279]
+    high = min(tags.get(TAGS["strip height"], height), height)
+    return high, tags[TAGS["width"]], tags[TAGS["strip starts"]], tags[TAGS["strip sizes"]]
 
 
 def tiff_dtype(content, tags):
@@ -1237,9 +1242,9 @@ def unpacked(block, tags, shape, dtype):
 
 def one_strip(block, packing, height, width):
     """A packed strip as a grey 8-bit TIFF of its own, of width bytes a row."""
-    tags = {256: width, 257: height, 258: 8, 259: packing, 262: 1, 273: 122, 277: 1, 278: height,
-            279: len(block)}
-    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    tags = {"width": width, "height": height, "bits": 8, "packing": packing, "photometric": 1,
+            "strip starts": 122, "samples": 1, "strip height": height, "strip sizes": len(block)}
+    entries = [struct.pack("<HHII", TAGS[name], 4, 1, value) for name, value in tags.items()]
     head = struct.pack("<4sIH", b"II*\0", 8, len(tags))
     return head + b"".join(entries) + bytes(4) + block     # 122 bytes come before the block
 
