@@ -433,14 +433,14 @@ def split_files(folder, split, maps=False):
         folder = folder / "gtFine"
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
-    if not (folder / "train").is_dir():
+    train = folder / "train"
+    held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
+    if not train.is_dir():
         files = hold_out(find_files(folder, maps), split)
+    elif not held:
+        files = hold_out(find_files(train, maps), split)
     else:
-        held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
-        if not held:
-            files = hold_out(find_files(folder / "train", maps), split)
-        else:
-            files = find_files(held[0] if split == "val" else folder / "train", maps)
+        files = find_files(held[0] if split == "val" else train, maps)
     if not files:
         raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
                       f"out, laid out as `python data.py --help` shows")
@@ -564,6 +564,24 @@ def settings_of(task, folder=None, size=(256, 256), one_hot=False):
     settings = {"task": task, "size": list(size), "one_hot": one_hot}
     settings.update(pictures_of(task, folder))
     return settings
+
+
+def pictures_of(name, folder=None, range=None, choices=None):
+    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
+    (given: [low, high], one scale for deep values; else found over the folder). choices: settings
+    of add_pair_flags that are not the task's."""
+    choices = choices or {}
+    folder, drawn = locate(name, folder)
+    found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
+             "range": None}
+    if folder is not None:
+        found["range"] = survey(name, {**choices, **found}, range)
+        return found
+    channels = [choices.get("in_channels", 3), choices.get("out_channels", 3)]
+    if choices.get("crop") or channels != [3, 3]:
+        raise Refusal("--crop, --in-channels, --out-channels: drawn pictures are drawn at --size, "
+                      "in 3 channels; leave them out, or give --data DIR")
+    return found
 
 
 def direction_of(settings):
@@ -2629,22 +2647,6 @@ SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
-def pictures_of(name, folder=None, range=None, choices=None):
-    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
-    (given: [low, high], one scale for deep values; else found over the folder). choices: settings
-    of add_pair_flags that are not the task's."""
-    folder, drawn = locate(name, folder)
-    found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
-             "range": None}
-    choices = choices or {}
-    if folder is not None:
-        found["range"] = survey(name, {**choices, **found}, range)
-    elif choices.get("crop") or {choices.get(f"{way}_channels", 3) for way in ("in", "out")} != {3}:
-        raise Refusal("--crop, --in-channels, --out-channels: drawn pictures are drawn at --size, "
-                      "in 3 channels; leave them out, or give --data DIR")
-    return found
-
-
 def locate(name, folder=None):
     """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. Facades are
     drawn, (None, True), for --data drawn or where fetching fails, which one loud line says."""
@@ -2714,27 +2716,38 @@ def download(url, path):
     """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
     It says how far it is. Pictures hardly pack: what unpacks to ten times its size is a bomb."""
     unpack = zlib.decompressobj(wbits=31)
-    start = time.monotonic()
-    done = 0                                               # bytes
-    shown = 0                                              # seconds, when it last said how far
-    pause = 0.5 if sys.stdout.isatty() else 10
+    packed = 0                                             # bytes
     alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
-        total = response.length or 0                       # 0: the server did not say
-        for data in iter(lambda: response.read1(1 << 16), b""):  # read() would wait for 64 kB
-            alarm(2 * TIMEOUT)
-            file.write(unpack.decompress(data))
-            done += len(data)
-            seconds = time.monotonic() - start
-            if seconds > TIMEOUT and done < 1000 * seconds:  # a server can drip for ever
-                raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
-            if file.tell() > 10 * done + 10_000_000:
+        for block in received(url, response):
+            file.write(unpack.decompress(block))
+            packed += len(block)
+            if file.tell() > 10 * packed + 10_000_000:
                 raise OSError("it unpacks to over ten times its size")
-            if done == total or seconds > shown + pause:
-                shown = seconds
-                say_progress(url, done, total, seconds)
     alarm(0)                                               # unpacking may take its time
-    if not unpack.eof or done != (total or done):
+    if not unpack.eof:
+        raise OSError(f"cut short: {packed:,} bytes came, and no end of the .gz")
+
+
+def received(url, response):
+    """Yields what a server sends, in blocks, and says how far it is. OSError where it stalls, or
+    does not send all that it has announced."""
+    total = response.length or 0                           # bytes to come; 0: it did not say
+    start = time.monotonic()
+    done = 0
+    shown = 0                                              # seconds, when it last said how far
+    pause = 0.5 if sys.stdout.isatty() else 10
+    for block in iter(lambda: response.read1(1 << 16), b""):     # read() would wait for 64 kB
+        alarm(2 * TIMEOUT)
+        yield block
+        done += len(block)
+        seconds = time.monotonic() - start
+        if seconds > TIMEOUT and done < 1000 * seconds:    # it can drip for ever
+            raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
+        if done == total or seconds > shown + pause:
+            shown = seconds
+            say_progress(url, done, total, seconds)
+    if done == 0 or done != (total or done):
         raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
 
 
@@ -3304,15 +3317,10 @@ def append_line(path, line):
 # The command, and its three subcommands
 
 def main():
-    command = sys.argv[1] if len(sys.argv) > 1 else None
-    if command == "kmeans":
-        kmeans_command()
-    elif command == "edges":
-        edges_command()
-    elif command == "film":
-        film_command()
-    else:
-        sheet_command()
+    subcommands = {"kmeans": kmeans_command, "edges": edges_command, "film": film_command}
+    first = sys.argv[1] if len(sys.argv) > 1 else None
+    command = subcommands.get(first, sheet_command)        # else it is a task
+    command()
 
 
 def command_parser():

@@ -904,30 +904,16 @@ def download_rest(url, partial):
 
 
 def receive(url, response, file):
-    """Writes to a file what a server sends, and says how far it is; OSError where that stalls."""
-    import time
+    """Writes what a server sends to a file, which has the server's date after each block: a kill
+    may come at any time."""
     from email.utils import parsedate_to_datetime
     import data
     date = response.headers.get("Last-Modified")
-    total = response.length or 0                       # bytes to come; 0: the server did not say
-    start = time.monotonic()
-    done = 0
-    shown = 0                                          # seconds, when it last said how far
-    for block in iter(lambda: response.read1(1 << 16), b""):         # until nothing more comes
-        data.alarm(2 * data.TIMEOUT)
+    for block in data.received(url, response):
         file.write(block)
-        if date:                                       # at once: a kill may come at any time
+        if date:
             stamp = parsedate_to_datetime(date).timestamp()
             os.utime(file.name, (stamp, stamp))
-        done += len(block)
-        seconds = time.monotonic() - start
-        if seconds > data.TIMEOUT and done < 1000 * seconds:             # it can drip for ever
-            raise OSError(f"stalled: {done:,} bytes in {seconds:.0f} s")
-        if done == total or seconds > shown + 2:
-            shown = seconds
-            data.say_progress(url, done, total, seconds)
-    if done == 0 or done != (total or done):
-        raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
 
 
 # Export: G as an ONNX file, which other programs run (skip on first reading)
