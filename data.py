@@ -18,9 +18,6 @@ Without val/, a tenth of the training pictures is held out by a hash of their na
 every run; test/ is never trained on. As the authors' code has it, both halves of a pair are
 resized to 286 once, cropped to 256 and mirrored at random, alike, whenever they are shown.
 
-The file reads in the order in which a picture travels: tasks, from files to batches, from batches
-to the networks and back. That is the idea; what follows makes it safe and comfortable.
-
 To copy it out, take this file alone; it needs torch, numpy and pillow:
     settings = settings_of("pairs", "my/pairs")
     x, y = to_network(settings, held_out(settings)[0][None])               # (1, 3, 256, 256) each
@@ -68,6 +65,27 @@ try:
     import fcntl
 except ImportError:                                        # Windows: nothing is locked there
     fcntl = None
+
+
+# What follows, in the order in which a picture travels; each part has such a heading.
+#
+#   Palettes and tasks                 TASKS: what differs between the experiments
+#   From files to batches              Pictures, augment
+#   From batches to the networks       to_network, to_pixels: with these the idea is told
+#   A folder of pictures               its pairs, its splits
+#   What a run has otherwise           settings_of, channels_of; --crop
+#   Label maps and their colours       colorize, nearest_class; which half is one
+#
+# Skip the rest on first reading: it makes this safe and comfortable.
+#
+#   Pictures in, safely                a file -> Stored; several channels, TIFF by hand; photos;
+#                                      label_map_in: numbers or colours; the shape of pairs
+#   A folder as a whole                survey, what_was_read: found out and said before training
+#   A user's picture                   read_input, and the size at which a run knows it
+#   Between Pillow and torch           to_tensor, to_image, resize
+#   Sequences, colour spaces, edges, k-means, drawn facades and shapes, downloads
+#   Pictures out                       save_picture, contact_sheet, plot_curves
+#   What every command needs           Refusal, run_command, write_whole; then data.py's command
 
 
 # Palettes and tasks. A palette is a plain list, as settings.json and the checkpoints keep it: the
@@ -245,12 +263,6 @@ class Pictures:
         return list(pictures) if self.whole else torch.stack(list(pictures))
 
 
-def in_threads(function, items):
-    """[function(item), ...]: side by side, as Pillow decodes outside python's lock."""
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(function, items))
-
-
 def training(settings, memory=4.0):
     """The Pictures to train on, at the size of loading."""
     return Pictures(settings, memory, "train")
@@ -333,7 +345,7 @@ def read_pair(settings, files, size):
     return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
 
 
-# From batches to what the networks see, and back: the second half of the idea
+# From batches to the networks, and back: the second half of the idea
 
 def to_network(settings, pictures):
     """A batch of Pictures, uint8 (N, C, H, W) -> x and y, float in [-1, 1], as G and D see them."""
@@ -512,8 +524,8 @@ def is_picture(path, endings):
     return known and not path.name.startswith(".") and path.is_file()
 
 
-# What a run may have otherwise than its task: which half is x, mirroring, cropping, channels. A
-# run from before there were such settings has what its task says.
+# What a run has otherwise than its task: which half is x, mirroring, cropping, channels. A run from
+# before there were such settings has what its task says.
 
 PAIR_KEYS = ("direction", "mirror", "crop", "in_channels", "out_channels")
 MOST_CHANNELS = 32          # of x or y; a picture of fewer pixels a side is none
@@ -675,22 +687,12 @@ CITYSCAPES_ALSO = [(21, (250, 170, 160)), (21, (230, 150, 140)), (4, (180, 165, 
                    (2, (150, 100, 100)), (2, (150, 120, 90)), (14, (0, 0, 90)), (14, (0, 0, 110))]
 
 
-def colour_table(palette):
-    """The colour of each number, uint8 (256, 3); of 255 = ignore and all without a class black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[:len(palette)] = [colour for _, colour in palette]
-    return table
-
-
 def colorize(label_map, palette):
     """Class numbers (..., H, W) -> their colours, uint8 (..., 3, H, W); 255 = ignore is black."""
-    colours = colour_table(palette)[np.asarray(label_map)]               # (..., H, W, 3)
-    return torch.from_numpy(colours).movedim(-1, -3).contiguous()
-
-
-def paint(label_map, palette):
-    """colorize() of one uint8 numpy array (H, W), as a Pillow picture."""
-    return Image.fromarray(colour_table(palette)[label_map])
+    table = np.zeros((256, 3), np.uint8)
+    table[:len(palette)] = [colour for _, colour in palette]
+    colours = np.moveaxis(table[np.asarray(label_map)], -1, -3)
+    return torch.from_numpy(np.ascontiguousarray(colours))
 
 
 def known_colours(palette):
@@ -836,11 +838,12 @@ class Stored:
     """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes."""
     path: Path
     image: Image.Image
-    deep: np.ndarray           # values of more than 8 bits, (H, W) or (H, W, 3), else None
+    # All values, (H, W, C) of any kind of number, where they have more than 8 bits or a run has
+    # other than 3 channels; the image may then be a blank of their size.
+    bands: np.ndarray = None
     step: int = 1              # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
-    bands: np.ndarray = None   # of a run of other than 3 channels, (H, W, C) of any kind of numbers
 
 
 @contextmanager
@@ -868,10 +871,7 @@ def opened(path, page=None):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-            if page is None:
-                choose_page(image)
-            else:
-                image.seek(page)
+            image.seek(only_page(image) if page is None else page)
             check_area(image.width, image.height)          # before any pixel is decoded
             yield image
 
@@ -890,21 +890,25 @@ def check_area(width, height):
                       f"a side, or cut it into parts")
 
 
-def choose_page(image):
-    """Goes to a TIFF's one full picture, past overviews and masks; refuses what has several."""
-    pages = [0]
-    if image.format == "TIFF":
-        pages = full_pages(image)
-    # A phone's MPO is a JPEG with a preview behind it: its first frame is the picture.
-    elif image.format != "MPO":
-        pages = range(getattr(image, "n_frames", 1))
+def only_page(image):
+    """The number of a file's one picture; refuses what has several."""
+    pages = pages_of(image)
     if len(pages) != 1:
         raise OSError("it has several frames or pages")
-    image.seek(pages[0])
+    return pages[0]
 
 
-def full_pages(image, most=64):
-    """The numbers of a TIFF's full pages; it looks at `most`."""
+def pages_of(image, most=64):
+    """The numbers of an opened file's frames, or of a TIFF's full pages; it looks at `most`."""
+    if image.format == "MPO":                              # a phone's JPEG, a preview behind it
+        return [0]
+    if image.format == "TIFF":
+        return full_pages(image, most)
+    return range(getattr(image, "n_frames", 1))
+
+
+def full_pages(image, most):
+    """The numbers of a TIFF's pages, but for overviews and masks."""
     pages = []
     for page in range(most):
         try:
@@ -941,9 +945,9 @@ def what_it_is(path):
     return f"not {', '.join(FORMATS)}: it begins with {start}"           # b'<!DOCTYPE' is a page
 
 
-def read_stored(path, page=None, bands=3):
-    """Decodes a file, once, and turns it upright. page: see opened. bands: at most so many of 16
-    bits."""
+def read_stored(path, page=None, most=3):
+    """Decodes a file, once, and turns it upright. page: see opened. most: of 16-bit RGBA, how many
+    bands are kept."""
     if is_numpy(path):
         return read_numpy(path)
     with opened(path, page) as image:
@@ -959,18 +963,18 @@ def read_stored(path, page=None, bands=3):
         turn = image.getexif().get(TAGS["turn"], 1)
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
-        deep = None
+        bands = None
         if deep_grey:
-            deep = np.array(image)
-            check_deep(deep, tags)
+            bands = np.array(image)[..., None]
+            check_deep(bands, tags)
             if image.format == "PPM" and image.mode == "I":
-                deep = deep.astype(np.uint16)              # 65535 is its white
+                bands = bands.astype(np.uint16)            # 65535 is its white
             if raw.startswith("I;32") and tags.get(TAGS["kind"], (1,))[0] == 1:
-                deep = deep.view(np.uint32)
+                bands = bands.view(np.uint32)
         elif deep_rgb:
-            deep = np.asarray(image)[..., :bands] * np.uint16(256) + low[..., :bands]
+            bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
-    return Stored(Path(path), image, deep, step, lossy, turn)
+    return Stored(Path(path), image, bands, step, lossy, turn)
 
 
 def raw_mode(image):
@@ -1005,18 +1009,17 @@ def refuse_unread_bands(image, raw, tags):
         raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
 
 
-def check_deep(deep, tags):
-    """Refuses values that stand for none, and scales that run the other way."""
+def check_deep(values, tags):
+    """Refuses values (H, W, C) that stand for none, and scales that run the other way."""
     if tags.get(TAGS["photometric"]) == 0:
         raise OSError("a MinIsWhite TIFF of more than 8 bits: 0 is white; invert it")
-    bad = ~np.isfinite(deep)
+    bad = ~np.isfinite(values)
     nodata = str(tags.get(TAGS["nodata"], "")).strip(" \0")
     with suppress(ValueError):
-        bad |= deep == float(nodata)
+        bad |= values == float(nodata)
     if bad.any():
-        place = np.argwhere(bad)[0]
-        y, x = place[:2]
-        raise OSError(f"no data ({deep[tuple(place)]}) at x={x}, y={y}; fill such places first")
+        y, x, band = np.argwhere(bad)[0]
+        raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; fill such places first")
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
@@ -1036,7 +1039,7 @@ def read_bands(path, channels=3):
         elif channels > 1 and is_tiff(path):
             stored = in_bands(path, *tiff_values(path))
         else:
-            stored = read_stored(path, bands=4)
+            stored = read_stored(path, most=4)
             stored = replace(stored, bands=bands_of(stored))
         found = stored.bands.shape[2]
         if found != channels:
@@ -1046,8 +1049,8 @@ def read_bands(path, channels=3):
 
 def bands_of(stored):
     """The channels of what Pillow has decoded, (H, W, C): grey is one, alpha one more."""
-    if stored.deep is not None:
-        return stored.deep.reshape(*stored.deep.shape[:2], -1)
+    if stored.bands is not None:
+        return stored.bands
     image = stored.image
     if image.mode == "1":
         image = image.convert("L")
@@ -1062,7 +1065,7 @@ def in_bands(path, values, tags=None):
     if values.dtype != np.uint8:
         check_deep(values, tags or {})
     height, width = values.shape[:2]
-    return Stored(Path(path), Image.new("L", (width, height)), None, bands=values)
+    return Stored(Path(path), Image.new("L", (width, height)), values)
 
 
 def is_numpy(path):
@@ -1077,10 +1080,9 @@ def read_numpy(path):
         channels = stored.bands.shape[2]
         if channels not in (1, 3):
             raise OSError(f"has {channels} channels, and 3 are wanted; {CHANNELS_HELP}")
-        values = stored.bands.squeeze(2) if channels == 1 else stored.bands
-        if values.dtype == np.uint8:
-            return replace(stored, image=Image.fromarray(values), bands=None)
-        return replace(stored, deep=values, bands=None)
+        if stored.bands.dtype == np.uint8:
+            return replace(stored, image=from_array(stored.bands), bands=None)
+        return stored
 
 
 def numpy_values(path):
@@ -1279,7 +1281,7 @@ def photo_of(stored, scale=None):
     with refusing(stored.path):
         profile = stored.image.info.get("icc_profile")
         image = stored.image
-        if stored.deep is not None:
+        if stored.bands is not None:
             image = to_8_bits(stored, scale)
         if image.has_transparency_data:                    # RGBA, LA, a palette with a clear colour
             image = on_white(image)
@@ -1290,21 +1292,20 @@ def photo_of(stored, scale=None):
 
 def to_8_bits(stored, scale=None):
     """Deep values -> 8-bit grey or RGB: scale's low is 0, its high 255. None: all of 16 bits."""
-    deep = stored.deep
-    levels = scaled(deep, scale)
+    levels = scaled(stored.bands, scale)                   # (H, W, 1 or 3)
     clear = stored.image.info.get("transparency")          # one value may mean "clear"
     if clear is not None and not isinstance(clear, bytes):
-        hidden = deep == np.asarray(clear, deep.dtype)
-        levels[hidden if deep.ndim == 2 else hidden.all(-1)] = 255
-    image = Image.fromarray(levels)
+        hidden = stored.bands == np.asarray(clear, stored.bands.dtype)
+        levels[hidden.all(-1)] = 255
+    image = from_array(levels)
     if stored.image.mode == "RGBA":
         image.putalpha(stored.image.getchannel("A"))
     return image
 
 
 def scaled(values, scale=None):
-    """Measured values, (H, W) or (H, W, C) -> uint8: scale's low is 0, its high 255; each may be a
-    number, or one for each channel. None: all of 16 bits."""
+    """Measured values, (H, W, C) -> uint8: scale's low is 0, its high 255; each may be a number, or
+    one for each channel. None: all of 16 bits."""
     if scale is None and (values.dtype.kind, values.itemsize) != ("u", 2):
         raise OSError(f"its values, {values.min():g} to {values.max():g}, have no known range; "
                       f"train on such pictures, or write it with 8 or 16 bits")
@@ -1385,7 +1386,7 @@ def deep_range(path, channels=3):
         stored = read_bands(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
-    values = stored.deep if channels == 3 else stored.bands
+    values = stored.bands
     if values is None or values.dtype == np.uint8:
         return ()
     refuse_numbers(stored)
@@ -1407,14 +1408,13 @@ def has_8_bits(path):
 
 def refuse_numbers(stored):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
-    if stored.bands is not None and stored.bands.shape[2] > 1:
-        return
-    values = stored.deep if stored.bands is None else stored.bands
+    values = stored.bands
     if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
-        values = np.asarray(stored.image.convert("L"))
+        values = np.asarray(stored.image.convert("L"))[..., None]
     if values is None or values.dtype.kind == "f" or stored.lossy:
         return
-    if 0 < values.max() < 40:
+    grey_or_rgb = values.shape[2] in (1, 3)
+    if grey_or_rgb and 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
                       f"{PALETTE_HELP}")
 
@@ -1442,7 +1442,7 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
-        if stored.lossy and stored.deep is None:
+        if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
             classes, how = exact_classes(stored, image, palette)
@@ -1478,27 +1478,28 @@ def label_image(stored):
     """A label map's picture without its alpha, which must be 255 everywhere; of 16-bit RGB, its
     high bytes, or what it holds where all of that is below 256."""
     image = stored.image
-    deep = stored.deep
+    values = stored.bands
     if image.has_transparency_data:
         if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
             raise OSError("a label map with a transparent background; fill it with a class's "
                           "colour or number")
         plain = {"LA": "L", "PA": "P", "RGBA": "RGB", "RGBa": "RGB"}.get(image.mode, image.mode)
         image = image.convert(plain)
-    if deep is None:
+    if values is None:
         return image
-    if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise OSError("holds no numbers of classes, but measured values")
-    if deep.ndim == 2:
+    if values.shape[2] == 1:
         return image
-    return Image.fromarray((deep if deep.max() < 256 else deep // 256).astype(np.uint8))
+    return Image.fromarray((values if values.max() < 256 else values // 256).astype(np.uint8))
 
 
 def meanings(stored, image):
     """-> values (H, W), those used in rising order, the colour and the number of each, or None."""
-    if stored.deep is not None and stored.deep.ndim == 2:
-        used = np.unique(stored.deep).tolist()
-        return stored.deep, used, [None] * len(used), used
+    if stored.bands is not None and stored.bands.shape[2] == 1:
+        values = stored.bands[..., 0]
+        used = np.unique(values).tolist()
+        return values, used, [None] * len(used), used
     if image.mode in ("1", "L", "P"):
         values = np.array(image.convert("L") if image.mode == "1" else image)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
@@ -1689,7 +1690,7 @@ def label_picture(stored, palette):
     label_map, how = label_map_in(stored, palette)
     if label_map is None or how == "by colour":
         return label_image(stored).convert("RGB")
-    return paint(label_map, palette)
+    return to_image(colorize(label_map, palette))
 
 
 def read_labels(files, palette):
@@ -1797,10 +1798,10 @@ def halves(stored):
     parts = []
     for left in (0, w // 2):
         image = stored.image.crop((left, 0, left + w // 2, h))
-        columns = slice(left, left + w // 2)
-        deep = None if stored.deep is None else stored.deep[:, columns]
-        bands = None if stored.bands is None else stored.bands[:, columns]
-        parts.append(replace(stored, image=image, deep=deep, bands=bands))
+        bands = stored.bands
+        if bands is not None:
+            bands = bands[:, left:left + w // 2]
+        parts.append(replace(stored, image=image, bands=bands))
     return parts
 
 
@@ -2146,7 +2147,12 @@ def to_tensor(image):
 
 def to_image(picture):
     """uint8 (3 or 1, H, W) -> a Pillow picture."""
-    return Image.fromarray(picture.permute(1, 2, 0).squeeze(2).numpy())
+    return from_array(picture.permute(1, 2, 0).numpy())
+
+
+def from_array(values):
+    """numpy's uint8 (H, W, 3 or 1) -> a Pillow picture."""
+    return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
 def resize_image(image, size, nearest=False):
@@ -2168,18 +2174,17 @@ def resize(picture, size, nearest=False):
     return torch.cat([to_tensor(resize_image(to_image(part), size, nearest)) for part in parts])
 
 
-# Sequences: an animated GIF, a TIFF of several pages, a folder of frames. Skip it on first reading.
+# Sequences: an animated GIF, a TIFF of several pages, a folder of frames
 
 MOST_FRAMES = 100_000
+SEQUENCES = {"GIF": (".gif",), "TIFF": (".tif", ".tiff")}
 
 
 def frame_count(path):
     """How many pictures a GIF or a TIFF holds; 1 of every other file or folder, readable or not."""
     with suppress(Refusal), opened(path, page=0) as image:
-        if image.format == "GIF":
-            return image.n_frames
-        if image.format == "TIFF":
-            return len(full_pages(image, MOST_FRAMES))
+        if image.format in SEQUENCES:
+            return len(pages_of(image, MOST_FRAMES))
     return 1
 
 
@@ -2191,20 +2196,16 @@ def frames_of(path):
     mean nothing in a GIF, whose every frame may number its colours anew.
     """
     with opened(path, page=0) as image:
-        kind = image.format
-        if kind == "TIFF":
-            pages = full_pages(image, MOST_FRAMES)
-        else:
-            pages = range(image.n_frames)
-        for number, page in enumerate(pages, 1):
-            name = Path(f"{path}, {'page' if kind == 'TIFF' else 'frame'} {number}")
-            if kind == "TIFF":
+        tiff = image.format == "TIFF"
+        for number, page in enumerate(pages_of(image, MOST_FRAMES), 1):
+            name = Path(f"{path}, {'page' if tiff else 'frame'} {number}")
+            if tiff:
                 yield replace(read_stored(path, page), path=name)
                 continue
             with refusing(name):
                 image.seek(page)
                 mode = "RGBA" if image.has_transparency_data else "RGB"
-                yield Stored(name, image.convert(mode), None)
+                yield Stored(name, image.convert(mode))
 
 
 def in_film_order(pictures):
@@ -2224,9 +2225,6 @@ def film_key(path):
     """A name in parts, ["frame", 10, ""], so that numbers compare as numbers."""
     parts = re.split(r"(\d+)", path.stem)
     return [int(part) if part.isdecimal() else part for part in parts]
-
-
-SEQUENCES = {"GIF": (".gif",), "TIFF": (".tif", ".tiff")}
 
 
 def sequence_out(source, out, count):
@@ -2280,7 +2278,7 @@ def join_gif(frames, size, loop):
     return head + b"".join(frames) + b";"
 
 
-# Colour spaces, for colorization. Skip it on first reading.
+# Colour spaces, for colorization
 
 RGB_TO_XYZ = torch.tensor([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
                            [0.0193339, 0.1191920, 0.9503041]])             # sRGB, D65
@@ -2310,7 +2308,7 @@ def lab_to_rgb(lab):
     return (c * 255).round().byte()
 
 
-# Edges, and sketches to look like them. Skip it on first reading.
+# Edges, and sketches to look like them
 
 RING = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))  # clockwise from the north
 
@@ -2402,8 +2400,7 @@ def clean_sketch(image, size):
     return torch.where(kept, 0, 255).byte()
 
 
-# k-means: label maps of any photos, by clustering their colours: "Imagine your World". Skip it on
-# first reading.
+# k-means: label maps of any photos, by clustering their colours: "Imagine your World"
 
 def kmeans_palette(pixels, classes, seed=0):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
@@ -2490,7 +2487,7 @@ def label_photo(image, palette, size):
     return torch.cat([colorize(labels, palette), photo], dim=2)
 
 
-# Drawn facades and shapes, for machines without a network. Skip it on first reading.
+# Drawn facades and shapes, for machines without a network
 
 WALLS = ((196, 172, 118), (172, 164, 150), (150, 88, 68), (200, 186, 162), (150, 164, 140))
 # What drawn windows have around them: how often, then (left, top, right, bottom) in the window's
@@ -2641,7 +2638,7 @@ def draw_shapes(seed=0):
     return shapes.astype(np.uint8)
 
 
-# Downloads. Skip it on first reading.
+# Downloads
 
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
@@ -2795,7 +2792,7 @@ def is_plain(member):
     return (member.isdir() or file) and not outside
 
 
-# Pictures out: files, sheets, curves. Skip it on first reading.
+# Pictures out: files, sheets, curves
 
 WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 
@@ -3057,7 +3054,7 @@ def draw_networks(path, networks):
     save_picture(path, to_tensor(image))
 
 
-# What every command needs: refusals, options, files written whole. Skip it on first reading.
+# What every command needs: refusals, options, files written whole
 
 class Refusal(ValueError):
     """Bad input from outside: one line, exit code 2."""
@@ -3221,6 +3218,12 @@ def device_of(name=None, local_rank=0, processes=1):
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
+
+
+def in_threads(function, items):
+    """[function(item), ...]: side by side, as Pillow decodes outside python's lock."""
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(function, items))
 
 
 def on_device(tensor, device):
