@@ -745,17 +745,21 @@ def label_side(settings):
 
 
 def palette_of(name, folder):
-    """The palette of a task's folder: its palette.json, or CamVid's for a street task's labels/."""
+    """The palette of a task's folder: its palette.json; the task's own; or CamVid's, where a street
+    task's labels/ have not the names of Cityscapes' files."""
     palette = look_up(name).palette
     if folder is None:
         return palette
     file = Path(folder, "palette.json")
     if file.exists():
         return read_palette(file)
-    maps = [path for labels in Path(folder).glob("**/labels") for path in labels.rglob("*.*")]
-    if palette is CITYSCAPES and maps and not any("_labelIds" in path.name for path in maps):
-        return CAMVID
-    return palette
+    if palette is not CITYSCAPES:
+        return palette
+    maps = []
+    for labels in Path(folder).glob("**/labels"):
+        maps += [path.name for path in labels.rglob("*.*")]
+    of_cityscapes = any("_labelIds" in map_name for map_name in maps)
+    return CAMVID if maps and not of_cityscapes else palette
 
 
 def read_palette(file):
@@ -835,11 +839,13 @@ PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]],
 
 @dataclass
 class Stored:
-    """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes."""
+    """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes.
+
+    bands: its values, (H, W, C) of any kind of number, where they have more than 8 bits, or where a
+    run takes other than 3 channels; the image may then be a blank of that size. None elsewhere.
+    """
     path: Path
     image: Image.Image
-    # All values, (H, W, C) of any kind of number, where they have more than 8 bits or a run has
-    # other than 3 channels; the image may then be a blank of their size.
     bands: np.ndarray = None
     step: int = 1              # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
     lossy: bool = False
@@ -872,7 +878,7 @@ def opened(path, page=None):
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             image.seek(only_page(image) if page is None else page)
-            check_area(image.width, image.height)          # before any pixel is decoded
+            check_area(image.width, image.height)
             yield image
 
 
@@ -885,6 +891,7 @@ def check_file(path):
 
 
 def check_area(width, height):
+    """Refuses pictures of too many pixels, before any is decoded."""
     if width * height > MOST_PIXELS:
         raise OSError(f"{width}x{height} is over {MOST_PIXELS:,} pixels; shrink it to 4,000 pixels "
                       f"a side, or cut it into parts")
@@ -924,7 +931,7 @@ def full_pages(image, most):
 
 def is_full(tags):
     """Whether a TIFF's page is neither a mask nor reduced."""
-    reduced_or_mask = tags.get(TAGS["role"], 0) & 5        # bits 1 and 4
+    reduced_or_mask = tags.get(TAGS["role"], 0) & 5        # 1: reduced, 4: a mask
     return not reduced_or_mask and tags.get(TAGS["older role"]) != 2
 
 
@@ -1489,22 +1496,24 @@ def label_image(stored):
 
 
 def meanings(stored, image):
-    """-> values (H, W), those used in rising order, the colour and the number of each, or None."""
+    """What a label map's values may mean -> values (H, W), those used in rising order, the colour
+    and the number of each, or None; four times None, where over 256 colours are used."""
     if stored.bands is not None and stored.bands.shape[2] == 1:
         values = stored.bands[..., 0]
         used = np.unique(values).tolist()
         return values, used, [None] * len(used), used
-    if image.mode in ("1", "L", "P"):
-        values = np.array(image.convert("L") if image.mode == "1" else image)
-        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
-        if image.mode == "P":
-            rows = np.zeros((256, 3), int)
-            known = np.array(image.getpalette("RGB")).reshape(-1, 3)
-            rows[:len(known)] = known
-            colours = [tuple(rows[value].tolist()) for value in used]
-            return values, used, colours, [number_of(colour) for colour in colours]
-        colours = [(value, value, value) for value in used]
-        return values, used, colours, [value // stored.step for value in used]
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("L", "P"):
+        used = sorted(value for _, value in image.getcolors())
+        if image.mode == "L":
+            colours = [(value, value, value) for value in used]
+            numbers = [value // stored.step for value in used]
+        else:
+            rows = image.getpalette("RGB") + 768 * [0]     # missing ones are black
+            colours = [tuple(rows[3 * value:3 * value + 3]) for value in used]
+            numbers = [number_of(colour) for colour in colours]
+        return np.array(image), used, colours, numbers
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
