@@ -2043,33 +2043,6 @@ def refuse_a_whole_pair(settings, stored, half):
         raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 
-@contextmanager
-def offering_pair(settings, path):
-    """What the `with` refuses as a label map may be a whole pair, of which one half is one: the
-    refusal then offers --pair, too. path: of a file, or a frame of frames_of()."""
-    try:
-        yield
-    except Refusal as refusal:
-        half = halves_named(settings).index("x")
-        if isinstance(path, Stored) or not is_half_a_map(settings, path, half):
-            raise
-        side = ("left", "right")[half]
-        raise Refusal(f"{refusal} (its {side} half alone is a label map: if this is a whole pair, "
-                      f"give --pair, which takes that half)") from None
-
-
-def is_half_a_map(settings, path, half):
-    """Whether a file's left (0) or right (1) half is a label map to translate."""
-    if label_side(settings) != "x":
-        return False
-    with suppress(Refusal):
-        stored = read_stored(path)
-        if may_be_a_pair(settings, stored):
-            label_picture(halves(stored)[half], settings["palette"])     # as --pair would
-            return True
-    return False
-
-
 def stored_of(path, channels=3):
     """A file's picture of so many channels; or path itself, where it is one already, of a film."""
     if not isinstance(path, Stored):
@@ -2102,21 +2075,6 @@ def keeps_scale(settings):
     """Whether a run sees larger pictures as more of the same: maps, as many metres a pixel at any
     size, and what --crop has shown at its own scale."""
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
-
-
-def other_scale_words(settings, path, size):
-    """A line where a picture of size [h, w] is larger or smaller than a run knows it, else None. An
-    eighth is no news: training's random crops show things at 286/256 of the size."""
-    times = size[0] / known_size(settings, size)[0]
-    if 8 / 9 <= times <= 9 / 8:
-        return None
-    if isinstance(path, Stored):
-        path = path.path
-    height, width = settings["size"]
-    other = "larger" if times > 1 else "smaller"
-    return (f"{path}: is {size[1]}x{size[0]}, {other} than the {width}x{height} that this run was "
-            f"trained on: it sees everything {times:.2g} times as large as it knows it; --fit "
-            f"brings pictures to the size that it knows, and what comes out back to theirs")
 
 
 def fitted(settings, pictures):
@@ -2209,25 +2167,6 @@ def frames_of(path):
                 image.seek(page)
                 mode = "RGBA" if image.has_transparency_data else "RGB"
                 yield Stored(name, image.convert(mode))
-
-
-def in_film_order(pictures):
-    """[(picture to read, picture to write), ...] of a folder of frames, by the numbers in their
-    names: 2 before 10. Refuses what is no sequence: one picture alone, a name without a number."""
-    if len(pictures) < 2:
-        raise Refusal(f"--smooth: {pictures[0][0]} is one picture; give a GIF, a TIFF of several "
-                      f"pages or a folder of frames, or leave --smooth out")
-    for path, _ in pictures:
-        if not re.search(r"\d", path.stem):
-            raise Refusal(f"--smooth: {path} has no number in its name, so the folder is no "
-                          f"sequence; give a folder of numbered frames, or leave --smooth out")
-    return sorted(pictures, key=lambda pair: film_key(pair[0]))
-
-
-def film_key(path):
-    """A name in parts, ["frame", 10, ""], so that numbers compare as numbers."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def sequence_out(source, out, count):

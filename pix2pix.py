@@ -1250,12 +1250,12 @@ def translate_pictures(generator, settings, options, files):
     import data
     pictures = data.sources(options.source, options.out, data.output_ending(settings))
     if options.smooth is not None:
-        pictures = data.in_film_order(pictures)
+        pictures = in_film_order(pictures)
     for _, out in pictures:                                # before the work, not after it
         if not data.is_numpy(out):
             data.check_name(out)
     if not options.pair:
-        with data.offering_pair(settings, pictures[0][0]):
+        with offering_pair(settings, pictures[0][0]):
             words = data.input_words(settings, pictures[0][0])
         print(f"{len(pictures)} to read, each as a {words}")
 
@@ -1289,6 +1289,56 @@ def translate_sequence(generator, settings, options, count, files):
     print(f"{options.source} -> {out}, {count} pictures")
 
 
+def in_film_order(pictures):
+    """[(picture to read, picture to write), ...] of a folder of frames, by the numbers in their
+    names: 2 before 10. Refuses what is no sequence: one picture alone, a name without a number."""
+    import re
+    if len(pictures) < 2:
+        raise Refusal(f"--smooth: {pictures[0][0]} is one picture; give a GIF, a TIFF of several "
+                      f"pages or a folder of frames, or leave --smooth out")
+    for path, _ in pictures:
+        if not re.search(r"\d", path.stem):
+            raise Refusal(f"--smooth: {path} has no number in its name, so the folder is no "
+                          f"sequence; give a folder of numbered frames, or leave --smooth out")
+
+    def in_parts(pair):                                    # ["frame", 10, ""]
+        parts = re.split(r"(\d+)", pair[0].stem)
+        return [int(part) if part.isdecimal() else part for part in parts]
+
+    return sorted(pictures, key=in_parts)
+
+
+@contextmanager
+def offering_pair(settings, source):
+    """What the `with` refuses as a label map may be a whole pair, of which one half is one: the
+    refusal then offers --pair, too. source: a file, or a frame of data.frames_of()."""
+    import data
+    try:
+        yield
+    except data.Refusal as refusal:
+        half = data.halves_named(settings).index("x")
+        if isinstance(source, data.Stored) or not is_half_a_map(settings, source, half):
+            raise
+        side = ("left", "right")[half]
+        raise Refusal(f"{refusal} (its {side} half alone is a label map: if this is a whole pair, "
+                      f"give --pair, which takes that half)") from None
+
+
+def is_half_a_map(settings, path, half):
+    """Whether a file's left (0) or right (1) half is a label map to translate."""
+    import data
+    if data.label_side(settings) != "x":
+        return False
+    try:
+        stored = data.read_stored(path)
+        if not data.may_be_a_pair(settings, stored):
+            return False
+        data.label_picture(data.halves(stored)[half], settings["palette"])    # as --pair would
+        return True
+    except data.Refusal:
+        return False
+
+
 def translated(generator, settings, options, sources, count, files):
     """Yields (source, x, G(x)), each network value (1, C, H, W), of count sources, in their order.
 
@@ -1301,7 +1351,7 @@ def translated(generator, settings, options, sources, count, files):
     def read(source):
         if options.pair:
             return source, data.read_input(settings, source[0], pair=True)
-        with data.offering_pair(settings, source[0]):
+        with offering_pair(settings, source[0]):
             return source, data.read_input(settings, source[0])          # uint8 (C, H, W)
 
     def translate_batch(batch):
@@ -1391,16 +1441,30 @@ def smoothed(outputs, share):
 
 def warned(settings, pictures):
     """(source, picture), ... as they are; of the first of a scale that is not the run's, a line."""
-    import data
     said = False
     for source, picture in pictures:
         words = None
         if not said:
-            words = data.other_scale_words(settings, source[0], picture.shape[1:])
+            words = other_scale_words(settings, source[0], picture.shape[1:])
         if words:
             print(words)
             said = True
         yield source, picture
+
+
+def other_scale_words(settings, source, size):
+    """A line where a picture of size [h, w] is larger or smaller than a run knows it, else None. An
+    eighth is no news: training's random crops show things at 286/256 of the size."""
+    import data
+    times = size[0] / data.known_size(settings, size)[0]
+    if 8 / 9 <= times <= 9 / 8:
+        return None
+    path = source.path if isinstance(source, data.Stored) else source
+    height, width = settings["size"]
+    other = "larger" if times > 1 else "smaller"
+    return (f"{path}: is {size[1]}x{size[0]}, {other} than the {width}x{height} that this run was "
+            f"trained on: it sees everything {times:.2g} times as large as it knows it; --fit "
+            f"brings pictures to the size that it knows, and what comes out back to theirs")
 
 
 def in_order(pool, function, items, most=2):

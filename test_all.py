@@ -4001,7 +4001,7 @@ def test_a_pair_of_any_size_is_offered_pair_where_a_run_takes_any(crop, tmp_path
     photo[:, :30] = torch.tensor([190, 204, 217]).byte().view(3, 1, 1)   # a sky
     pair = tmp_path / "pair.png"
     data.save_picture(pair, torch.cat([photo, labels], 2))
-    assert data.is_half_a_map(settings, pair, 1) == crop   # not of the run's square size
+    assert pix2pix.is_half_a_map(settings, pair, 1) == crop   # not of the run's square size
 
 def test_a_folder_goes_into_no_name_of_a_picture(tmp_path):
     run = tiny_run(tmp_path / "run")
