@@ -119,7 +119,6 @@ class Task:
     """A row of TASKS: what differs between the experiments. Defaults: what most of them share."""
     kind: str = "pairs"        # "pairs", "label maps", or "photos" of which x and y are made
     archive: str = None        # NAME of the published NAME.tar.gz
-    counts: dict = None        # its pictures, {"train": ..., "val": ...}
     drawn: str = None          # what data.py can draw instead: "facades"; always: "shapes"
     direction: str = "AtoB"    # x is A, the left half; else "BtoA"
     palette: list = None       # of its label maps
@@ -136,19 +135,15 @@ class Task:
 
 
 TASKS = {
-    "facades": Task("pairs", "facades", {"train": 400, "val": 100}, drawn="facades",
-                    direction="BtoA", palette=FACADES, labels="x"),
-    "cityscapes": Task("pairs", "cityscapes", {"train": 2975, "val": 500}, direction="BtoA",
-                       palette=CITYSCAPES, labels="x"),
-    "segmentation": Task("pairs", "cityscapes", {"train": 2975, "val": 500}, palette=CITYSCAPES,
-                         labels="y"),                      # photo to labels, Sec. 4.6
-    "maps": Task("pairs", "maps", {"train": 1096, "val": 1098}, unpaired_study=True),
-    "aerial": Task("pairs", "maps", {"train": 1096, "val": 1098}, direction="BtoA",
-                   unpaired_study=True),
-    "edges2shoes": Task("pairs", "edges2shoes", {"train": 49825, "val": 200}, sketch=True,
-                        epochs=15, batch=4, crop=False, mirror=()),
-    "edges2handbags": Task("pairs", "edges2handbags", {"train": 138567, "val": 200}, sketch=True,
-                           epochs=15, batch=4, crop=False),
+    "facades": Task("pairs", "facades", drawn="facades", direction="BtoA", palette=FACADES,
+                    labels="x"),
+    "cityscapes": Task("pairs", "cityscapes", direction="BtoA", palette=CITYSCAPES, labels="x"),
+    "segmentation": Task("pairs", "cityscapes", palette=CITYSCAPES, labels="y"),  # Sec. 4.6
+    "maps": Task("pairs", "maps", unpaired_study=True),
+    "aerial": Task("pairs", "maps", direction="BtoA", unpaired_study=True),
+    "edges2shoes": Task("pairs", "edges2shoes", sketch=True, epochs=15, batch=4, crop=False,
+                        mirror=()),
+    "edges2handbags": Task("pairs", "edges2handbags", sketch=True, epochs=15, batch=4, crop=False),
     "day2night": Task("pairs", "night2day", direction="BtoA", epochs=17, batch=4),
     "thermal": Task("pairs", epochs=10, batch=4),
     "colorization": Task("photos", hides="colour", in_channels=1, out_channels=2, epochs=6,
@@ -157,8 +152,8 @@ TASKS = {
     "pairs": Task("pairs"),
     "shapes": Task("label maps", drawn="shapes", palette=SHAPES, crop=False, epochs=None,
                    mirror=(-1, -2)),
-    "semantic-facades": Task("label maps", "facades", {"train": 400, "val": 100}, drawn="facades",
-                             palette=FACADES, crop=False, epochs=None),
+    "semantic-facades": Task("label maps", "facades", drawn="facades", palette=FACADES, crop=False,
+                             epochs=None),
     "semantic-cityscapes": Task("label maps", palette=CITYSCAPES, crop=False, epochs=None),
 }
 
@@ -175,7 +170,7 @@ def look_up(name):
 
 class Pictures:
     """The pictures of one split: [i] -> uint8 (C, H, W), x's channels and then y's for pairs; see
-    read_picture.
+    read_picture. settings: a dict, such as settings_of gives.
 
     Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
     ones have settings["size"]; those to train on 286/256 of it, where the task crops. With --crop
@@ -572,7 +567,8 @@ def refuse_pair_flags(task, given):
 
 
 def settings_of(task, folder=None, size=(256, 256), one_hot=False):
-    """The settings that this file reads, for pictures in a folder (None: the published ones)."""
+    """The settings that this file reads, for pictures in a folder (None: the published ones): task,
+    size [h, w], one_hot, and those of pictures_of. A run may also have those in PAIR_KEYS."""
     settings = {"task": task, "size": list(size), "one_hot": one_hot}
     settings.update(pictures_of(task, folder))
     return settings
@@ -2583,6 +2579,10 @@ def draw_shapes(seed=0):
 # Downloads
 
 SERVER = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"  # NAME.tar.gz
+COUNTS = {  # of the pictures in NAME
+    "facades": {"train": 400, "val": 100}, "cityscapes": {"train": 2975, "val": 500},
+    "maps": {"train": 1096, "val": 1098}, "edges2shoes": {"train": 49825, "val": 200},
+    "edges2handbags": {"train": 138567, "val": 200}}
 TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 kB/s is a stall, too
 
 
@@ -2602,7 +2602,7 @@ def locate(name, folder=None):
         raise Refusal(f"--task {name}: has no published archive; give its folder with --data DIR")
     home = Path("datasets", row.archive)
     try:
-        fetch_once(f"{SERVER}{row.archive}.tar.gz", home, row.counts)
+        fetch_once(f"{SERVER}{row.archive}.tar.gz", home, COUNTS.get(row.archive))
     except (OSError, Refusal) as error:
         if row.drawn != "facades":
             raise
