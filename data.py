@@ -2177,14 +2177,14 @@ def sequence_out(source, out, count):
 
 
 def frame_content(out, frame, picture):
-    """What film_of() wants of uint8 (3, H, W), made of a frame of frames_of()."""
+    """What sequence_bytes() wants of uint8 (3, H, W), made of a frame of frames_of()."""
     if out.suffix.lower() == ".gif":
         info = frame.image.info
         return picture.shape[1:], gif_frame(picture, info.get("duration")), info.get("loop")
     return picture
 
 
-def film_of(out, contents):
+def sequence_bytes(out, contents):
     """The frame_content() of all frames -> a file's bytes, a GIF's or a TIFF's by its name."""
     if out.suffix.lower() == ".gif":
         size, _, loop = contents[0]

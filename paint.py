@@ -350,29 +350,10 @@ READINGS = {"by number": "its numbers read as classes",
 def read_file(run, file, name):
     """A file that was opened in the page -> its cells, and what was done with it, in words."""
     words = []
-    own = None                                             # its size, where that is another
     with saved(file, name) as path:
-        stored = data.read_stored(path)
-        width, height = stored.image.size
-        shaped = width % 2 == 0 and data.has_shape(width / 2, height, run["size"])
-        pair = shaped and data.TASKS[run["task"]].kind == "pairs"
-        if pair and run["mode"] == "labels":               # a wide label map has that shape, too
-            parts = data.halves(stored)
-            pair = not all(data.is_label_map(part, run["palette"]) for part in parts)
-        picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W), or 1 channel
-        picture = data.first_three(picture[None])[0]
-        if run["mode"] == "labels" and not pair:
-            classes, how = data.label_map_in(stored, run["palette"])
-            words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
-            if classes is not None:                        # "ignore" has no paint: the first class
-                classes = torch.from_numpy(classes)
-                classes = classes.masked_fill(classes == 255, 0)
-                picture = data.colorize(classes, run["palette"])
-    if pair:
-        half = "right" if data.direction_of(run) == "BtoA" else "left"
-        kind = "label half" if run["mode"] == "labels" else "half"
-        words.append(f"the {kind} of a pair taken, its {half}")
+        picture = picture_in(run, path, words)
     size = covered(run, picture)
+    own = None                                             # its size, where that is another
     if size != run["size"] and max(size) <= MOST_SIDE:
         own = size
     picture = fitted(run, picture, words)
@@ -383,6 +364,38 @@ def read_file(run, file, name):
             words.append(f"{share} of its pixels moved to a class, as their colours were none's")
     return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is",
             "size": own}
+
+
+def picture_in(run, path, words):
+    """A file's picture as training reads it, uint8 (3, H, W); of a pair its x. What was done joins
+    the words."""
+    stored = data.read_stored(path)
+    pair = is_pair(run, stored)
+    picture = data.read_input(run, path, pair=pair)        # uint8 (3, H, W), or 1 channel
+    picture = data.first_three(picture[None])[0]
+    if pair:
+        half = "right" if data.direction_of(run) == "BtoA" else "left"
+        kind = "label half" if run["mode"] == "labels" else "half"
+        words.append(f"the {kind} of a pair taken, its {half}")
+    elif run["mode"] == "labels":
+        classes, how = data.label_map_in(stored, run["palette"])
+        words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
+        if classes is not None:                            # "ignore" has no paint: the first class
+            classes = torch.from_numpy(classes)
+            classes = classes.masked_fill(classes == 255, 0)
+            picture = data.colorize(classes, run["palette"])
+    return picture
+
+
+def is_pair(run, stored):
+    """Whether an opened file is a pair side by side. A wide label map has that shape, too."""
+    width, height = stored.image.size
+    shaped = width % 2 == 0 and data.has_shape(width / 2, height, run["size"])
+    if not shaped or data.TASKS[run["task"]].kind != "pairs":
+        return False
+    if run["mode"] != "labels":
+        return True
+    return not all(data.is_label_map(part, run["palette"]) for part in data.halves(stored))
 
 
 def illegal(run, picture):

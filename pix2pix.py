@@ -1178,7 +1178,7 @@ def metadata_of(generator, settings, noise):
     return {name: json.dumps(value) for name, value in values.items()}
 
 
-# The command
+# The command: what the networks look like, and pictures translated (skip on first reading)
 
 def parameters(network):
     return sum(p.numel() for p in network.parameters())
@@ -1250,7 +1250,7 @@ def translate_pictures(generator, settings, options, files):
     import data
     pictures = data.sources(options.source, options.out, data.output_ending(settings))
     if options.smooth is not None:
-        pictures = in_film_order(pictures)
+        pictures = in_frame_order(pictures)
     for _, out in pictures:                                # before the work, not after it
         if not data.is_numpy(out):
             data.check_name(out)
@@ -1285,11 +1285,11 @@ def translate_sequence(generator, settings, options, count, files):
 
     with closing(outputs):
         contents = list(in_order(files, encode, outputs))
-    data.write_whole(out, data.film_of(out, contents))
+    data.write_whole(out, data.sequence_bytes(out, contents))
     print(f"{options.source} -> {out}, {count} pictures")
 
 
-def in_film_order(pictures):
+def in_frame_order(pictures):
     """[(picture to read, picture to write), ...] of a folder of frames, by the numbers in their
     names: 2 before 10. Refuses what is no sequence: one picture alone, a name without a number."""
     import re

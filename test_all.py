@@ -3693,7 +3693,7 @@ def test_a_film_goes_into_a_new_folder(name, out, tmp_path):
     if name == "a.gif":
         save_gif(tmp_path / name, maps, [50, 50, 50], 0)
     else:
-        (tmp_path / name).write_bytes(data.film_of(Path(name), maps))
+        (tmp_path / name).write_bytes(data.sequence_bytes(Path(name), maps))
     run_here(pix2pix, run, tmp_path / name, f"{tmp_path}/{out}")
     assert data.frame_count(tmp_path / out / name) == 3
     assert [path.name for path in (tmp_path / out).iterdir()] == [name]
