@@ -1411,13 +1411,14 @@ def has_8_bits(path):
 
 def refuse_numbers(stored):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
+    if stored.bands is not None and stored.bands.shape[2] not in (1, 3):
+        return
     values = stored.bands
     if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
-        values = np.asarray(stored.image.convert("L"))[..., None]
+        values = np.asarray(stored.image.convert("L"))
     if values is None or values.dtype.kind == "f" or stored.lossy:
         return
-    grey_or_rgb = values.shape[2] in (1, 3)
-    if grey_or_rgb and 0 < values.max() < 40:
+    if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
                       f"{PALETTE_HELP}")
 
@@ -1498,18 +1499,17 @@ def meanings(stored, image):
         values = stored.bands[..., 0]
         used = np.unique(values).tolist()
         return values, used, [None] * len(used), used
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode in ("L", "P"):
-        used = sorted(value for _, value in image.getcolors())
-        if image.mode == "L":
-            colours = [(value, value, value) for value in used]
-            numbers = [value // stored.step for value in used]
-        else:
-            rows = image.getpalette("RGB") + 768 * [0]     # missing ones are black
-            colours = [tuple(rows[3 * value:3 * value + 3]) for value in used]
-            numbers = [number_of(colour) for colour in colours]
-        return np.array(image), used, colours, numbers
+    if image.mode in ("1", "L", "P"):
+        values = np.array(image.convert("L") if image.mode == "1" else image)
+        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+        if image.mode == "P":
+            rows = np.zeros((256, 3), int)
+            known = np.array(image.getpalette("RGB")).reshape(-1, 3)
+            rows[:len(known)] = known
+            colours = [tuple(rows[value].tolist()) for value in used]
+            return values, used, colours, [number_of(colour) for colour in colours]
+        colours = [(value, value, value) for value in used]
+        return values, used, colours, [value // stored.step for value in used]
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
