@@ -280,8 +280,8 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
     rng = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=rng)
     together = batch * world
-    whole = order[:count // together * together]
-    return whole.view(-1, world, batch)[:, rank].tolist()
+    complete = order[:count // together * together]
+    return complete.view(-1, world, batch)[:, rank].tolist()
 
 
 def augment(pictures, size, mirror, rng, rank=0, world=1):
@@ -2131,7 +2131,7 @@ def resize(picture, size, nearest=False):
     return torch.cat([to_tensor(resize_image(to_image(part), size, nearest)) for part in parts])
 
 
-# Sequences: an animated GIF, a TIFF of several pages, a folder of frames
+# Sequences: an animated GIF, a TIFF of several pages
 
 MOST_FRAMES = 100_000
 SEQUENCES = {"GIF": (".gif",), "TIFF": (".tif", ".tiff")}
@@ -2535,7 +2535,7 @@ def draw_pair(index, size, kind):
 
 
 def drawn_numbers(row, split):
-    """The numbers of the drawings that a task trains on, or holds out: of the shapes every tenth."""
+    """The numbers of the drawings that a task trains on, or holds out: of shapes a tenth."""
     if row.drawn == "facades":
         return range(400, 440) if split == "val" else range(400)
     held = range(9, 54 * 54, 10)
