@@ -20,7 +20,11 @@ resized to 286 once, cropped to 256 and mirrored at random, alike, whenever they
 
 To copy it out, take this file alone; it needs torch, numpy and pillow:
     settings = settings_of("pairs", "my/pairs")
-    x, y = to_network(settings, held_out(settings)[0][None])               # (1, 3, 256, 256) each
+    pictures = training(settings)
+    rng = torch.Generator().manual_seed(0)
+    for batch in pictures.batches(epoch_order(len(pictures), batch=1, seed=0, epoch=0)):
+        batch = augment(batch, settings["size"], mirror_of(settings), rng)   # (1, 6, 256, 256)
+        x, y = to_network(settings, batch)                                   # (1, 3, 256, 256) each
 """
 import argparse
 import difflib

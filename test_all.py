@@ -491,6 +491,15 @@ def test_facades_are_painted_from_the_right_half(tmp_path):
     assert semgan.out_of_palette(x[None], settings["palette"]) == 0
     assert semgan.out_of_palette(y[None], settings["palette"]) > 0.5
 
+def test_the_lines_that_say_how_to_copy_data_out_run(tmp_path, monkeypatch):
+    make_pairs(tmp_path / "my" / "pairs")
+    monkeypatch.chdir(tmp_path)
+    _, lines = data.__doc__.split("pillow:\n")
+    names = {**vars(data)}
+    exec(inspect.cleandoc(lines), names)
+    assert names["batch"].shape == (1, 6, 256, 256)
+    assert names["x"].shape == names["y"].shape == (1, 3, 256, 256)
+
 def test_pictures_of_the_test_folder_stay_unused(tmp_path):
     settings = settings_for(make_pairs(tmp_path, splits=("train", "test")))
     used = data.training(settings).names + data.held_out(settings).names
