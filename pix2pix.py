@@ -1153,6 +1153,8 @@ def about_pictures(settings):
         x += "; 1 in the central half of its height and width, which G fills"
     elif data.label_side(settings) == "x":
         x += "; a label map in the colours of the metadata's palette"
+    elif data.label_side(settings) == "y":
+        fake += "; a label map, each pixel of the class whose colour in the palette is nearest"
     return x, fake
 
 

@@ -1964,6 +1964,12 @@ def test_what_an_exported_file_says_of_colorization_makes_the_photo(tmp_path):
     wanted = data.to_pixels(settings, x, pix2pix.generate(generator, x))
     assert (ours.int() - wanted.int()).abs().max() <= 1
 
+def test_what_is_said_of_an_export_tells_on_which_side_the_labels_are():
+    channels = {"in_channels": 3, "out_channels": 3}
+    for task, wanted in (("facades", [True, False]), ("segmentation", [False, True])):
+        about = pix2pix.about_pictures(settings_for(task=task, **channels))
+        assert ["label map" in words for words in about] == wanted
+
 def test_an_export_needs_no_package(tmp_path):
     code = "import sys; sys.modules.update(onnx=None, numpy=None, PIL=None); import pix2pix; " \
            "texts = dict.fromkeys(['model', 'x', 'fake', 'noise'], ''); " \
