@@ -197,7 +197,7 @@ class Pictures:
         else:
             self.files = split_files(settings["data"], split, row.kind == "label maps")
             self.names = [paths[0].name for paths in self.files]
-        shape = (len(self), channels_kept(settings), *self.size)
+        shape = (len(self), channels_kept(settings), *self.size)         # a byte a value
         bytes_kept = whole_bytes(settings, self.files) if self.whole else math.prod(shape)
         self.cache = None
         if bytes_kept <= memory * 2 ** 30:
@@ -527,7 +527,7 @@ def is_picture(path, endings):
 # before there were such settings has what its task says.
 
 PAIR_KEYS = ("direction", "mirror", "crop", "in_channels", "out_channels")
-MOST_CHANNELS = 32          # of x or y; a picture of fewer pixels a side is none
+MOST_CHANNELS = 32          # of x or y: a side of an array that is at most so long is its channels
 
 
 def add_pair_flags(add):
