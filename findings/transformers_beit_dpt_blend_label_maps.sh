@@ -6,13 +6,13 @@
 # Guess: processor(images, segmentation_maps=...) resizes the picture by its `resample` and the map
 #   by nearest neighbour, since the second argument is there for nothing but class maps. Each class
 #   in the labels is one of the map.
-# What happens: in SegFormer, MobileNetV2 and MobileViT so. BEiT and DPT hand the map to the same
-#   call as the picture, with only do_normalize and do_rescale switched off: it is resized by
-#   bicubic, and int64 numbers come out. A map of classes 0, 1, 4 and 11 returns all from 0 to 11,
-#   and 12 and 13 where the curve overshoots. With do_reduce_labels, as their ADE20K checkpoints have it, class 0 has become
-#   255 before that, so that borders on it run through all numbers below 255, and the void that
-#   the loss should ignore becomes classes it learns. resample=0 in the call makes the map right,
-#   and the picture jagged.
+# What happens: so it is in SegFormer, MobileNetV2 and MobileViT. BEiT and DPT put the map through
+#   the same call as the picture, with only do_normalize and do_rescale switched off: it is resized
+#   by bicubic, and whole numbers come out. A map of classes 0, 1, 4 and 11 returns all from 0 to
+#   11, and 12 and 13 where the curve overshoots. With do_reduce_labels, meant for ADE20K, class 0
+#   has become 255 before that, so that borders of the void run through all numbers below it: what
+#   the loss should ignore becomes classes. resample=0 in the call helps the map, and makes the
+#   picture jagged.
 # Why it matters: the four are exchanged for each other in one training script. With 150 classes
 #   each invented number is a real class, so that nothing fails: each border is taught as a stripe
 #   of classes that are not there, and the mIoU on such labels is low for no visible reason.
