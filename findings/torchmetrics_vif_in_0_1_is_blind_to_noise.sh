@@ -5,8 +5,8 @@
 # Guess: visual_information_fidelity has no data_range, so it asks for none: pictures in [0, 1], as
 #   each other image metric of the package takes them, have the score of the same pictures in 0-255,
 #   or are refused.
-# What happens: the noise of the eye, sigma_n_sq, is 2.0 as in the published code, whose pictures are
-#   0-255; it isn't scaled, and the text names no range. In [0, 1] it is some hundred times the
+# What happens: the noise of the eye, sigma_n_sq, is 2.0 as in the published code, whose pictures
+#   are 0-255; it is not scaled, and the text names no range. In [0, 1] it is some sixty times the
 #   picture's whole variance: log(1 + s / 2) becomes s / 2, and the score the gain of the
 #   regression on the target. Added noise, which has no gain, costs almost nothing; less contrast
 #   costs its square; more contrast gains its square. In [-1, 1] it is the same.
