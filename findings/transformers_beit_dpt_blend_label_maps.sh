@@ -2,7 +2,8 @@
 # transformers: the image processors of BEiT and DPT resize label maps by bicubic interpolation.
 #
 # Versions: transformers 5.24.0, Pillow 13.0.0, numpy 2.4.6. No torch: the processors that work
-#   by Pillow. Those that work by torchvision have the same line and gave the same.
+#   by Pillow. Those that work by torchvision have the same lines and gave the same;
+#   Sapiens2, which has only that one, blends bilinearly.
 # Guess: processor(images, segmentation_maps=...) resizes the picture by its `resample` and the map
 #   by nearest neighbour, since the second argument is there for nothing but class maps. Each class
 #   in the labels is one of the map.
@@ -13,7 +14,7 @@
 #   has become 255 before that, so that borders of the void run through all numbers below it: what
 #   the loss should ignore becomes classes. resample=0 in the call helps the map, and makes the
 #   picture jagged.
-# Why it matters: the four are exchanged for each other in one training script. With 150 classes
+# Why it matters: the five are exchanged for each other in one training script. With 150 classes
 #   each invented number is a real class, so that nothing fails: each border is taught as a stripe
 #   of classes that are not there, and the mIoU on such labels is low for no visible reason.
 # Seen (640x640 in; the share of pixels whose class is not in the map; the classes of the labels):
