@@ -10,9 +10,9 @@
 # What happens: nn.Dropout is written with training_mode true. nn.BatchNorm2d is written with the
 #   running averages, as after eval(), and then folded into the convolution before it, so that the
 #   file has no norm at all. torch.export's own graph still says training=True; onnxscript, which
-#   turns it into ONNX, overwrites that by False. With dropout in it the file computes neither mode of the
-#   model. The exporter of old (dynamo=False, training=PRESERVE) writes training_mode 1, and
-#   track_running_stats=False gives the picture's own mean and variance by the default exporter.
+#   turns it into ONNX, overwrites that by False. A file with dropout in it so computes neither
+#   mode of the model. The exporter of old (dynamo=False, training=PRESERVE) writes training_mode
+#   1, and track_running_stats=False gives the picture's own mean and variance.
 # Why it matters: a picture whose contrast or colours differ from the average of the training set
 #   leaves with wrong tones; the shapes are right, so that it looks like a weak generator. The
 #   warning says the opposite of what was done.
