@@ -804,7 +804,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
            "QOI", "SGI", "TGA")                            # not EPS: that starts Ghostscript
 ENDINGS = (".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm "
            ".pnm .pfm .jp2 .j2k .j2c .jpc .jpf .jpx .avif .pcx .qoi .sgi .rgb .tga").split()
-LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little
+LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little,
+LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing a TIFF
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
@@ -933,7 +934,7 @@ def read_stored(path, page=None, bands=3):
     with opened(path, page) as image:
         raw = raw_mode(image)
         tags = getattr(image, "tag_v2", {})
-        lossy = image.format in LOSSY
+        lossy = is_lossy(path, image)
         deep_grey = image.mode in ("I", "F") or image.mode.startswith("I;16")
         deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
         if ";16" in raw and not deep_grey and not deep_rgb:
@@ -955,6 +956,26 @@ def read_stored(path, page=None, bands=3):
             deep = np.asarray(image)[..., :bands] * np.uint16(256) + low[..., :bands]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
     return Stored(Path(path), image, deep, step, lossy, turn)
+
+
+def is_lossy(path, image):
+    """Whether a file may have changed a value a little, when it was written."""
+    if image.format == "TIFF":
+        return image.info.get("compression") in LOSSY_TIFF
+    if image.format == "WEBP":                             # "VP8L" is its lossless kind
+        return b"VP8 " in webp_parts(Path(path).read_bytes())
+    return image.format in LOSSY
+
+
+def webp_parts(content):
+    """The names of a WebP file's parts."""
+    names = []
+    place = 12                                             # behind "RIFF", a size and "WEBP"
+    while place + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, place)
+        names.append(name)
+        place += 8 + size + size % 2
+    return names
 
 
 def raw_mode(image):
@@ -1394,12 +1415,23 @@ def refuse_numbers(stored):
         return
     values = stored.deep if stored.bands is None else stored.bands
     if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
-        values = np.asarray(stored.image.convert("L"))
+        values = levels_or_rows(stored)
     if values is None or values.dtype.kind == "f" or stored.lossy:
         return
     if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
                       f"{PALETTE_HELP}")
+
+
+def levels_or_rows(stored):
+    """A grey or palette picture's levels; of one whose palette tells nothing, its rows."""
+    image = stored.image
+    if image.mode == "P":
+        with refusing(stored.path):
+            check_rows(image)
+        if tells_nothing(image):
+            return np.asarray(image)
+    return np.asarray(image.convert("L"))
 
 
 # Label maps: numbers or colours
@@ -1487,10 +1519,11 @@ def meanings(stored, image):
         values = np.array(image.convert("L") if image.mode == "1" else image)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
         if image.mode == "P":
-            rows = np.zeros((256, 3), int)
-            known = np.array(image.getpalette("RGB")).reshape(-1, 3)
-            rows[:len(known)] = known
-            colours = [tuple(rows[value].tolist()) for value in used]
+            if tells_nothing(image):
+                return values, used, [None] * len(used), used
+            check_rows(image)
+            rows = rows_shown(image)
+            colours = [rows[value] for value in used]
             return values, used, colours, [number_of(colour) for colour in colours]
         colours = [(value, value, value) for value in used]
         return values, used, colours, [value // stored.step for value in used]
@@ -1506,6 +1539,27 @@ def meanings(stored, image):
     if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
         numbers = [r for r, _, _ in colours]
     return values, used, colours, numbers
+
+
+def rows_shown(image):
+    """The colours of a palette picture's rows, [(r, g, b), ...]."""
+    return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
+
+
+def check_rows(image):
+    """Refuses a palette picture that uses rows which are not there."""
+    count = len(rows_shown(image))
+    last = image.getextrema()[1]
+    if last >= count:
+        raise OSError(f"row {last} of its palette is used, but there are {count}: its writer has "
+                      f"set none, and may have lost numbers; write it as 8-bit grey")
+
+
+def tells_nothing(image):
+    """Whether a palette picture's rows are all of one colour, as where a program has set none, or
+    has written TIFF's 16 bits as 8: the rows are then numbers."""
+    rows = rows_shown(image)
+    return len(rows) > 1 and len(set(rows)) == 1
 
 
 def number_of(colour):
@@ -1531,6 +1585,10 @@ def choose_reading(mode, used, colours, numbers, palette):
         by_colour = None
     by_number = legal(numbers)
     by_row = legal(used) if mode == "P" else None
+    if by_row and None in colours:                         # its palette tells nothing
+        return by_row, "by row, from palette files"
+    if by_row:
+        refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
         if 255 in numbers or by_row == by_colour:          # white is a class's colour
@@ -1547,7 +1605,8 @@ def choose_reading(mode, used, colours, numbers, palette):
                           "write 0 and 1, or give the classes black and white in palette.json")
         return by_number, number_words
     few = None not in numbers and max(number for number in numbers if number != 255) < 40
-    if mode == "P" and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
+    shown = mode == "P" and None not in colours
+    if shown and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
         return None, None                                  # smeared, and no numbers
     if by_row:
         return by_row, "by row, from palette files"
@@ -1556,6 +1615,18 @@ def choose_reading(mode, used, colours, numbers, palette):
     if grey or few or None in colours:
         return None, "number"
     return None, "row" if mode == "P" else None
+
+
+def refuse_rows_alike(used, colours, readings, by_row):
+    """Refuses rows of a palette that are shown in one colour where they are classes of their own by
+    row, but by colour, or by the colours' numbers, one class."""
+    first = {}                                             # row by colour
+    for row, colour in zip(used, colours):
+        other = first.setdefault(colour, row)
+        apart = any(reading not in (None, by_row) for reading in readings)
+        if other != row and apart:
+            raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
+                          f"class, or two? Give each class a colour of its own")
 
 
 def refuse_place(values, used, colours, numbers, how, palette):
@@ -1744,7 +1815,7 @@ def rows_of(path, palette):
     if how != "by row, from palette files":
         return []
     _, used, colours, _ = meanings(stored, label_image(stored))
-    return list(zip(used, colours))
+    return [(row, colour) for row, colour in zip(used, colours) if colour is not None]
 
 
 # Pairs: which way up, which shape

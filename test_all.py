@@ -4993,6 +4993,30 @@ def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
     found = data.open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
 
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_path):
+    """Black is STREET's class 11, and white as a number would be "ignore"."""
+    image = Image.fromarray(BANDS)
+    image.putpalette(colour * 256)
+    image.save(tmp_path / "a.png")
+    found = data.open_label_map(tmp_path / "a.png", STREET)
+    assert np.array_equal(found, BANDS)
+    refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
+
+def test_two_rows_in_the_colour_of_one_class_are_refused(tmp_path):
+    colours = [colour for _, colour in STREET]
+    colours[4] = colours[2]
+    renumbered(colours, range(12)).save(tmp_path / "a.png")
+    words = "a.png: rows 2 and 4 of its palette are both shown as"
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
+
+def test_a_row_that_a_palette_lacks_is_refused(tmp_path):
+    """Pillow writes a palette of one row where none is set, and one bit of each number."""
+    Image.frombytes("P", (3, 1), b"\0\1\2").save(tmp_path / "a.png")
+    refuses("row 1 of its palette", data.open_label_map, tmp_path / "a.png", STREET)
+    stored = data.read_stored(tmp_path / "a.png")
+    refuses("row 1 of its palette", data.refuse_numbers, stored)
+
 def test_palette_rows_near_class_colours_are_colours(tmp_path):
     """As a quantizer numbers a JPEG's."""
     near = [(r ^ 3, g ^ 2, b) for _, (r, g, b) in STREET]
@@ -5058,9 +5082,19 @@ def test_numbers_without_a_palette_are_no_pictures(tmp_path):
     words = "whole numbers up to 11.*palette.json"
     refuses(words, data.training, settings)
 
-def test_numbers_in_a_jpeg_are_no_colours(tmp_path):
-    NUMBERED["grey"].save(tmp_path / "a.jpg")
-    refuses("nearly black", data.open_label_map, tmp_path / "a.jpg", STREET)
+LOSSY_FILES = {
+    "a.jpg": {},
+    "a.webp": {},
+    "a.tif": {"compression": "jpeg"}}
+
+@pytest.mark.parametrize("name", LOSSY_FILES)
+def test_numbers_that_a_file_has_smeared_are_no_numbers(name, tmp_path):
+    NUMBERED["grey"].save(tmp_path / name, **LOSSY_FILES[name])
+    refuses("nearly black", data.open_label_map, tmp_path / name, STREET)
+
+def test_numbers_in_a_lossless_webp_are_numbers(tmp_path):
+    NUMBERED["grey"].save(tmp_path / "a.webp", lossless=True, xmp=b"<x/>")
+    assert np.array_equal(data.open_label_map(tmp_path / "a.webp", STREET), BANDS)
 
 @pytest.mark.parametrize("name, top, words", [
     ("a_gtFine_labelTrainIds.png", 18, "trainIds"),
