@@ -823,7 +823,8 @@ class Stored:
     path: Path
     image: Image.Image
     deep: np.ndarray           # values of more than 8 bits, (H, W) or (H, W, 3), else None
-    step: int = 1              # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
+    step: float = 1            # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255,
+    #                            those of a PGM up to its own white, we those of 12 bits
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
     bands: np.ndarray = None   # of a run of other than 3 channels, (H, W, C) of any kind of numbers
@@ -933,13 +934,18 @@ def read_stored(path, page=None, bands=3):
         return read_numpy(path)
     with opened(path, page) as image:
         raw = raw_mode(image)
+        white = white_of(image)
         tags = getattr(image, "tag_v2", {})
         lossy = is_lossy(path, image)
-        deep_grey = image.mode in ("I", "F") or image.mode.startswith("I;16")
+        signed = image.mode == "L" and tags.get(TAGS["kind"], (1,))[0] == 2
+        deep_grey = signed or image.mode in ("I", "F") or image.mode.startswith("I;16")
         deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
         if ";16" in raw and not deep_grey and not deep_rgb:
             raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
         refuse_unread_bands(image, raw, tags)
+        if bits_cut_off(path, image):
+            raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
+                          "write it as a 16-bit PNG or TIFF, or with 8 bits")
         low = low_bytes(path, raw, page) if deep_rgb else None
         turn = image.getexif().get(274, 1)
         ImageOps.exif_transpose(image, in_place=True)
@@ -947,6 +953,10 @@ def read_stored(path, page=None, bands=3):
         deep = None
         if deep_grey:
             deep = np.array(image)
+            if signed:                                     # 8 bits, -128 to 127
+                deep = deep.view(np.int8)
+            if raw == "I;12":
+                deep = deep << 4 | deep >> 8               # 4095 becomes 65535
             check_deep(deep, tags)
             if image.format == "PPM" and image.mode == "I":
                 deep = deep.astype(np.uint16)              # 65535 is its white
@@ -955,6 +965,8 @@ def read_stored(path, page=None, bands=3):
         elif deep_rgb:
             deep = np.asarray(image)[..., :bands] * np.uint16(256) + low[..., :bands]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
+        if white:
+            step = (65535 if deep_grey else 255) / white
     return Stored(Path(path), image, deep, step, lossy, turn)
 
 
@@ -984,6 +996,30 @@ def raw_mode(image):
         return image.mode
     arguments = image.tile[0].args
     return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
+
+
+def bits_cut_off(path, image):
+    """Whether a PPM or JPEG 2000 file of colours, or an SGI, has more than 8 bits a value."""
+    if image.format == "SGI":
+        return image.tile[0].codec_name == "SGI16" or image.tile[0].args[-1] == 2
+    if image.mode in ("L", "I", "F", "I;16"):
+        return False
+    if image.format == "PPM":
+        return (white_of(image) or 255) > 255
+    if image.format == "JPEG2000":
+        content = Path(path).read_bytes()
+        head = content.find(b"\xff\x4f\xff\x51")           # its codestream's first two marks
+        return content[head + 42] & 127 > 7                # the first channel's bits, less one
+    return False
+
+
+def white_of(image):
+    """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
+    if raw_mode(image) == "I;12":
+        return 4095
+    if image.format != "PPM" or not image.tile or not image.tile[0].codec_name.startswith("ppm"):
+        return None
+    return image.tile[0].args[-1]
 
 
 def low_bytes(path, raw, page=None):
@@ -1334,6 +1370,10 @@ def on_white(image):
     """What a picture with alpha looks like on a white page."""
     rgba = image.convert("RGBA")
     counts = rgba.getchannel("A").histogram()
+    extrema = rgba.convert("RGB").getextrema()
+    if counts[0] == sum(counts) and any(low < high for low, high in extrema):
+        raise OSError(f"its fourth channel, alpha, is 0 everywhere, so nothing of it would be seen;"
+                      f" {DROP_HELP}")
     if counts[0] + counts[255] < sum(counts) / 2:
         raise OSError(f"its fourth channel, alpha, is no opacity, as it is not mostly 0 and 255; "
                       f"{DROP_HELP}")
@@ -1406,7 +1446,8 @@ def has_8_bits(path):
     if is_numpy(path):
         return False
     with opened(path) as image:
-        return image.mode[0] not in "IF" and ";16" not in raw_mode(image)
+        signed = getattr(image, "tag_v2", {}).get(TAGS["kind"], (1,))[0] == 2
+        return not signed and image.mode[0] not in "IF" and ";16" not in raw_mode(image)
 
 
 def refuse_numbers(stored):
@@ -1514,7 +1555,8 @@ def meanings(stored, image):
     """-> values (H, W), those used in rising order, the colour and the number of each, or None."""
     if stored.deep is not None and stored.deep.ndim == 2:
         used = np.unique(stored.deep).tolist()
-        return stored.deep, used, [None] * len(used), used
+        numbers = [round(value / stored.step) for value in used]
+        return stored.deep, used, [None] * len(used), numbers
     if image.mode in ("1", "L", "P"):
         values = np.array(image.convert("L") if image.mode == "1" else image)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
@@ -1526,7 +1568,7 @@ def meanings(stored, image):
             colours = [rows[value] for value in used]
             return values, used, colours, [number_of(colour) for colour in colours]
         colours = [(value, value, value) for value in used]
-        return values, used, colours, [value // stored.step for value in used]
+        return values, used, colours, [round(value / stored.step) for value in used]
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:

@@ -4883,6 +4883,26 @@ def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
     assert data.open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
 
+@pytest.mark.parametrize("white", [11, 200, 1000])
+def test_numbers_of_a_pgm_are_not_spread_to_its_white(white, tmp_path):
+    values = BANDS.tobytes() if white < 256 else BANDS.astype(">u2").tobytes()
+    (tmp_path / "a.pgm").write_bytes(b"P5 80 60 %d\n" % white + values)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.pgm", STREET), BANDS)
+
+def save_12_bits(path, packed):
+    """A TIFF of one row of 4 values, of 12 bits each: of 16 bits under another tag."""
+    Image.frombytes("I;16", (4, 1), packed + bytes(2)).save(path)
+    bits = struct.pack("<HHI", 258, 3, 1)
+    content = path.read_bytes().replace(bits + bytes([16, 0]), bits + bytes([12, 0]))
+    path.write_bytes(content)
+
+def test_4095_is_the_white_of_12_bits(tmp_path):
+    save_12_bits(tmp_path / "a.tif", b"\xff\xff\xff\x80\x00\x00")
+    picture = np.array(data.open_picture(tmp_path / "a.tif"))
+    assert picture[0, :, 0].tolist() == [255, 255, 128, 0]
+    save_12_bits(tmp_path / "b.tif", b"\x00\xb0\x0a\x00\x10\x02")
+    assert data.open_label_map(tmp_path / "b.tif", STREET).tolist() == [[11, 10, 1, 2]]
+
 def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
     refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
@@ -5184,6 +5204,33 @@ def test_float_and_signed_pictures_have_a_scale(kind, tmp_path):
     assert picture.max() == 255
     refuses("no known range", data.open_picture, path)
 
+def test_signed_bytes_have_a_scale(tmp_path):
+    """Pillow takes -100 for 156."""
+    tifffile = pytest.importorskip("tifffile", reason="pip install tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.int8([[-100, 100]]))
+    scale = data.find_scale([path])
+    assert scale == [-100, 100]
+    assert np.array(data.open_picture(path, scale))[0, :, 0].tolist() == [0, 255]
+    refuses("no known range", data.open_picture, path)
+
+def in_16_bits(name):
+    """A file of colours, or a grey SGI, of 16 bits a value."""
+    if name == "a.ppm":
+        return b"P6 1 1 65535\n" + bytes(6)
+    if name == "a.sgi":
+        return struct.pack(">hbbHHHH", 474, 0, 2, 2, 1, 1, 1).ljust(512, b"\0") + bytes(2)
+    file = io.BytesIO()
+    PHOTO.save(file, "JPEG2000")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\x4f\xff\x51") + 42] = 15
+    return bytes(content)
+
+@pytest.mark.parametrize("name", ["a.ppm", "a.sgi", "a.jp2"])
+def test_16_bits_of_which_pillow_keeps_8_are_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(in_16_bits(name))
+    refuses("more than 8 bits a value", data.open_picture, tmp_path / name)
+
 @pytest.mark.parametrize("kind, words", [
     (np.float32, "no data.*x=5, y=3"),
     (np.float64, "64-bit float")])
@@ -5197,6 +5244,16 @@ def test_a_fourth_channel_that_is_mostly_between_is_no_opacity(kind, tmp_path):
     image.putalpha(60)
     image.save(tmp_path / "a.png")
     refuses("alpha, is no opacity.*drop it", data.open_picture, tmp_path / "a.png")
+
+@pytest.mark.parametrize("ending", [".png", ".tga", ".tif"])
+def test_a_photo_that_is_clear_everywhere_is_refused(ending, tmp_path):
+    """As games write it; an empty one is white."""
+    for name, photo in (("photo", PHOTO.copy()), ("empty", Image.new("RGB", (9, 9)))):
+        photo.putalpha(0)
+        photo.save(tmp_path / f"{name}{ending}")
+    refuses("alpha, is 0 everywhere", data.open_picture, tmp_path / f"photo{ending}")
+    empty = data.open_picture(tmp_path / f"empty{ending}")
+    assert empty.getextrema() == ((255, 255),) * 3
 
 def test_plain_tiffs_are_turned_as_their_tag_says(tmp_path):
     numbers = np.arange(1, 7, dtype=np.uint8).reshape(2, 3)
