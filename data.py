@@ -1405,17 +1405,18 @@ def to_srgb(profile, mode):
     return None if same else transform
 
 
-def find_scale(paths, channels=3):
+def find_scale(paths, channels=3, advice=""):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
-    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own."""
+    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
+    advice: what else can be done where some have 8 bits, others more."""
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda path: deep_range(path, channels), paths))
     deep = [values for values in found if values]
     if not deep:
         return None
     if () in found:
-        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, others beside it more; give "
-                      f"all of one kind, or a scale for these: --range 0 65535")
+        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, {paths[found.index(deep[0])]}"
+                      f" has more; give all of one kind{advice}")
     lows, highs = zip(*deep)
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
@@ -1429,13 +1430,19 @@ def deep_range(path, channels=3):
         stored = read_bands(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
-    values = stored.deep if channels == 3 else stored.bands
-    if values is None or values.dtype == np.uint8:
+    values = deep_values(stored)
+    if values is None:
         return ()
     refuse_numbers(stored)
     if channels in (1, 3):
         return float(values.min()), float(values.max())
     return values.min((0, 1)).tolist(), values.max((0, 1)).tolist()
+
+
+def deep_values(stored):
+    """A picture's values of more than 8 bits, or None."""
+    values = stored.deep if stored.bands is None else stored.bands
+    return None if values is None or values.dtype == np.uint8 else values
 
 
 def has_8_bits(path):
@@ -1963,10 +1970,29 @@ def survey(name, settings, scale=None):
             agree_on_rows([paths[-1] for paths in files], palette)
             scales.append(None)
         else:
-            scales.append(scale or find_scale(paths, channels_of(settings, half)))
+            scales.append(scale_of_half(paths, channels_of(settings, half), scale))
     if len(files[0]) == 1:                                 # side by side
         scales = scales * 2
+    if scale and not any(scales):
+        raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
+                      f"out")
     return scales if any(scales) else None
+
+
+def scale_of_half(paths, channels, scale):
+    """The scale of all A or all B: the one given, where pictures of more than 8 bits are there."""
+    if not scale:
+        return find_scale(paths, channels, ", or a scale for the latter: --range 0 65535")
+    with ThreadPoolExecutor(4) as pool:
+        deep = any(pool.map(lambda path: deep_range(path, channels), paths))
+    return scale if deep else None
+
+
+def check_scale(scale):
+    """Refuses a --range that is none."""
+    low, high = scale
+    if not -math.inf < low < high < math.inf:
+        raise Refusal(f"--range {low:g} {high:g}: is no range; give two numbers, the lower first")
 
 
 def check_ids(paths):
@@ -2079,8 +2105,13 @@ def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if settings["palette"] and label_side(settings) == "x":
         return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
-    scale = scales_of(settings)[0] or scales_of(settings)[-1]
-    return f"picture, {ends_of(scale)} as 0 to 255" if scale else "picture"
+    scale = scales_of(settings)[halves_named(settings).index("x")]
+    values = deep_values(stored_of(path, channels_of(settings, "x")))
+    if values is None and scale:
+        return f"picture of 8 bits, as it is (in training {ends_of(scale)} became 0 to 255)"
+    if values is None:
+        return "picture"
+    return f"picture, {ends_of(scale or [0, 65535])} as 0 to 255"
 
 
 def read_input(settings, path, pair=False):
@@ -2098,11 +2129,7 @@ def read_input(settings, path, pair=False):
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
-    scales = scales_of(settings)
-    scale = scales[half]
-    if scale is None and channels == channels_of(settings, "y"):
-        scale = scales[1 - half]
-    return torch.from_numpy(levels_in(stored, scale, channels).copy())
+    return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
 
 def may_be_a_pair(settings, stored):
@@ -2730,10 +2757,14 @@ def pictures_of(name, folder=None, range=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
     (given: [low, high], one scale for deep values; else found over the folder). choices: settings
     of add_pair_flags that are not the task's."""
+    if range is not None:
+        check_scale(range)
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
              "range": None}
     choices = choices or {}
+    if range is not None and folder is None:
+        raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
     if folder is not None:
         found["range"] = survey(name, {**choices, **found}, range)
     elif choices.get("crop") or {choices.get(f"{way}_channels", 3) for way in ("in", "out")} != {3}:

@@ -5153,14 +5153,14 @@ def make_deep(folder, *tops):
 
 def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
     make_deep(tmp_path, 7800, 8400, 8730)
-    settings = settings_for(tmp_path, "pairs")
-    settings.update(data.pictures_of("pairs", tmp_path))
+    settings = settings_for(tmp_path, "pairs", direction="BtoA")
+    settings.update(data.pictures_of("pairs", tmp_path, choices={"direction": "BtoA"}))
     assert settings["range"] == [None, [7200, 8730]]
     pictures = data.held_out(settings)
     path = pictures.files[0][1]
     values = np.array(Image.open(path))
     wanted = (values - 7200.0) / (8730 - 7200) * 255
-    in_training = pictures[0][3:]
+    in_training = pictures[0][:3]
     in_use = data.read_input(settings, path)
     for picture in (in_training, in_use):
         assert np.abs(picture.numpy() - wanted).max() <= 0.51
@@ -5168,7 +5168,29 @@ def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
 def test_a_scale_can_be_set(tmp_path):
     make_deep(tmp_path, 7800, 8400)
     found = data.pictures_of("pairs", tmp_path, [0, 10_000])
-    assert found["range"] == [[0, 10_000]] * 2
+    assert found["range"] == [None, [0, 10_000]]           # A/ has 8 bits
+
+@pytest.mark.parametrize("scale", [(8400, 7800), (5, 5), (np.nan, 1), (0, np.inf)])
+def test_a_scale_that_is_none_is_refused(scale, tmp_path):
+    make_deep(tmp_path, 7800, 8400)
+    refuses("--range .* is no range", data.pictures_of, "pairs", tmp_path, scale)
+
+def test_a_scale_of_pictures_of_8_bits_is_refused(tmp_path):
+    make_pairs(tmp_path)
+    refuses("--range: no picture in", data.pictures_of, "facades", tmp_path, [0, 100])
+    refuses("--range: drawn", data.pictures_of, "facades", "drawn", [0, 100])
+
+def test_the_targets_scale_is_not_the_inputs(tmp_path):
+    """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
+    make_deep(tmp_path, 7800, 8400)
+    settings = settings_for(tmp_path, "pairs")
+    settings.update(data.pictures_of("pairs", tmp_path))
+    Image.fromarray(np.full((64, 64), 40_092, np.uint16)).save(tmp_path / "a.png")
+    assert data.read_input(settings, tmp_path / "a.png").unique().tolist() == [156]
+    assert data.input_words(settings, tmp_path / "a.png") == "picture, 0 to 65535 as 0 to 255"
+    settings["direction"] = "BtoA"
+    words = "picture of 8 bits, as it is (in training 7200 to 8400 became 0 to 255)"
+    assert data.input_words(settings, tmp_path / "A" / "0.png") == words
 
 def test_8_and_16_bit_pictures_do_not_mix(tmp_path):
     make_deep(tmp_path, 7800, 8400)
@@ -6996,6 +7018,17 @@ def test_folders_that_cannot_be_scored_are_refused(tmp_path):
     refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "run", "real")
     refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "real")
     refuses("^maps: no such file or folder; .*two folders", run_metrics, tmp_path, "maps")
+
+def test_folders_of_16_bits_share_one_scale(tmp_path):
+    for name, low in (("real", 1000), ("fake", 1100)):
+        (tmp_path / name).mkdir()
+        values = np.linspace(low, low + 900, 32 * 32).reshape(32, 32)
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / name / "a.png")
+    said = run_metrics(tmp_path, "real", "fake")
+    assert "both folders: 1000 to 2000 become 0 to 255" in said
+    assert row_of(said, "fake, pairs")["L1"] == "0.200"    # a tenth of -1 to 1
+    flat_pictures(tmp_path / "bytes", 100)
+    refuses("has 8 bits a value, .*a.png has more", run_metrics, tmp_path, "real", "bytes")
 
 def test_what_is_no_run_is_refused_before_the_first_is_scored(tmp_path):
     tiny_run(tmp_path / "run", width=2)
