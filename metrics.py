@@ -1088,7 +1088,7 @@ def read_folders(real_folder, fake_folder, count=None):
         chosen += [paths[name] for name in (shared + others)[:n]]
         if len(paths) > n:
             omitted.append(f"{len(paths) - n} of {folder} (each set has {n})")
-    pictures = read_pictures(chosen)
+    pictures = read_pictures(chosen, say_scale(chosen))
     pairs = min(n, len(shared))
     if 0 < pairs < n:
         omitted.append(f"{n - pairs} as pairs (their names are in one folder alone)")
@@ -1111,12 +1111,22 @@ def shuffled(names, rng):
     return [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
 
 
-def read_pictures(paths):
+def say_scale(paths):
+    """The one scale of pictures of more than 8 bits, which it prints; None of 8-bit ones. Refusal
+    of some of each: a set's shades would be another's."""
+    import data
+    scale = data.find_scale(paths)
+    if scale:
+        print(data.scale_words(scale, "both folders"))
+    return scale
+
+
+def read_pictures(paths, scale=None):
     """The pictures of files, uint8 (N, 3, H, W); Refusal where one has another size."""
     import data
 
     def read(path):
-        return data.to_tensor(data.open_picture(path))
+        return data.to_tensor(data.open_picture(path, scale))
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(read, paths))
     sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pictures]

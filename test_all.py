@@ -4906,6 +4906,26 @@ def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
     assert open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
 
+@pytest.mark.parametrize("white", [11, 200, 1000])
+def test_numbers_of_a_pgm_are_not_spread_to_its_white(white, tmp_path):
+    values = BANDS.tobytes() if white < 256 else BANDS.astype(">u2").tobytes()
+    (tmp_path / "a.pgm").write_bytes(b"P5 80 60 %d\n" % white + values)
+    assert np.array_equal(open_label_map(tmp_path / "a.pgm", STREET), BANDS)
+
+def save_12_bits(path, packed):
+    """A TIFF of one row of 4 values, of 12 bits each: of 16 bits under another tag."""
+    Image.frombytes("I;16", (4, 1), packed + bytes(2)).save(path)
+    bits = struct.pack("<HHI", 258, 3, 1)
+    content = path.read_bytes().replace(bits + bytes([16, 0]), bits + bytes([12, 0]))
+    path.write_bytes(content)
+
+def test_4095_is_the_white_of_12_bits(tmp_path):
+    save_12_bits(tmp_path / "a.tif", b"\xff\xff\xff\x80\x00\x00")
+    picture = np.array(data.open_picture(tmp_path / "a.tif"))
+    assert picture[0, :, 0].tolist() == [255, 255, 128, 0]
+    save_12_bits(tmp_path / "b.tif", b"\x00\xb0\x0a\x00\x10\x02")
+    assert open_label_map(tmp_path / "b.tif", STREET).tolist() == [[11, 10, 1, 2]]
+
 def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
     refuses("a.png: class 12 at x=1, y=0", open_label_map, tmp_path / "a.png", STREET)
@@ -5016,6 +5036,30 @@ def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
     found = open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
 
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_path):
+    """Black is STREET's class 11, and white as a number would be "ignore"."""
+    image = Image.fromarray(BANDS)
+    image.putpalette(colour * 256)
+    image.save(tmp_path / "a.png")
+    found = open_label_map(tmp_path / "a.png", STREET)
+    assert np.array_equal(found, BANDS)
+    refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
+
+def test_two_rows_in_the_colour_of_one_class_are_refused(tmp_path):
+    colours = [colour for _, colour in STREET]
+    colours[4] = colours[2]
+    renumbered(colours, range(12)).save(tmp_path / "a.png")
+    words = "a.png: rows 2 and 4 of its palette are both shown as"
+    refuses(words, open_label_map, tmp_path / "a.png", STREET)
+
+def test_a_row_that_a_palette_lacks_is_refused(tmp_path):
+    """Pillow writes a palette of one row where none is set, and one bit of each number."""
+    Image.frombytes("P", (3, 1), b"\0\1\2").save(tmp_path / "a.png")
+    refuses("row 1 of its palette", open_label_map, tmp_path / "a.png", STREET)
+    stored = data.read_stored(tmp_path / "a.png")
+    refuses("row 1 of its palette", data.refuse_numbers, stored)
+
 def test_palette_rows_near_class_colours_are_colours(tmp_path):
     """As a quantizer numbers a JPEG's."""
     near = [(r ^ 3, g ^ 2, b) for _, (r, g, b) in STREET]
@@ -5081,9 +5125,19 @@ def test_numbers_without_a_palette_are_no_pictures(tmp_path):
     words = "whole numbers up to 11.*palette.json"
     refuses(words, data.training, settings)
 
-def test_numbers_in_a_jpeg_are_no_colours(tmp_path):
-    NUMBERED["grey"].save(tmp_path / "a.jpg")
-    refuses("nearly black", open_label_map, tmp_path / "a.jpg", STREET)
+LOSSY_FILES = {
+    "a.jpg": {},
+    "a.webp": {},
+    "a.tif": {"compression": "jpeg"}}
+
+@pytest.mark.parametrize("name", LOSSY_FILES)
+def test_numbers_that_a_file_has_smeared_are_no_numbers(name, tmp_path):
+    NUMBERED["grey"].save(tmp_path / name, **LOSSY_FILES[name])
+    refuses("nearly black", open_label_map, tmp_path / name, STREET)
+
+def test_numbers_in_a_lossless_webp_are_numbers(tmp_path):
+    NUMBERED["grey"].save(tmp_path / "a.webp", lossless=True, xmp=b"<x/>")
+    assert np.array_equal(open_label_map(tmp_path / "a.webp", STREET), BANDS)
 
 @pytest.mark.parametrize("name, top, words", [
     ("a_gtFine_labelTrainIds.png", 18, "trainIds"),
@@ -5122,14 +5176,14 @@ def make_deep(folder, *tops):
 
 def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
     make_deep(tmp_path, 7800, 8400, 8730)
-    settings = settings_for(tmp_path, "pairs")
-    settings.update(data.pictures_of("pairs", tmp_path))
+    settings = settings_for(tmp_path, "pairs", direction="BtoA")
+    settings.update(data.pictures_of("pairs", tmp_path, choices={"direction": "BtoA"}))
     assert settings["range"] == [None, [7200, 8730]]
     pictures = data.held_out(settings)
     path = pictures.files[0][1]
     values = np.array(Image.open(path))
     wanted = (values - 7200.0) / (8730 - 7200) * 255
-    in_training = pictures[0][3:]
+    in_training = pictures[0][:3]
     in_use = data.read_input(settings, path)
     for picture in (in_training, in_use):
         assert np.abs(picture.numpy() - wanted).max() <= 0.51
@@ -5137,7 +5191,29 @@ def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
 def test_a_scale_can_be_set(tmp_path):
     make_deep(tmp_path, 7800, 8400)
     found = data.pictures_of("pairs", tmp_path, [0, 10_000])
-    assert found["range"] == [[0, 10_000]] * 2
+    assert found["range"] == [None, [0, 10_000]]           # A/ has 8 bits
+
+@pytest.mark.parametrize("scale", [(8400, 7800), (5, 5), (np.nan, 1), (0, np.inf)])
+def test_a_scale_that_is_none_is_refused(scale, tmp_path):
+    make_deep(tmp_path, 7800, 8400)
+    refuses("--range .* is no range", data.pictures_of, "pairs", tmp_path, scale)
+
+def test_a_scale_of_pictures_of_8_bits_is_refused(tmp_path):
+    make_pairs(tmp_path)
+    refuses("--range: no picture in", data.pictures_of, "facades", tmp_path, [0, 100])
+    refuses("--range: drawn", data.pictures_of, "facades", "drawn", [0, 100])
+
+def test_the_targets_scale_is_not_the_inputs(tmp_path):
+    """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
+    make_deep(tmp_path, 7800, 8400)
+    settings = settings_for(tmp_path, "pairs")
+    settings.update(data.pictures_of("pairs", tmp_path))
+    Image.fromarray(np.full((64, 64), 40_092, np.uint16)).save(tmp_path / "a.png")
+    assert data.read_input(settings, tmp_path / "a.png").unique().tolist() == [156]
+    assert data.input_words(settings, tmp_path / "a.png") == "picture, 0 to 65535 as 0 to 255"
+    settings["direction"] = "BtoA"
+    words = "picture of 8 bits, as it is (in training 7200 to 8400 became 0 to 255)"
+    assert data.input_words(settings, tmp_path / "A" / "0.png") == words
 
 def test_8_and_16_bit_pictures_do_not_mix(tmp_path):
     make_deep(tmp_path, 7800, 8400)
@@ -5173,6 +5249,33 @@ def test_float_and_signed_pictures_have_a_scale(kind, tmp_path):
     assert picture.max() == 255
     refuses("no known range", data.open_picture, path)
 
+def test_signed_bytes_have_a_scale(tmp_path):
+    """Pillow takes -100 for 156."""
+    tifffile = pytest.importorskip("tifffile", reason="pip install tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.int8([[-100, 100]]))
+    scale = data.find_scale([path])
+    assert scale == [-100, 100]
+    assert np.array(data.open_picture(path, scale))[0, :, 0].tolist() == [0, 255]
+    refuses("no known range", data.open_picture, path)
+
+def in_16_bits(name):
+    """A file of colours, or a grey SGI, of 16 bits a value."""
+    if name == "a.ppm":
+        return b"P6 1 1 65535\n" + bytes(6)
+    if name == "a.sgi":
+        return struct.pack(">hbbHHHH", 474, 0, 2, 2, 1, 1, 1).ljust(512, b"\0") + bytes(2)
+    file = io.BytesIO()
+    PHOTO.save(file, "JPEG2000")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\x4f\xff\x51") + 42] = 15
+    return bytes(content)
+
+@pytest.mark.parametrize("name", ["a.ppm", "a.sgi", "a.jp2"])
+def test_16_bits_of_which_pillow_keeps_8_are_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(in_16_bits(name))
+    refuses("more than 8 bits a value", data.open_picture, tmp_path / name)
+
 @pytest.mark.parametrize("kind, words", [
     (np.float32, "no data.*x=5, y=3"),
     (np.float64, "64-bit float")])
@@ -5186,6 +5289,16 @@ def test_a_fourth_channel_that_is_mostly_between_is_no_opacity(kind, tmp_path):
     image.putalpha(60)
     image.save(tmp_path / "a.png")
     refuses("alpha, is no opacity.*drop it", data.open_picture, tmp_path / "a.png")
+
+@pytest.mark.parametrize("ending", [".png", ".tga", ".tif"])
+def test_a_photo_that_is_clear_everywhere_is_refused(ending, tmp_path):
+    """As games write it; an empty one is white."""
+    for name, photo in (("photo", PHOTO.copy()), ("empty", Image.new("RGB", (9, 9)))):
+        photo.putalpha(0)
+        photo.save(tmp_path / f"{name}{ending}")
+    refuses("alpha, is 0 everywhere", data.open_picture, tmp_path / f"photo{ending}")
+    empty = data.open_picture(tmp_path / f"empty{ending}")
+    assert empty.getextrema() == ((255, 255),) * 3
 
 def test_plain_tiffs_are_turned_as_their_tag_says(tmp_path):
     numbers = np.arange(1, 7, dtype=np.uint8).reshape(2, 3)
@@ -6930,6 +7043,17 @@ def test_folders_that_cannot_be_scored_are_refused(tmp_path):
     refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "run", "real")
     refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "real")
     refuses("^maps: no such file or folder; .*two folders", run_metrics, tmp_path, "maps")
+
+def test_folders_of_16_bits_share_one_scale(tmp_path):
+    for name, low in (("real", 1000), ("fake", 1100)):
+        (tmp_path / name).mkdir()
+        values = np.linspace(low, low + 900, 32 * 32).reshape(32, 32)
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / name / "a.png")
+    said = run_metrics(tmp_path, "real", "fake")
+    assert "both folders: 1000 to 2000 become 0 to 255" in said
+    assert row_of(said, "fake, pairs")["L1"] == "0.200"    # a tenth of -1 to 1
+    flat_pictures(tmp_path / "bytes", 100)
+    refuses("has 8 bits a value, .*a.png has more", run_metrics, tmp_path, "real", "bytes")
 
 def test_what_is_no_run_is_refused_before_the_first_is_scored(tmp_path):
     tiny_run(tmp_path / "run", width=2)
