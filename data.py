@@ -2123,7 +2123,7 @@ def unused_words(folder, *splits):
     parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
     if folders:
         parts.append("folders " + ", ".join(folders[:9]))
-    return [f"{counts.total()} files not used: {', '.join(parts)}"] if parts else []
+    return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"] if parts else []
 
 
 # A user's picture, and the size at which a run knows it
@@ -2521,8 +2521,11 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     files = list_pictures(photos)
     if not 1 < classes < 100:
         raise Refusal(f"--classes {classes}: out of range; give 2 to 99")
-    if len(files) < 2 or (out / "train").exists():
-        raise Refusal(f"{photos}: {len(files)} pictures; give at least two, and OUT a new folder")
+    if len(files) < 2:
+        raise Refusal(f"{photos}: {counted(len(files), 'picture')}; give at least two")
+    for name in ("train", "val", "palette.json", "sheet.png"):           # what will be written
+        if (out / name).exists():
+            raise Refusal(f"{out / name}: is there already; give OUT a new folder")
     rng = torch.Generator().manual_seed(seed)
     scale = find_scale(files)
     if scale:
@@ -3000,7 +3003,8 @@ def film(run, out, largest=300_000, seconds=8):
     stay are spaced by the logarithm of their steps. The last one stays for two seconds.
     """
     folder = Path(run) / "samples"
-    sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
+    sheets = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
+    sheets.sort(key=lambda path: int(path.stem))
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give a run's, such as runs/facades")
     if len(sheets) < 2:
@@ -3194,6 +3198,9 @@ def as_refusal(error):
     if isinstance(error, OSError):                         # a place that cannot be read or written
         return Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another "
                        f"place, or mend this one")
+    if str(error).startswith("Symlink loop from "):       # of Path.resolve(), before Python 3.13
+        name = str(error).removeprefix("Symlink loop from ").strip("'")
+        return Refusal(f"{name}: is a link that leads back to itself; give another name")
     if "InvalidCxxCompiler" in str(error) or "Failed to find C compiler" in str(error):
         return Refusal("--compile: found no C++ compiler; install one, or leave it out")
     if type(error).__name__ == "Refusal":                  # any file's own
@@ -3386,6 +3393,11 @@ def warn_once(words):
     print(words, file=sys.stderr)
 
 
+def counted(number, thing):
+    """A number and what it is of: "1 epoch", "2,000 epochs"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def megabytes(content):
     """The size of bytes or of all tensors, in MiB."""
     if isinstance(content, bytes):
@@ -3530,7 +3542,7 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
         if pictures.cache is None:                         # else each has been read already
             for _ in pictures.batches([i] for i in range(len(pictures))):
                 pass
-    print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
+    print(f"{name}: {counted(len(train), 'picture')} to train on, {len(held):,} held out, "
           f"from {settings['data'] or 'drawings'}")
     for line in what_was_read(settings, train, held):
         print(line)

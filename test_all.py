@@ -1709,6 +1709,11 @@ def test_what_cannot_be_converted_leaves_no_run(tmp_path):
         refuses(f"^{source}", convert, source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
+def test_a_generator_of_our_own_is_not_converted(tmp_path):
+    run = tiny_run(tmp_path / "run", width=2)
+    for source in (run, run / "generator.pt"):
+        refuses("this project's own already; give it as RUN", convert, source, tmp_path / "new")
+
 def test_converting_never_overwrites_a_run(tmp_path):
     run = tiny_run(tmp_path / "run")
     before = (run / "generator.pt").read_bytes()
@@ -2287,6 +2292,14 @@ def test_kmeans_takes_a_photo_of_one_pixel(tmp_path):
     # Made as wide as the size, it would be half as high as a pixel.
     data.kmeans_folder(tmp_path / "photos", tmp_path / "wide", 5, size=(32, 64))
 
+@pytest.mark.parametrize("name", ["train", "val", "palette.json", "sheet.png"])
+def test_kmeans_overwrites_nothing(name, tmp_path):
+    for i in range(3):
+        data.save_picture(tmp_path / f"{i}.png", data.draw_facade(i, size=64)[0])
+    shutil.copy(tmp_path / "0.png", tmp_path / name)
+    refuses(f"{name}: is there already", data.kmeans_folder, tmp_path, tmp_path, 5)
+    assert (tmp_path / name).read_bytes() == (tmp_path / "0.png").read_bytes()
+
 @pytest.mark.parametrize("number", range(4))
 def test_resizing_a_facade_invents_no_class(number):
     _, labels = data.draw_facade(number, size=286)
@@ -2636,6 +2649,20 @@ def test_a_film_keeps_to_its_size_and_its_ends(tmp_path):
     assert (chosen[0], chosen[-1]) == (paths[0], paths[-1])
     gaps = [int(b.stem) - int(a.stem) for a, b in zip(chosen, chosen[1:])]
     assert gaps == sorted(gaps)                            # most is learned early
+
+def test_what_is_no_sheet_is_in_no_film(tmp_path):
+    sheets_over_time(tmp_path, [999_999, 1_000_000])
+    for name in ("best.png", "._000010.png"):              # kept by hand; macOS's
+        (tmp_path / "samples" / name).write_bytes(b"mine")
+    run_here(data, "film", tmp_path, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 2
+    order = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "film_frame", lambda path, width: order.append(path.stem))
+        patch.setattr(data, "animated", lambda frames, seconds: b"")
+        data.film(tmp_path, tmp_path / "film.gif")
+    assert order == ["999999", "1000000"]
 
 def test_what_is_no_film_is_refused(tmp_path):
     sheets_over_time(tmp_path, [10])
@@ -3199,6 +3226,13 @@ def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
 OLD_LAPTOP = ("--no-one-hot", "--ema", 0, "--decay", 0, "--lr", 5e-4, "--upsample", "deconv",
               "--dropout", 0.5, "--d-width", 4)
 
+def test_before_the_average_begins_g_itself_is_published(pairs, tmp_path):
+    cut_after(9, *arguments(tmp_path, pairs, *AVERAGED))
+    kept = checkpoint_of(tmp_path)
+    published = torch.load(tmp_path / "generator.pt")["generator"]
+    assert same_weights(published, kept["generator"])
+    assert not same_weights(published, kept["average"])
+
 def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
     old = arguments(tmp_path, pairs, *OLD_LAPTOP)
     cut_after(5, *old)
@@ -3360,7 +3394,9 @@ def test_a_start_of_another_model_or_damaged_is_refused(straight_run, pairs, tmp
     command = arguments(tmp_path / "a", pairs, "--start", start)
     refuses("checkpoint.pt: damaged", train_here, *command)
     (start / "generator.pt").write_bytes(b"PK")
-    refuses("generator.pt: damaged", train_here, *command)
+    refuses("^--start .*generator.pt: damaged", train_here, *command)
+    command = arguments(tmp_path / "a", pairs, "--start", tmp_path / "nothing")
+    refuses("^--start .*nothing: no such file", train_here, *command)
     assert not (tmp_path / "a").exists()
 
 def test_a_run_starts_from_one_in_a_folder_of_its_own(straight_run, pairs, tmp_path):
@@ -3436,6 +3472,8 @@ def test_kept_generators_without_their_run_are_left_alone(straight_run, pairs, t
 def test_a_keep_that_keeps_none_is_refused(pairs, tmp_path):
     refuses("--keep 3: the run has 2 epochs", train_here,
             *arguments(tmp_path / "run", pairs, "--keep", 3))
+    refuses("--keep 3: the run has 1 epoch, ", train_here,
+            *arguments(tmp_path / "run", pairs, "--keep", 3, "--epochs", 1))
     assert not (tmp_path / "run").exists()
 
 # Options
@@ -3746,6 +3784,16 @@ def test_a_film_is_written_as_the_same_kind(out, words, tmp_path):
     before = (tmp_path / "in.gif").read_bytes()
     refuses(words, run_here, pix2pix, run, tmp_path / "in.gif", tmp_path / out)
     assert (tmp_path / "in.gif").read_bytes() == before
+
+@pytest.mark.parametrize("name", ["out.gif", "out.tif"])
+def test_a_film_loses_no_channel_of_a_run(name, tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", width=2, out_channels=4)
+    film = tmp_path / name.replace("out", "in")
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    red.save(film, save_all=True, append_images=[blue])
+    command = (run, film, tmp_path / name)
+    refuses("a film has 3 channels, and this run makes 4", run_here, pix2pix, *command)
+    assert not (tmp_path / name).exists()
 
 def test_smoothing_is_the_hand_worked_blend():
     fakes = [torch.full((1, 3, 2, 2), value) for value in (1.0, 0.0, 0.5)]
@@ -6400,6 +6448,29 @@ def test_pairs_of_dreams_can_be_trained_on(one_hot_run, tmp_path, monkeypatch):
     trained = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert trained["palette"] == its_settings["palette"]
 
+def test_pairs_of_dreams_keep_classes_that_are_not_the_tasks(shapes_run, tmp_path):
+    for task in ("facades", "pairs"):
+        folder = tmp_path / task
+        painter = tiny_run(folder / "run", task, width=2, palette=data.SHAPES, data=str(folder))
+        out = folder / "dreams"
+        run_here(semgan, shapes_run, "--dream", painter, "--count", 3, "--pairs", out)
+        settings = settings_for(out, task)
+        settings.update(data.pictures_of(task, out))
+        assert settings["palette"] == data.SHAPES
+        x = data.training(settings)[0][None, :3]           # the map, not the photo
+        assert semgan.out_of_palette(x, data.SHAPES) == 0
+
+@pytest.mark.parametrize("task, palette, direction, photo_first, flag", [
+    ("pairs", None, "AtoB", False, ""),
+    ("pairs", None, "BtoA", True, " --direction BtoA"),
+    ("pairs", data.SHAPES, "BtoA", False, ""),             # of photos/ and labels/
+    ("facades", data.FACADES, "BtoA", True, ""),
+    ("segmentation", data.CAMVID, "BtoA", True, " --direction BtoA")])
+def test_pairs_of_dreams_lie_as_their_task_reads_them(
+        task, palette, direction, photo_first, flag):
+    settings = {"task": task, "palette": palette, "direction": direction, "data": "none"}
+    assert semgan.layout_of(settings) == (photo_first, flag)
+
 def test_pairs_of_dreams_overwrite_nothing(shapes_run, tmp_path):
     painter = tiny_run(tmp_path / "painter", "pairs")
     (tmp_path / "pairs").mkdir()
@@ -6444,6 +6515,15 @@ def test_semgans_command_refuses_in_one_line(shapes_run):
     done = python(HERE / "semgan.py", shapes_run)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+def test_a_link_to_itself_is_refused_in_one_line(tmp_path):
+    run = tiny_run(tmp_path / "run", "shapes")
+    link = tmp_path / "a.png"
+    link.symlink_to(link)
+    done = python(HERE / "semgan.py", run, "--encode", link)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {link}: ")
     assert done.stderr.count("\n") == 1
 
 # metrics.py
