@@ -6073,7 +6073,7 @@ EVIL = {
     "pipe": [("set/a", tarfile.FIFOTYPE, "")],
     "chain": [("a", LINK, ".."), ("a/evil", FILE, b"x")],
     "twice": [("a", FILE, b"x"), ("a", FILE, b"x")],
-    "bomb": [("a", FILE, bytes(60_000_000))]}
+    "bomb": [("a", FILE, bytes(20_000_000))]}
 
 MOVED = {"loop": "/loop", "file": "file:///etc/passwd", "moved": "/good"}
 STATUS = {"404": 404, "500": 500, **dict.fromkeys(MOVED, 302)}
@@ -6121,6 +6121,8 @@ class Misbehaving(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server():
+    # It takes a while to pack, and who asks waits for a second.
+    body_of("bomb")
     with ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
