@@ -716,17 +716,24 @@ def class_or_ignore(pictures, palette):
 
 
 def label_side(settings):
-    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is what stands
-    in labels/, else A, as kmeans_folder writes it. --direction turns the task's round."""
+    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json their folder told
+    at the time of training. --direction turns the task's round."""
     row = TASKS[settings["task"]]
     side = row.labels
     if settings["task"] == "pairs" and settings["palette"]:
-        folder = Path(settings["data"] or "")
-        apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
-        side = "y" if apart else "x"
+        half = settings.get("labels") or half_of_labels(settings["data"])    # older runs lack it
+        side = {"A": "x", "B": "y"}[half]
     if side and direction_of(settings) != row.direction:
         side = {"x": "y", "y": "x"}[side]
     return side
+
+
+def half_of_labels(folder):
+    """Which half of pairs with a palette.json is a label map: what stands in labels/, "B", else
+    "A", as kmeans_folder writes it."""
+    folder = Path(folder or "")
+    apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
+    return "B" if apart else "A"
 
 
 def palette_of(name, folder):
@@ -1457,7 +1464,7 @@ def has_8_bits(path):
         return not signed and image.mode[0] not in "IF" and ";16" not in raw_mode(image)
 
 
-def refuse_numbers(stored):
+def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
     if stored.bands is not None and stored.bands.shape[2] > 1:
         return
@@ -1468,7 +1475,7 @@ def refuse_numbers(stored):
         return
     if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
-                      f"{PALETTE_HELP}")
+                      f"{advice}")
 
 
 def levels_or_rows(stored):
@@ -2129,6 +2136,8 @@ def read_input(settings, path, pair=False):
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
+    if TASKS[settings["task"]].kind == "pairs":
+        refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
     return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
 
@@ -2757,14 +2766,16 @@ TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 k
 
 
 def pictures_of(name, folder=None, range=None, choices=None):
-    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
-    (given: [low, high], one scale for deep values; else found over the folder). choices: settings
+    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
+    labels, range (given: [low, high], one scale for deep values; else found over the folder). choices: settings
     of add_pair_flags that are not the task's."""
     if range is not None:
         check_scale(range)
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
-             "range": None}
+             "range": None, "labels": None}
+    if name == "pairs" and found["palette"]:
+        found["labels"] = half_of_labels(folder)
     choices = choices or {}
     if range is not None and folder is None:
         raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
