@@ -803,7 +803,7 @@ def clean_label_map(image, palette):
 #   which files    all still pictures that Pillow decodes itself; a line counts what is not used
 #   which way up   as the orientation tag says; a pair with one half turned alone is refused
 #   which shape    both halves of a pair fit the size to 2%; other pictures are squashed, aloud
-#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255
+#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255, not all 0
 #   which range    values of more than 8 bits: one scale a folder, kept in settings["range"]
 #   which class    numbers or class colours, by what the file holds: see label_map_in
 
@@ -1503,7 +1503,8 @@ def label_map_in(stored, palette):
     by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
         where all the colours used are such greys; in RGB, where R = G = B or G = B = 0.
     by colour: all colours used are just those of classes.
-    by row: palette files of neither; their row is the number, and a folder's must agree.
+    by row: palette files of neither, or of one colour alone; their row is the number, and a
+        folder's must agree.
     None, by nearest colour: colours that a JPEG or a resizing has smeared.
     """
     with refusing(stored.path):
@@ -1656,9 +1657,7 @@ def choose_reading(mode, used, colours, numbers, palette):
     if by_colour:
         return by_colour, "by colour"
     if by_number:
-        if count == 2 and 255 in numbers and 1 not in numbers:
-            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
-                          "write 0 and 1, or give the classes black and white in palette.json")
+        refuse_a_mask(numbers, count)
         return by_number, number_words
     few = None not in numbers and max(number for number in numbers if number != 255) < 40
     shown = mode == "P" and None not in colours
@@ -1671,6 +1670,13 @@ def choose_reading(mode, used, colours, numbers, palette):
     if grey or few or None in colours:
         return None, "number"
     return None, "row" if mode == "P" else None
+
+
+def refuse_a_mask(numbers, count):
+    """Refuses 0 and 255 of two classes, of which none is white."""
+    if count == 2 and 255 in numbers and 1 not in numbers:
+        raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; write "
+                      "0 and 1, or give the classes black and white in palette.json")
 
 
 def refuse_rows_alike(used, colours, readings, by_row):
@@ -2767,8 +2773,8 @@ TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 k
 
 def pictures_of(name, folder=None, range=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
-    labels, range (given: [low, high], one scale for deep values; else found over the folder). choices: settings
-    of add_pair_flags that are not the task's."""
+    labels, range (given: [low, high], one scale for deep values; else found over the folder).
+    choices: settings of add_pair_flags that are not the task's."""
     if range is not None:
         check_scale(range)
     folder, drawn = locate(name, folder)

@@ -796,8 +796,8 @@ def score_run(run, options, device, network):
 
 
 def use_pictures(settings, folder):
-    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on. Where its
-    label maps are the other half than the run's were, the halves change places."""
+    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on. Where
+    its label maps are the other half than the run's were, the halves change places."""
     import data
     if not folder:
         return

@@ -1461,8 +1461,8 @@ def main():
     run = train(context, pictures, held_out)
     if rank == 0:
         more = ", at a rate that rises again" if settings["decay"] else ""
-        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder}/samples, the generator is "
-              f"{folder}/generator.pt; a larger --epochs trains on{more}.")
+        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder}/samples, the "
+              f"generator is {folder}/generator.pt; a larger --epochs trains on{more}.")
     if world > 1:
         dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
