@@ -579,15 +579,17 @@ def settings_of(task, folder=None, size=(256, 256), one_hot=False):
 
 
 def pictures_of(name, folder=None, range=None, choices=None):
-    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
-    (given: [low, high], one scale for deep values; else found over the folder). choices: settings
-    of add_pair_flags that are not the task's."""
+    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
+    labels, range (given: [low, high], one scale for deep values; else found over the folder).
+    choices: settings of add_pair_flags that are not the task's."""
     choices = choices or {}
     if range is not None:
         check_scale(range)
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
-             "range": None}
+             "range": None, "labels": None}
+    if name == "pairs" and found["palette"]:
+        found["labels"] = half_of_labels(folder)
     if folder is not None:
         found["range"] = survey(name, {**choices, **found}, range)
         return found
@@ -735,17 +737,24 @@ def class_or_ignore(pictures, palette):
 
 
 def label_side(settings):
-    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is what stands
-    in labels/, else A, as kmeans_folder writes it. --direction turns the task's round."""
+    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json their folder told
+    at the time of training. --direction turns the task's round."""
     row = TASKS[settings["task"]]
     side = row.labels                                      # such a task has a palette
     if settings["task"] == "pairs" and settings["palette"]:
-        folder = Path(settings["data"] or "")
-        apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
-        side = "y" if apart else "x"
+        half = settings.get("labels") or half_of_labels(settings["data"])    # older runs lack it
+        side = {"A": "x", "B": "y"}[half]
     if side and direction_of(settings) != row.direction:
         side = {"x": "y", "y": "x"}[side]
     return side
+
+
+def half_of_labels(folder):
+    """Which half of pairs with a palette.json is a label map: what stands in labels/, "B", else
+    "A", as kmeans_folder writes it."""
+    folder = Path(folder or "")
+    apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
+    return "B" if apart else "A"
 
 
 def palette_of(name, folder):
@@ -819,7 +828,7 @@ def clean_label_map(image, palette):
 #   which files    all still pictures that Pillow decodes itself; a line counts what is not used
 #   which way up   as the orientation tag says; a pair with one half turned alone is refused
 #   which shape    both halves of a pair fit the size to 2%; other pictures are squashed, aloud
-#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255
+#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255, not all 0
 #   which range    values of more than 8 bits: one scale a folder, kept in settings["range"]
 #   which class    numbers or class colours, by what the file holds: see label_map_in
 
@@ -1486,7 +1495,7 @@ def has_8_bits(path):
         return not signed and image.mode[0] not in "IF" and ";16" not in raw_mode(image)
 
 
-def refuse_numbers(stored):
+def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
     if stored.bands is not None and stored.bands.shape[2] not in (1, 3):
         return
@@ -1497,7 +1506,7 @@ def refuse_numbers(stored):
         return
     if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
-                      f"{PALETTE_HELP}")
+                      f"{advice}")
 
 
 def levels_or_rows(stored):
@@ -1519,7 +1528,8 @@ def label_map_in(stored, palette):
     by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
         where all the colours used are such greys; in RGB, where R = G = B or G = B = 0.
     by colour: all colours used are just those of classes.
-    by row: palette files of neither; their row is the number, and a folder's must agree.
+    by row: palette files of neither, or of one colour alone; their row is the number, and a
+        folder's must agree.
     None, by nearest colour: colours that a JPEG or a resizing has smeared.
     """
     with refusing(stored.path):
@@ -1671,9 +1681,7 @@ def choose_reading(mode, used, colours, numbers, palette):
     if by_colour:
         return by_colour, "by colour"
     if by_number:
-        if count == 2 and 255 in numbers and 1 not in numbers:
-            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
-                          "write 0 and 1, or give the classes black and white in palette.json")
+        refuse_a_mask(numbers, count)
         return by_number, number_words
     few = None not in numbers and max(number for number in numbers if number != 255) < 40
     shown = mode == "P" and None not in colours
@@ -1686,6 +1694,13 @@ def choose_reading(mode, used, colours, numbers, palette):
     if grey or few or None in colours:
         return None, "number"
     return None, "row" if mode == "P" else None
+
+
+def refuse_a_mask(numbers, count):
+    """Refuses 0 and 255 of two classes, of which none is white."""
+    if count == 2 and 255 in numbers and 1 not in numbers:
+        raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; write "
+                      "0 and 1, or give the classes black and white in palette.json")
 
 
 def refuse_rows_alike(used, colours, readings, by_row):
@@ -2156,6 +2171,8 @@ def read_input(settings, path, pair=False):
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
+    if TASKS[settings["task"]].kind == "pairs":
+        refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
     return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
 

@@ -796,10 +796,20 @@ def score_run(run, options, device, network):
 
 
 def use_pictures(settings, folder):
-    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on."""
+    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on. Where
+    its label maps are the other half than the run's were, the halves change places."""
     import data
-    if folder:
-        settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+    if not folder:
+        return
+    before = data.label_side(settings)
+    settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+    if settings["task"] != "pairs" or not settings["palette"]:
+        return
+    settings["labels"] = data.half_of_labels(settings["data"])
+    if data.label_side(settings) != before:
+        turned = {"AtoB": "BtoA", "BtoA": "AtoB"}
+        settings["direction"] = turned[data.direction_of(settings)]
+        settings["range"] = data.scales_of(settings)[::-1]
 
 
 @dataclass

@@ -1143,7 +1143,7 @@ def about_export(generator, settings, noise):
              f"Height and width: multiples of {2 ** generator.depth}. {dropout}")
     if settings.get("range"):
         about += (" Values of more than 8 bits: the metadata's range holds, of A and of B, what "
-                  "became 0 and what became 255.")
+                  "became 0 and what became 255; x is A where its direction is AtoB, else B.")
     kept = 1 / (1 - generator.dropout)                 # so that the mean stays
     mask = (f"What dropout multiplies by: each value 0, with a probability of "
             f"{generator.dropout:g}, or {kept:g}.")
@@ -1179,9 +1179,11 @@ def about_values(channels):
 def metadata_of(generator, settings, noise):
     """What programs may want to know of an exported G, each as JSON: {name: text}."""
     import json
+    import data
     palette = settings["palette"] or []
     values = {
         "task": settings["task"],
+        "direction": data.direction_of(settings),
         "size": settings["size"],                      # height and width of training
         "multiple": 2 ** generator.depth,              # of which height and width are multiples
         "one_hot": settings["one_hot"],

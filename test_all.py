@@ -1946,6 +1946,7 @@ def test_an_exported_file_says_what_it_takes_and_gives(tmp_path):
     assert found["palette"] == FACADES
     assert found["classes"] == [name for name, _ in FACADES]
     assert found["multiple"] == 64
+    assert found["direction"] == "BtoA"                    # which of A and B of "range" is x
     assert found["dropout"] == "off"
     graph = onnx.load(tmp_path / "g.onnx").graph
     assert "a channel for each class" in graph.input[0].doc_string
@@ -5134,6 +5135,40 @@ def make_label_folders(folder, maps, photo=None):
         other.save(folder / "photos" / f"{i}.png")
     return folder
 
+def street_pairs(folder, direction):
+    """Settings of pairs of photos/ and labels/, BANDS by number in STREET's colours."""
+    folder.mkdir()
+    make_label_folders(folder, [NUMBERED["grey"]] * 3)
+    (folder / "palette.json").write_text(json.dumps(STREET))
+    choices = {"direction": direction}
+    settings = settings_for(folder, "pairs", size=60, **choices)
+    settings.update(data.pictures_of("pairs", folder, choices=choices))
+    return settings
+
+def test_a_run_knows_which_half_is_a_label_map_without_its_folder(tmp_path):
+    settings = street_pairs(tmp_path / "street", "BtoA")
+    path = tmp_path / "street" / "labels" / "0.png"
+    wanted = data.colorize(torch.from_numpy(BANDS), STREET)
+    for folder in (settings["data"], "moved", None):
+        settings["data"] = folder
+        assert data.label_side(settings) == "x"
+        assert torch.equal(data.read_input(settings, path), wanted)
+
+def test_a_folder_whose_label_maps_are_the_other_half_is_scored_as_the_run_learned(tmp_path):
+    street_pairs(tmp_path / "street", "BtoA")
+    side = settings_for(tmp_path, "pairs", palette=STREET, labels="A", direction="AtoB",
+                        range=[None, [0, 9]])
+    metrics.use_pictures(side, tmp_path / "street")        # its label maps are B
+    assert data.label_side(side) == "x"
+    assert (side["direction"], side["range"]) == ("BtoA", [[0, 9], None])
+    metrics.use_pictures(side, tmp_path / "street")
+    assert side["direction"] == "BtoA"
+
+def test_numbers_are_no_picture_to_translate_either(tmp_path):
+    NUMBERED["grey"].save(tmp_path / "a.png")
+    settings = settings_for(tmp_path, "pairs")
+    refuses("whole numbers up to 11.*colours", data.read_input, settings, tmp_path / "a.png")
+
 def save_mask(path):
     """0, and 255 where BANDS is above 5."""
     mask = np.where(BANDS > 5, 255, 0)
@@ -5945,7 +5980,7 @@ def test_a_run_from_before_these_settings_goes_on(pairs, tmp_path):
     cut_after(2, *args)
     path = tmp_path / "run" / "settings.json"
     settings = json.loads(path.read_text())
-    for key in ("direction", "mirror", "crop"):
+    for key in ("direction", "mirror", "crop", "labels"):
         del settings[key]
     path.write_text(json.dumps(settings))
     assert "going on from step 2" in train_here(*args)

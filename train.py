@@ -812,6 +812,8 @@ class Run:
 #     drawn            True if data.py draws them                        data.py
 #     pictures         how many, and a check sum of their names          train.py: the same run?
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
+#     labels           of pairs with a palette, the half that is a        data.py
+#                      label map: "A" or "B"; else None
 #     range            of A, of B: the values of more than 8 bits that   data.py
 #                      become 0 and 255, [low, high], or None; None: 8 bits;
 #                      of several channels, low and high are lists
@@ -1185,7 +1187,8 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width")}
+    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width"),
+             "labels": settings["labels"]}
     for key in older.keys() & settings.keys():
         before.setdefault(key, older[key])
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
@@ -1458,8 +1461,8 @@ def main():
     run = train(context, pictures, held_out)
     if rank == 0:
         more = ", at a rate that rises again" if settings["decay"] else ""
-        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder}/samples, the generator is "
-              f"{folder}/generator.pt; a larger --epochs trains on{more}.")
+        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder}/samples, the "
+              f"generator is {folder}/generator.pt; a larger --epochs trains on{more}.")
     if world > 1:
         dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
