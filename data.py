@@ -1522,6 +1522,12 @@ def levels_or_rows(stored):
 
 # Label maps: numbers or colours
 
+def open_label_map(path, palette):
+    """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
+    to be matched by the nearest; or Refusal."""
+    return label_map_in(read_stored(path), palette)[0]
+
+
 def label_map_in(stored, palette):
     """The one reading of a label map -> (classes uint8 (H, W) or None, how they were read).
 

@@ -4875,9 +4875,6 @@ def mutated(content, rng, everywhere, cut):
     kept = rng.integers(length) if cut else length
     return content[:kept].tobytes()
 
-def open_label_map(path, palette):
-    return data.label_map_in(data.read_stored(path), palette)[0]
-
 def is_refused(read, *args):
     try:
         read(*args)
@@ -4899,7 +4896,7 @@ def test_mutated_pictures_raise_only_our_error(count, tmp_path):
         content = mutated(sources[i % 4], rng, everywhere=i % 3 == 0, cut=i % 5 == 0)
         path.write_bytes(content)
         refused += is_refused(data.open_picture, path)
-        refused += is_refused(open_label_map, path, FACADES)
+        refused += is_refused(data.open_label_map, path, FACADES)
     # Not all, and not none.
     assert count / 2 < refused < 2 * count
 
@@ -4933,14 +4930,14 @@ NUMBERED = {
 @pytest.mark.parametrize("how", NUMBERED)
 def test_a_label_map_is_the_same_however_it_is_stored(how, tmp_path):
     NUMBERED[how].save(tmp_path / "a.png")
-    assert np.array_equal(open_label_map(tmp_path / "a.png", STREET), BANDS)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", STREET), BANDS)
 
 def test_a_label_map_survives_oxipng(tmp_path):
     oxipng = pytest.importorskip("oxipng", reason="pip install pyoxipng")
     for image in (NUMBERED["grey"], NUMBERED["a palette of colours"]):
         image.save(tmp_path / "a.png")
         oxipng.optimize(tmp_path / "a.png", tmp_path / "b.png")
-        assert np.array_equal(open_label_map(tmp_path / "b.png", STREET), BANDS)
+        assert np.array_equal(data.open_label_map(tmp_path / "b.png", STREET), BANDS)
 
 def test_a_lossless_optimiser_changes_numbers_and_keeps_colours_and_so_classes(tmp_path):
     before = renumbered([tuple(colour) for _, colour in STREET], range(12))
@@ -4949,17 +4946,17 @@ def test_a_lossless_optimiser_changes_numbers_and_keeps_colours_and_so_classes(t
     assert (np.asarray(after) != BANDS).mean() > 0.8
     assert before.convert("RGB").tobytes() == after.convert("RGB").tobytes()
     after.save(tmp_path / "a.png")
-    assert np.array_equal(open_label_map(tmp_path / "a.png", STREET), BANDS)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", STREET), BANDS)
 
 def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
-    assert open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
+    assert data.open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
 
 @pytest.mark.parametrize("white", [11, 200, 1000])
 def test_numbers_of_a_pgm_are_not_spread_to_its_white(white, tmp_path):
     values = BANDS.tobytes() if white < 256 else BANDS.astype(">u2").tobytes()
     (tmp_path / "a.pgm").write_bytes(b"P5 80 60 %d\n" % white + values)
-    assert np.array_equal(open_label_map(tmp_path / "a.pgm", STREET), BANDS)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.pgm", STREET), BANDS)
 
 def save_12_bits(path, packed):
     """A TIFF of one row of 4 values, of 12 bits each: of 16 bits under another tag."""
@@ -4973,15 +4970,15 @@ def test_4095_is_the_white_of_12_bits(tmp_path):
     picture = np.array(data.open_picture(tmp_path / "a.tif"))
     assert picture[0, :, 0].tolist() == [255, 255, 128, 0]
     save_12_bits(tmp_path / "b.tif", b"\x00\xb0\x0a\x00\x10\x02")
-    assert open_label_map(tmp_path / "b.tif", STREET).tolist() == [[11, 10, 1, 2]]
+    assert data.open_label_map(tmp_path / "b.tif", STREET).tolist() == [[11, 10, 1, 2]]
 
 def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
-    refuses("a.png: class 12 at x=1, y=0", open_label_map, tmp_path / "a.png", STREET)
+    refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
-    refuses("a.png: class 11 at x=79, y=53", open_label_map, tmp_path / "a.png", STREET[:11])
+    refuses("a.png: class 11 at x=79, y=53", data.open_label_map, tmp_path / "a.png", STREET[:11])
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
 def test_an_enlarged_jpeg_of_labels_is_no_map_of_unknown_classes(times, tmp_path):
@@ -5075,14 +5072,14 @@ def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers[5:9, 7:9] = 12
     for mode in ("L", "RGB", "P"):
         Image.fromarray(numbers).convert(mode).save(tmp_path / "a.png")
-        refuses("class 12 at x=7, y=5", open_label_map, tmp_path / "a.png", STREET)
+        refuses("class 12 at x=7, y=5", data.open_label_map, tmp_path / "a.png", STREET)
 
 # Of a palette picture whose colours are no classes': its numbers count.
 OTHER_ROWS = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
 
 def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
     renumbered(OTHER_ROWS, range(12)).save(tmp_path / "a.png")
-    found = open_label_map(tmp_path / "a.png", STREET)
+    found = data.open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
@@ -5091,7 +5088,7 @@ def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_pa
     image = Image.fromarray(BANDS)
     image.putpalette(colour * 256)
     image.save(tmp_path / "a.png")
-    found = open_label_map(tmp_path / "a.png", STREET)
+    found = data.open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
     refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
 
@@ -5100,12 +5097,12 @@ def test_two_rows_in_the_colour_of_one_class_are_refused(tmp_path):
     colours[4] = colours[2]
     renumbered(colours, range(12)).save(tmp_path / "a.png")
     words = "a.png: rows 2 and 4 of its palette are both shown as"
-    refuses(words, open_label_map, tmp_path / "a.png", STREET)
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_row_that_a_palette_lacks_is_refused(tmp_path):
     """Pillow writes a palette of one row where none is set, and one bit of each number."""
     Image.frombytes("P", (3, 1), b"\0\1\2").save(tmp_path / "a.png")
-    refuses("row 1 of its palette", open_label_map, tmp_path / "a.png", STREET)
+    refuses("row 1 of its palette", data.open_label_map, tmp_path / "a.png", STREET)
     stored = data.read_stored(tmp_path / "a.png")
     refuses("row 1 of its palette", data.refuse_numbers, stored)
 
@@ -5182,24 +5179,24 @@ WHITE = ["white", [255, 255, 255]]
     ([WHITE, BLACK], 0, 1)])
 def test_a_mask_of_0_and_255_is_black_and_white(palette, above, below, tmp_path):
     save_mask(tmp_path / "a.png")
-    found = open_label_map(tmp_path / "a.png", palette)
+    found = data.open_label_map(tmp_path / "a.png", palette)
     assert np.array_equal(found, np.where(BANDS > 5, above, below))
 
 def test_a_mask_of_0_and_255_without_white_is_refused(tmp_path):
     save_mask(tmp_path / "a.png")
     palette = [["green", [0, 128, 0]], ["red", [200, 0, 0]]]
     words = "0 and 255: is 255 class 1, or 'ignore'"
-    refuses(words, open_label_map, tmp_path / "a.png", palette)
+    refuses(words, data.open_label_map, tmp_path / "a.png", palette)
 
 def test_a_map_that_means_one_thing_by_number_and_another_by_colour_is_refused(tmp_path):
     # Black: class 11, or number 0.
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     words = r"classes \[11\] by colour, \[0\] by number"
-    refuses(words, open_label_map, tmp_path / "a.png", STREET)
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_clear_background_is_no_class(tmp_path):
     NUMBERED["a palette of colours"].save(tmp_path / "a.png", transparency=3)
-    refuses("transparent background", open_label_map, tmp_path / "a.png", STREET)
+    refuses("transparent background", data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_numbers_without_a_palette_are_no_pictures(tmp_path):
     small = NUMBERED["grey"].resize((64, 64))
@@ -5216,11 +5213,11 @@ LOSSY_FILES = {
 @pytest.mark.parametrize("name", LOSSY_FILES)
 def test_numbers_that_a_file_has_smeared_are_no_numbers(name, tmp_path):
     NUMBERED["grey"].save(tmp_path / name, **LOSSY_FILES[name])
-    refuses("nearly black", open_label_map, tmp_path / name, STREET)
+    refuses("nearly black", data.open_label_map, tmp_path / name, STREET)
 
 def test_numbers_in_a_lossless_webp_are_numbers(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.webp", lossless=True, xmp=b"<x/>")
-    assert np.array_equal(open_label_map(tmp_path / "a.webp", STREET), BANDS)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.webp", STREET), BANDS)
 
 @pytest.mark.parametrize("name, top, words", [
     ("a_gtFine_labelTrainIds.png", 18, "trainIds"),
@@ -5229,7 +5226,7 @@ def test_numbers_in_a_lossless_webp_are_numbers(tmp_path):
 def test_only_cityscapes_own_ids_are_read_by_them(name, top, words, tmp_path):
     ids = np.where(BANDS > 2, top, 1)
     Image.fromarray(ids.astype(np.uint8)).save(tmp_path / name)
-    refuses(words, open_label_map, tmp_path / name, data.CITYSCAPES)
+    refuses(words, data.open_label_map, tmp_path / name, data.CITYSCAPES)
 
 def test_a_palette_json_may_begin_with_a_byte_order_mark(tmp_path):
     content = b"\xef\xbb\xbf" + json.dumps(STREET).encode()
@@ -5709,7 +5706,7 @@ def test_three_channels_of_numpy_are_a_picture(order, tmp_path):
 
 def test_one_channel_of_numpy_is_a_grey_picture_or_a_label_map(tmp_path):
     path = save_array(tmp_path / "a.npy", BANDS.astype(np.int64))
-    assert np.array_equal(open_label_map(path, STREET), BANDS)
+    assert np.array_equal(data.open_label_map(path, STREET), BANDS)
     grey = save_array(tmp_path / "b.npy", 20 * BANDS)
     assert np.array_equal(np.asarray(data.open_picture(grey))[..., 1], 20 * BANDS)
 
