@@ -579,16 +579,22 @@ def settings_of(task, folder=None, size=(256, 256), one_hot=False):
 
 
 def pictures_of(name, folder=None, range=None, choices=None):
-    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette, range
-    (given: [low, high], one scale for deep values; else found over the folder). choices: settings
-    of add_pair_flags that are not the task's."""
+    """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
+    labels, range (given: [low, high], one scale for deep values; else found over the folder).
+    choices: settings of add_pair_flags that are not the task's."""
     choices = choices or {}
+    if range is not None:
+        check_scale(range)
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
-             "range": None}
+             "range": None, "labels": None}
+    if name == "pairs" and found["palette"]:
+        found["labels"] = half_of_labels(folder)
     if folder is not None:
         found["range"] = survey(name, {**choices, **found}, range)
         return found
+    if range is not None:
+        raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
     channels = [choices.get("in_channels", 3), choices.get("out_channels", 3)]
     if choices.get("crop") or channels != [3, 3]:
         raise Refusal("--crop, --in-channels, --out-channels: drawn pictures are drawn at --size, "
@@ -731,17 +737,24 @@ def class_or_ignore(pictures, palette):
 
 
 def label_side(settings):
-    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is what stands
-    in labels/, else A, as kmeans_folder writes it. --direction turns the task's round."""
+    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json their folder told
+    at the time of training. --direction turns the task's round."""
     row = TASKS[settings["task"]]
     side = row.labels                                      # such a task has a palette
     if settings["task"] == "pairs" and settings["palette"]:
-        folder = Path(settings["data"] or "")
-        apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
-        side = "y" if apart else "x"
+        half = settings.get("labels") or half_of_labels(settings["data"])    # older runs lack it
+        side = {"A": "x", "B": "y"}[half]
     if side and direction_of(settings) != row.direction:
         side = {"x": "y", "y": "x"}[side]
     return side
+
+
+def half_of_labels(folder):
+    """Which half of pairs with a palette.json is a label map: what stands in labels/, "B", else
+    "A", as kmeans_folder writes it."""
+    folder = Path(folder or "")
+    apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
+    return "B" if apart else "A"
 
 
 def palette_of(name, folder):
@@ -815,7 +828,7 @@ def clean_label_map(image, palette):
 #   which files    all still pictures that Pillow decodes itself; a line counts what is not used
 #   which way up   as the orientation tag says; a pair with one half turned alone is refused
 #   which shape    both halves of a pair fit the size to 2%; other pictures are squashed, aloud
-#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255
+#   which colours  as sRGB shows them; alpha is opacity where it is mostly 0 and 255, not all 0
 #   which range    values of more than 8 bits: one scale a folder, kept in settings["range"]
 #   which class    numbers or class colours, by what the file holds: see label_map_in
 
@@ -823,7 +836,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
            "QOI", "SGI", "TGA")                            # not EPS: that starts Ghostscript
 ENDINGS = (".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm "
            ".pnm .pfm .jp2 .j2k .j2c .jpc .jpf .jpx .avif .pcx .qoi .sgi .rgb .tga").split()
-LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little
+LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little,
+LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing a TIFF
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
@@ -847,7 +861,8 @@ class Stored:
     path: Path
     image: Image.Image
     bands: np.ndarray = None
-    step: int = 1              # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255
+    step: float = 1            # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255,
+    #                            those of a PGM up to its own white, we those of 12 bits
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
 
@@ -959,13 +974,18 @@ def read_stored(path, page=None, most=3):
         return read_numpy(path)
     with opened(path, page) as image:
         raw = raw_mode(image)
+        white = white_of(image)
         tags = getattr(image, "tag_v2", {})
-        lossy = image.format in LOSSY
-        deep_grey = image.mode in ("I", "F") or image.mode.startswith("I;16")
+        lossy = is_lossy(path, image)
+        signed = image.mode == "L" and tags.get(TAGS["kind"], (1,))[0] == 2
+        deep_grey = signed or image.mode in ("I", "F") or image.mode.startswith("I;16")
         deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
         if ";16" in raw and not deep_grey and not deep_rgb:
             raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
         refuse_unread_bands(image, raw, tags)
+        if bits_cut_off(path, image):
+            raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
+                          "write it as a 16-bit PNG or TIFF, or with 8 bits")
         low = low_bytes(path, raw, page) if deep_rgb else None
         turn = image.getexif().get(TAGS["turn"], 1)
         ImageOps.exif_transpose(image, in_place=True)
@@ -973,6 +993,10 @@ def read_stored(path, page=None, most=3):
         bands = None
         if deep_grey:
             bands = np.array(image)[..., None]
+            if signed:                                     # 8 bits, -128 to 127
+                bands = bands.view(np.int8)
+            if raw == "I;12":
+                bands = bands << 4 | bands >> 8            # 4095 becomes 65535
             check_deep(bands, tags)
             if image.format == "PPM" and image.mode == "I":
                 bands = bands.astype(np.uint16)            # 65535 is its white
@@ -981,7 +1005,29 @@ def read_stored(path, page=None, most=3):
         elif deep_rgb:
             bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
+        if white:
+            step = (65535 if deep_grey else 255) / white
     return Stored(Path(path), image, bands, step, lossy, turn)
+
+
+def is_lossy(path, image):
+    """Whether a file may have changed a value a little, when it was written."""
+    if image.format == "TIFF":
+        return image.info.get("compression") in LOSSY_TIFF
+    if image.format == "WEBP":                             # "VP8L" is its lossless kind
+        return b"VP8 " in webp_parts(Path(path).read_bytes())
+    return image.format in LOSSY
+
+
+def webp_parts(content):
+    """The names of a WebP file's parts."""
+    names = []
+    place = 12                                             # behind "RIFF", a size and "WEBP"
+    while place + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, place)
+        names.append(name)
+        place += 8 + size + size % 2
+    return names
 
 
 def raw_mode(image):
@@ -990,6 +1036,30 @@ def raw_mode(image):
         return image.mode
     arguments = image.tile[0].args
     return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
+
+
+def bits_cut_off(path, image):
+    """Whether a PPM or JPEG 2000 file of colours, or an SGI, has more than 8 bits a value."""
+    if image.format == "SGI":
+        return image.tile[0].codec_name == "SGI16" or image.tile[0].args[-1] == 2
+    if image.mode in ("L", "I", "F", "I;16"):
+        return False
+    if image.format == "PPM":
+        return (white_of(image) or 255) > 255
+    if image.format == "JPEG2000":
+        content = Path(path).read_bytes()
+        head = content.find(b"\xff\x4f\xff\x51")           # its codestream's first two marks
+        return content[head + 42] & 127 > 7                # the first channel's bits, less one
+    return False
+
+
+def white_of(image):
+    """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
+    if raw_mode(image) == "I;12":
+        return 4095
+    if image.format != "PPM" or not image.tile or not image.tile[0].codec_name.startswith("ppm"):
+        return None
+    return image.tile[0].args[-1]
 
 
 def low_bytes(path, raw, page=None):
@@ -1339,6 +1409,10 @@ def on_white(image):
     """What a picture with alpha looks like on a white page."""
     rgba = image.convert("RGBA")
     counts = rgba.getchannel("A").histogram()
+    extrema = rgba.convert("RGB").getextrema()
+    if counts[0] == sum(counts) and any(low < high for low, high in extrema):
+        raise OSError(f"its fourth channel, alpha, is 0 everywhere, so nothing of it would be seen;"
+                      f" {DROP_HELP}")
     if counts[0] + counts[255] < sum(counts) / 2:
         raise OSError(f"its fourth channel, alpha, is no opacity, as it is not mostly 0 and 255; "
                       f"{DROP_HELP}")
@@ -1370,16 +1444,17 @@ def to_srgb(profile, mode):
     return None if same else transform
 
 
-def find_scale(paths, channels=3):
+def find_scale(paths, channels=3, advice=""):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
-    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own."""
+    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
+    advice: what else can be done where some have 8 bits, others more."""
     found = in_threads(lambda path: deep_range(path, channels), paths)
     deep = [values for values in found if values]
     if not deep:
         return None
     if () in found:
-        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, others beside it more; give "
-                      f"all of one kind, or a scale for these: --range 0 65535")
+        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, {paths[found.index(deep[0])]}"
+                      f" has more; give all of one kind{advice}")
     lows, highs = zip(*deep)
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
@@ -1393,13 +1468,19 @@ def deep_range(path, channels=3):
         stored = read_bands(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
-    values = stored.bands
-    if values is None or values.dtype == np.uint8:
+    values = deep_values(stored)
+    if values is None:
         return ()
     refuse_numbers(stored)
     if channels in (1, 3):
         return float(values.min()), float(values.max())
     return values.min((0, 1)).tolist(), values.max((0, 1)).tolist()
+
+
+def deep_values(stored):
+    """A picture's values of more than 8 bits, or None."""
+    values = stored.bands
+    return None if values is None or values.dtype == np.uint8 else values
 
 
 def has_8_bits(path):
@@ -1410,24 +1491,42 @@ def has_8_bits(path):
     if is_numpy(path):
         return False
     with opened(path) as image:
-        return image.mode[0] not in "IF" and ";16" not in raw_mode(image)
+        signed = getattr(image, "tag_v2", {}).get(TAGS["kind"], (1,))[0] == 2
+        return not signed and image.mode[0] not in "IF" and ";16" not in raw_mode(image)
 
 
-def refuse_numbers(stored):
+def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
     if stored.bands is not None and stored.bands.shape[2] not in (1, 3):
         return
     values = stored.bands
     if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
-        values = np.asarray(stored.image.convert("L"))
+        values = levels_or_rows(stored)
     if values is None or values.dtype.kind == "f" or stored.lossy:
         return
     if 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
-                      f"{PALETTE_HELP}")
+                      f"{advice}")
+
+
+def levels_or_rows(stored):
+    """A grey or palette picture's levels; of one whose palette tells nothing, its rows."""
+    image = stored.image
+    if image.mode == "P":
+        with refusing(stored.path):
+            check_rows(image)
+        if tells_nothing(image):
+            return np.asarray(image)
+    return np.asarray(image.convert("L"))
 
 
 # Label maps: numbers or colours
+
+def open_label_map(path, palette):
+    """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
+    to be matched by the nearest; or Refusal."""
+    return label_map_in(read_stored(path), palette)[0]
+
 
 def label_map_in(stored, palette):
     """The one reading of a label map -> (classes uint8 (H, W) or None, how they were read).
@@ -1435,7 +1534,8 @@ def label_map_in(stored, palette):
     by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
         where all the colours used are such greys; in RGB, where R = G = B or G = B = 0.
     by colour: all colours used are just those of classes.
-    by row: palette files of neither; their row is the number, and a folder's must agree.
+    by row: palette files of neither, or of one colour alone; their row is the number, and a
+        folder's must agree.
     None, by nearest colour: colours that a JPEG or a resizing has smeared.
     """
     with refusing(stored.path):
@@ -1502,18 +1602,20 @@ def meanings(stored, image):
     if stored.bands is not None and stored.bands.shape[2] == 1:
         values = stored.bands[..., 0]
         used = np.unique(values).tolist()
-        return values, used, [None] * len(used), used
+        numbers = [round(value / stored.step) for value in used]
+        return values, used, [None] * len(used), numbers
     if image.mode in ("1", "L", "P"):
         values = np.array(image.convert("L") if image.mode == "1" else image)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
         if image.mode == "P":
-            rows = np.zeros((256, 3), int)
-            known = np.array(image.getpalette("RGB")).reshape(-1, 3)
-            rows[:len(known)] = known
-            colours = [tuple(rows[value].tolist()) for value in used]
+            if tells_nothing(image):
+                return values, used, [None] * len(used), used
+            check_rows(image)
+            rows = rows_shown(image)
+            colours = [rows[value] for value in used]
             return values, used, colours, [number_of(colour) for colour in colours]
         colours = [(value, value, value) for value in used]
-        return values, used, colours, [value // stored.step for value in used]
+        return values, used, colours, [round(value / stored.step) for value in used]
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
@@ -1526,6 +1628,27 @@ def meanings(stored, image):
     if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
         numbers = [r for r, _, _ in colours]
     return values, used, colours, numbers
+
+
+def rows_shown(image):
+    """The colours of a palette picture's rows, [(r, g, b), ...]."""
+    return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
+
+
+def check_rows(image):
+    """Refuses a palette picture that uses rows which are not there."""
+    count = len(rows_shown(image))
+    last = image.getextrema()[1]
+    if last >= count:
+        raise OSError(f"row {last} of its palette is used, but there are {count}: its writer has "
+                      f"set none, and may have lost numbers; write it as 8-bit grey")
+
+
+def tells_nothing(image):
+    """Whether a palette picture's rows are all of one colour, as where a program has set none, or
+    has written TIFF's 16 bits as 8: the rows are then numbers."""
+    rows = rows_shown(image)
+    return len(rows) > 1 and len(set(rows)) == 1
 
 
 def number_of(colour):
@@ -1549,6 +1672,10 @@ def choose_reading(mode, used, colours, numbers, palette):
         by_colour = None
     by_number = legal(numbers)
     by_row = legal(used) if mode == "P" else None
+    if by_row and None in colours:                         # its palette tells nothing
+        return by_row, "by row, from palette files"
+    if by_row:
+        refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
         if 255 in numbers or by_row == by_colour:          # white is a class's colour
@@ -1560,12 +1687,11 @@ def choose_reading(mode, used, colours, numbers, palette):
     if by_colour:
         return by_colour, "by colour"
     if by_number:
-        if count == 2 and 255 in numbers and 1 not in numbers:
-            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
-                          "write 0 and 1, or give the classes black and white in palette.json")
+        refuse_a_mask(numbers, count)
         return by_number, number_words
     few = None not in numbers and max(number for number in numbers if number != 255) < 40
-    if mode == "P" and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
+    shown = mode == "P" and None not in colours
+    if shown and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
         return None, None                                  # smeared, and no numbers
     if by_row:
         return by_row, "by row, from palette files"
@@ -1574,6 +1700,25 @@ def choose_reading(mode, used, colours, numbers, palette):
     if grey or few or None in colours:
         return None, "number"
     return None, "row" if mode == "P" else None
+
+
+def refuse_a_mask(numbers, count):
+    """Refuses 0 and 255 of two classes, of which none is white."""
+    if count == 2 and 255 in numbers and 1 not in numbers:
+        raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; write "
+                      "0 and 1, or give the classes black and white in palette.json")
+
+
+def refuse_rows_alike(used, colours, readings, by_row):
+    """Refuses rows of a palette that are shown in one colour where they are classes of their own by
+    row, but by colour, or by the colours' numbers, one class."""
+    first = {}                                             # row by colour
+    for row, colour in zip(used, colours):
+        other = first.setdefault(colour, row)
+        apart = any(reading not in (None, by_row) for reading in readings)
+        if other != row and apart:
+            raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
+                          f"class, or two? Give each class a colour of its own")
 
 
 def refuse_place(values, used, colours, numbers, how, palette):
@@ -1760,7 +1905,7 @@ def rows_of(path, palette):
     if how != "by row, from palette files":
         return []
     _, used, colours, _ = meanings(stored, label_image(stored))
-    return list(zip(used, colours))
+    return [(row, colour) for row, colour in zip(used, colours) if colour is not None]
 
 
 # Pairs: which way up, which shape
@@ -1873,10 +2018,28 @@ def survey(name, settings, scale=None):
             agree_on_rows([paths[-1] for paths in files], palette)
             scales.append(None)
         else:
-            scales.append(scale or find_scale(paths, channels_of(settings, half)))
+            scales.append(scale_of_half(paths, channels_of(settings, half), scale))
     if len(files[0]) == 1:                                 # side by side
         scales = scales * 2
+    if scale and not any(scales):
+        raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
+                      f"out")
     return scales if any(scales) else None
+
+
+def scale_of_half(paths, channels, scale):
+    """The scale of all A or all B: the one given, where pictures of more than 8 bits are there."""
+    if not scale:
+        return find_scale(paths, channels, ", or a scale for the latter: --range 0 65535")
+    deep = any(in_threads(lambda path: deep_range(path, channels), paths))
+    return scale if deep else None
+
+
+def check_scale(scale):
+    """Refuses a --range that is none."""
+    low, high = scale
+    if not -math.inf < low < high < math.inf:
+        raise Refusal(f"--range {low:g} {high:g}: is no range; give two numbers, the lower first")
 
 
 def check_ids(paths):
@@ -1981,7 +2144,7 @@ def unused_words(folder, *splits):
     parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
     if folders:
         parts.append("folders " + ", ".join(folders[:9]))
-    return [f"{counts.total()} files not used: {', '.join(parts)}"] if parts else []
+    return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"] if parts else []
 
 
 # A user's picture, and the size at which a run knows it
@@ -1990,17 +2153,13 @@ def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if label_side(settings) == "x":
         return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
-    scale = scale_of_inputs(settings)
-    return f"picture, {ends_of(scale)} as 0 to 255" if scale else "picture"
-
-
-def scale_of_inputs(settings):
-    """The scale of a user's pictures: x's; where it has none, y's of as many channels."""
-    half = halves_named(settings).index("x")
-    scales = scales_of(settings)
-    if scales[half] is None and channels_of(settings, "x") == channels_of(settings, "y"):
-        half = 1 - half
-    return scales[half]
+    scale = scales_of(settings)[halves_named(settings).index("x")]
+    values = deep_values(stored_of(path, channels_of(settings, "x")))
+    if values is None and scale:
+        return f"picture of 8 bits, as it is (in training {ends_of(scale)} became 0 to 255)"
+    if values is None:
+        return "picture"
+    return f"picture, {ends_of(scale or [0, 65535])} as 0 to 255"
 
 
 def read_input(settings, path, pair=False):
@@ -2018,7 +2177,9 @@ def read_input(settings, path, pair=False):
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
-    return torch.from_numpy(levels_in(stored, scale_of_inputs(settings), channels).copy())
+    if TASKS[settings["task"]].kind == "pairs":
+        refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
+    return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
 
 def may_be_a_pair(settings, stored):
@@ -2383,8 +2544,11 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     files = list_pictures(photos)
     if not 1 < classes < 100:
         raise Refusal(f"--classes {classes}: out of range; give 2 to 99")
-    if len(files) < 2 or (out / "train").exists():
-        raise Refusal(f"{photos}: {len(files)} pictures; give at least two, and OUT a new folder")
+    if len(files) < 2:
+        raise Refusal(f"{photos}: {counted(len(files), 'picture')}; give at least two")
+    for name in ("train", "val", "palette.json", "sheet.png"):           # what will be written
+        if (out / name).exists():
+            raise Refusal(f"{out / name}: is there already; give OUT a new folder")
     rng = torch.Generator().manual_seed(seed)
     scale = find_scale(files)
     if scale:
@@ -2862,7 +3026,8 @@ def film(run, out, largest=300_000, seconds=8):
     stay are spaced by the logarithm of their steps. The last one stays for two seconds.
     """
     folder = Path(run) / "samples"
-    sheets = sorted(folder.glob("*.png"), key=lambda path: path.stem)
+    sheets = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
+    sheets.sort(key=lambda path: int(path.stem))
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give a run's, such as runs/facades")
     if len(sheets) < 2:
@@ -3056,6 +3221,9 @@ def as_refusal(error):
     if isinstance(error, OSError):                         # a place that cannot be read or written
         return Refusal(f"{error.filename or 'output'}: {error.strerror or error}; give another "
                        f"place, or mend this one")
+    if str(error).startswith("Symlink loop from "):       # of Path.resolve(), before Python 3.13
+        name = str(error).removeprefix("Symlink loop from ").strip("'")
+        return Refusal(f"{name}: is a link that leads back to itself; give another name")
     if "InvalidCxxCompiler" in str(error) or "Failed to find C compiler" in str(error):
         return Refusal("--compile: found no C++ compiler; install one, or leave it out")
     if type(error).__name__ == "Refusal":                  # any file's own
@@ -3248,6 +3416,11 @@ def warn_once(words):
     print(words, file=sys.stderr)
 
 
+def counted(number, thing):
+    """A number and what it is of: "1 epoch", "2,000 epochs"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def megabytes(content):
     """The size of bytes or of all tensors, in MiB."""
     if isinstance(content, bytes):
@@ -3392,7 +3565,7 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
         if pictures.cache is None:                         # else each has been read already
             for _ in pictures.batches([i] for i in range(len(pictures))):
                 pass
-    print(f"{name}: {len(train):,} pictures to train on, {len(held):,} held out, "
+    print(f"{name}: {counted(len(train), 'picture')} to train on, {len(held):,} held out, "
           f"from {settings['data'] or 'drawings'}")
     for line in what_was_read(settings, train, held):
         print(line)

@@ -796,10 +796,20 @@ def score_run(run, options, device, network):
 
 
 def use_pictures(settings, folder):
-    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on."""
+    """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on. Where
+    its label maps are the other half than the run's were, the halves change places."""
     import data
-    if folder:
-        settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+    if not folder:
+        return
+    before = data.label_side(settings)
+    settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+    if settings["task"] != "pairs" or not settings["palette"]:
+        return
+    settings["labels"] = data.half_of_labels(settings["data"])
+    if data.label_side(settings) != before:
+        turned = {"AtoB": "BtoA", "BtoA": "AtoB"}
+        settings["direction"] = turned[data.direction_of(settings)]
+        settings["range"] = data.scales_of(settings)[::-1]
 
 
 @dataclass
@@ -1088,7 +1098,7 @@ def read_folders(real_folder, fake_folder, count=None):
         chosen += [paths[name] for name in (shared + others)[:n]]
         if len(paths) > n:
             omitted.append(f"{len(paths) - n} of {folder} (each set has {n})")
-    pictures = read_pictures(chosen)
+    pictures = read_pictures(chosen, say_scale(chosen))
     pairs = min(n, len(shared))
     if 0 < pairs < n:
         omitted.append(f"{n - pairs} as pairs (their names are in one folder alone)")
@@ -1111,12 +1121,22 @@ def shuffled(names, rng):
     return [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
 
 
-def read_pictures(paths):
+def say_scale(paths):
+    """The one scale of pictures of more than 8 bits, which it prints; None of 8-bit ones. Refusal
+    of some of each: a set's shades would be another's."""
+    import data
+    scale = data.find_scale(paths)
+    if scale:
+        print(data.scale_words(scale, "both folders"))
+    return scale
+
+
+def read_pictures(paths, scale=None):
     """The pictures of files, uint8 (N, 3, H, W); Refusal where one has another size."""
     import data
 
     def read(path):
-        return data.to_tensor(data.open_picture(path))
+        return data.to_tensor(data.open_picture(path, scale))
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(read, paths))
     sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pictures]

@@ -806,6 +806,7 @@ def write_converted(path, out, task, own_statistics, dropout):
     """--convert: makes a run's folder, with generator.pt alone, of another code's generator: of its
     file, or of one of PUBLISHED by name. task None: the published one's own, else "pairs"."""
     import data
+    refuse_our_own(Path(path))
     published = not Path(path).is_file()
     if published and path not in PUBLISHED:
         raise Refusal(f"{path}: no such file, nor a published generator; give a latest_net_G.pth, "
@@ -831,6 +832,18 @@ def write_converted(path, out, task, own_statistics, dropout):
                     data=folder)
     data.write_whole(file, {"format": FORMAT, "settings": settings, "generator": weights})
     print(f"{path} -> {file}: {settings['depth']} levels, width {settings['width']}")
+
+
+def refuse_our_own(path):
+    """Refuses to convert a generator that this project wrote, by its file or its run's folder."""
+    if path.is_dir():
+        path = path / "generator.pt"
+    try:
+        load_file(path)
+    except Refusal:                                    # another code's, or none
+        return
+    raise Refusal(f"--convert {path}: is one of this project's own already; give it as RUN, or to "
+                  f"train.py's --start")
 
 
 # That code's five published generators, each a unet_256 with batch norms: the name, as in its
@@ -1130,7 +1143,7 @@ def about_export(generator, settings, noise):
              f"Height and width: multiples of {2 ** generator.depth}. {dropout}")
     if settings.get("range"):
         about += (" Values of more than 8 bits: the metadata's range holds, of A and of B, what "
-                  "became 0 and what became 255.")
+                  "became 0 and what became 255; x is A where its direction is AtoB, else B.")
     kept = 1 / (1 - generator.dropout)                 # so that the mean stays
     mask = (f"What dropout multiplies by: each value 0, with a probability of "
             f"{generator.dropout:g}, or {kept:g}.")
@@ -1166,9 +1179,11 @@ def about_values(channels):
 def metadata_of(generator, settings, noise):
     """What programs may want to know of an exported G, each as JSON: {name: text}."""
     import json
+    import data
     palette = settings["palette"] or []
     values = {
         "task": settings["task"],
+        "direction": data.direction_of(settings),
         "size": settings["size"],                      # height and width of training
         "multiple": 2 ** generator.depth,              # of which height and width are multiples
         "one_hot": settings["one_hot"],
@@ -1277,6 +1292,10 @@ def translate_pictures(generator, settings, options, files):
 def translate_sequence(generator, settings, options, count, files):
     """A GIF or a TIFF of count pictures to the same of G's, with one noise for all."""
     import data
+    channels = data.channels_of(settings, "y")
+    if channels not in (1, 3):
+        raise Refusal(f"{options.source}: a film has 3 channels, and this run makes {channels}; "
+                      f"give single pictures")
     out = data.sequence_out(options.source, options.out, count)
     frames = ((frame, out) for frame in data.frames_of(options.source))
     outputs = translated(generator, settings, options, frames, count, files)

@@ -34,6 +34,7 @@ has no bias, and the norm behind it divides by the spread of what comes. So G(z)
 direction of z counts.
 """
 import io
+import json
 import math
 import os
 import sys
@@ -513,17 +514,34 @@ def write_pairs(generator, z, settings, options):
         raise Refusal(f"{options.dream}: makes no photos of label maps, in three colours; give a "
                       f"pix2pix run on pairs that does")
     folder.mkdir(parents=True, exist_ok=True)
+    photo_first, flag = layout_of(its_settings)
+    palette = its_settings["palette"]
+    if palette and palette != data.look_up(its_settings["task"]).palette:    # not the task's own
+        data.write_whole(folder / "palette.json", json.dumps(palette).encode())
     number = 0
     for seed, part in enumerate(z.split(32)):              # a noise of its own for each dream
         output = generator(part)
         for label_map, photo in dream(output, settings, painter, its_settings, seed):
             halves = [label_map, photo]
-            if data.direction_of(its_settings) == "BtoA":  # as of facades: the photo is left
+            if photo_first:
                 halves = [photo, label_map]
             number += 1
             data.save_picture(folder / f"{number:05}.png", torch.cat(halves, dim=2))
         print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)
-    print(f"to train on them: python train.py --task {its_settings['task']} --data {folder}")
+    task = its_settings["task"]
+    print(f"to train on them: python train.py --task {task} --data {folder}{flag}")
+
+
+def layout_of(its_settings):
+    """Whether the photo stands left of its map in pairs for a painter's task, and the flag that the
+    task then needs. Of --task pairs with classes A, left, is the map (see data.label_side)."""
+    import data
+    row = data.look_up(its_settings["task"])
+    direction = data.direction_of(its_settings)
+    if its_settings["palette"] and row.labels is None:
+        direction = row.direction
+    flag = "" if direction == row.direction else f" --direction {direction}"
+    return direction == "BtoA", flag                       # BtoA: x is B, the right half
 
 
 def write_gif(path, pictures):

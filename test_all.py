@@ -1709,6 +1709,11 @@ def test_what_cannot_be_converted_leaves_no_run(tmp_path):
         refuses(f"^{source}", convert, source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
+def test_a_generator_of_our_own_is_not_converted(tmp_path):
+    run = tiny_run(tmp_path / "run", width=2)
+    for source in (run, run / "generator.pt"):
+        refuses("this project's own already; give it as RUN", convert, source, tmp_path / "new")
+
 def test_converting_never_overwrites_a_run(tmp_path):
     run = tiny_run(tmp_path / "run")
     before = (run / "generator.pt").read_bytes()
@@ -1941,6 +1946,7 @@ def test_an_exported_file_says_what_it_takes_and_gives(tmp_path):
     assert found["palette"] == FACADES
     assert found["classes"] == [name for name, _ in FACADES]
     assert found["multiple"] == 64
+    assert found["direction"] == "BtoA"                    # which of A and B of "range" is x
     assert found["dropout"] == "off"
     graph = onnx.load(tmp_path / "g.onnx").graph
     assert "a channel for each class" in graph.input[0].doc_string
@@ -2286,6 +2292,14 @@ def test_kmeans_takes_a_photo_of_one_pixel(tmp_path):
     dot.save(tmp_path / "photos" / "dot.png")
     # Made as wide as the size, it would be half as high as a pixel.
     data.kmeans_folder(tmp_path / "photos", tmp_path / "wide", 5, size=(32, 64))
+
+@pytest.mark.parametrize("name", ["train", "val", "palette.json", "sheet.png"])
+def test_kmeans_overwrites_nothing(name, tmp_path):
+    for i in range(3):
+        data.save_picture(tmp_path / f"{i}.png", data.draw_facade(i, size=64)[0])
+    shutil.copy(tmp_path / "0.png", tmp_path / name)
+    refuses(f"{name}: is there already", data.kmeans_folder, tmp_path, tmp_path, 5)
+    assert (tmp_path / name).read_bytes() == (tmp_path / "0.png").read_bytes()
 
 @pytest.mark.parametrize("number", range(4))
 def test_resizing_a_facade_invents_no_class(number):
@@ -2636,6 +2650,20 @@ def test_a_film_keeps_to_its_size_and_its_ends(tmp_path):
     assert (chosen[0], chosen[-1]) == (paths[0], paths[-1])
     gaps = [int(b.stem) - int(a.stem) for a, b in zip(chosen, chosen[1:])]
     assert gaps == sorted(gaps)                            # most is learned early
+
+def test_what_is_no_sheet_is_in_no_film(tmp_path):
+    sheets_over_time(tmp_path, [999_999, 1_000_000])
+    for name in ("best.png", "._000010.png"):              # kept by hand; macOS's
+        (tmp_path / "samples" / name).write_bytes(b"mine")
+    run_here(data, "film", tmp_path, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 2
+    order = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "film_frame", lambda path, width: order.append(path.stem))
+        patch.setattr(data, "animated", lambda frames, seconds: b"")
+        data.film(tmp_path, tmp_path / "film.gif")
+    assert order == ["999999", "1000000"]
 
 def test_what_is_no_film_is_refused(tmp_path):
     sheets_over_time(tmp_path, [10])
@@ -3199,6 +3227,13 @@ def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
 OLD_LAPTOP = ("--no-one-hot", "--ema", 0, "--decay", 0, "--lr", 5e-4, "--upsample", "deconv",
               "--dropout", 0.5, "--d-width", 4)
 
+def test_before_the_average_begins_g_itself_is_published(pairs, tmp_path):
+    cut_after(9, *arguments(tmp_path, pairs, *AVERAGED))
+    kept = checkpoint_of(tmp_path)
+    published = torch.load(tmp_path / "generator.pt")["generator"]
+    assert same_weights(published, kept["generator"])
+    assert not same_weights(published, kept["average"])
+
 def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
     old = arguments(tmp_path, pairs, *OLD_LAPTOP)
     cut_after(5, *old)
@@ -3360,7 +3395,9 @@ def test_a_start_of_another_model_or_damaged_is_refused(straight_run, pairs, tmp
     command = arguments(tmp_path / "a", pairs, "--start", start)
     refuses("checkpoint.pt: damaged", train_here, *command)
     (start / "generator.pt").write_bytes(b"PK")
-    refuses("generator.pt: damaged", train_here, *command)
+    refuses("^--start .*generator.pt: damaged", train_here, *command)
+    command = arguments(tmp_path / "a", pairs, "--start", tmp_path / "nothing")
+    refuses("^--start .*nothing: no such file", train_here, *command)
     assert not (tmp_path / "a").exists()
 
 def test_a_run_starts_from_one_in_a_folder_of_its_own(straight_run, pairs, tmp_path):
@@ -3436,6 +3473,8 @@ def test_kept_generators_without_their_run_are_left_alone(straight_run, pairs, t
 def test_a_keep_that_keeps_none_is_refused(pairs, tmp_path):
     refuses("--keep 3: the run has 2 epochs", train_here,
             *arguments(tmp_path / "run", pairs, "--keep", 3))
+    refuses("--keep 3: the run has 1 epoch, ", train_here,
+            *arguments(tmp_path / "run", pairs, "--keep", 3, "--epochs", 1))
     assert not (tmp_path / "run").exists()
 
 # Options
@@ -3746,6 +3785,16 @@ def test_a_film_is_written_as_the_same_kind(out, words, tmp_path):
     before = (tmp_path / "in.gif").read_bytes()
     refuses(words, run_here, pix2pix, run, tmp_path / "in.gif", tmp_path / out)
     assert (tmp_path / "in.gif").read_bytes() == before
+
+@pytest.mark.parametrize("name", ["out.gif", "out.tif"])
+def test_a_film_loses_no_channel_of_a_run(name, tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", width=2, out_channels=4)
+    film = tmp_path / name.replace("out", "in")
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    red.save(film, save_all=True, append_images=[blue])
+    command = (run, film, tmp_path / name)
+    refuses("a film has 3 channels, and this run makes 4", run_here, pix2pix, *command)
+    assert not (tmp_path / name).exists()
 
 def test_smoothing_is_the_hand_worked_blend():
     fakes = [torch.full((1, 3, 2, 2), value) for value in (1.0, 0.0, 0.5)]
@@ -4826,9 +4875,6 @@ def mutated(content, rng, everywhere, cut):
     kept = rng.integers(length) if cut else length
     return content[:kept].tobytes()
 
-def open_label_map(path, palette):
-    return data.label_map_in(data.read_stored(path), palette)[0]
-
 def is_refused(read, *args):
     try:
         read(*args)
@@ -4850,7 +4896,7 @@ def test_mutated_pictures_raise_only_our_error(count, tmp_path):
         content = mutated(sources[i % 4], rng, everywhere=i % 3 == 0, cut=i % 5 == 0)
         path.write_bytes(content)
         refused += is_refused(data.open_picture, path)
-        refused += is_refused(open_label_map, path, FACADES)
+        refused += is_refused(data.open_label_map, path, FACADES)
     # Not all, and not none.
     assert count / 2 < refused < 2 * count
 
@@ -4884,14 +4930,14 @@ NUMBERED = {
 @pytest.mark.parametrize("how", NUMBERED)
 def test_a_label_map_is_the_same_however_it_is_stored(how, tmp_path):
     NUMBERED[how].save(tmp_path / "a.png")
-    assert np.array_equal(open_label_map(tmp_path / "a.png", STREET), BANDS)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", STREET), BANDS)
 
 def test_a_label_map_survives_oxipng(tmp_path):
     oxipng = pytest.importorskip("oxipng", reason="pip install pyoxipng")
     for image in (NUMBERED["grey"], NUMBERED["a palette of colours"]):
         image.save(tmp_path / "a.png")
         oxipng.optimize(tmp_path / "a.png", tmp_path / "b.png")
-        assert np.array_equal(open_label_map(tmp_path / "b.png", STREET), BANDS)
+        assert np.array_equal(data.open_label_map(tmp_path / "b.png", STREET), BANDS)
 
 def test_a_lossless_optimiser_changes_numbers_and_keeps_colours_and_so_classes(tmp_path):
     before = renumbered([tuple(colour) for _, colour in STREET], range(12))
@@ -4900,19 +4946,39 @@ def test_a_lossless_optimiser_changes_numbers_and_keeps_colours_and_so_classes(t
     assert (np.asarray(after) != BANDS).mean() > 0.8
     assert before.convert("RGB").tobytes() == after.convert("RGB").tobytes()
     after.save(tmp_path / "a.png")
-    assert np.array_equal(open_label_map(tmp_path / "a.png", STREET), BANDS)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", STREET), BANDS)
 
 def test_4_bit_grey_which_pillow_spreads_keeps_its_numbers(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3b"))
-    assert open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
+    assert data.open_label_map(tmp_path / "a.png", STREET).tolist() == [[3, 11]]
+
+@pytest.mark.parametrize("white", [11, 200, 1000])
+def test_numbers_of_a_pgm_are_not_spread_to_its_white(white, tmp_path):
+    values = BANDS.tobytes() if white < 256 else BANDS.astype(">u2").tobytes()
+    (tmp_path / "a.pgm").write_bytes(b"P5 80 60 %d\n" % white + values)
+    assert np.array_equal(data.open_label_map(tmp_path / "a.pgm", STREET), BANDS)
+
+def save_12_bits(path, packed):
+    """A TIFF of one row of 4 values, of 12 bits each: of 16 bits under another tag."""
+    Image.frombytes("I;16", (4, 1), packed + bytes(2)).save(path)
+    bits = struct.pack("<HHI", 258, 3, 1)
+    content = path.read_bytes().replace(bits + bytes([16, 0]), bits + bytes([12, 0]))
+    path.write_bytes(content)
+
+def test_4095_is_the_white_of_12_bits(tmp_path):
+    save_12_bits(tmp_path / "a.tif", b"\xff\xff\xff\x80\x00\x00")
+    picture = np.array(data.open_picture(tmp_path / "a.tif"))
+    assert picture[0, :, 0].tolist() == [255, 255, 128, 0]
+    save_12_bits(tmp_path / "b.tif", b"\x00\xb0\x0a\x00\x10\x02")
+    assert data.open_label_map(tmp_path / "b.tif", STREET).tolist() == [[11, 10, 1, 2]]
 
 def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
-    refuses("a.png: class 12 at x=1, y=0", open_label_map, tmp_path / "a.png", STREET)
+    refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
-    refuses("a.png: class 11 at x=79, y=53", open_label_map, tmp_path / "a.png", STREET[:11])
+    refuses("a.png: class 11 at x=79, y=53", data.open_label_map, tmp_path / "a.png", STREET[:11])
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
 def test_an_enlarged_jpeg_of_labels_is_no_map_of_unknown_classes(times, tmp_path):
@@ -5006,15 +5072,39 @@ def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers[5:9, 7:9] = 12
     for mode in ("L", "RGB", "P"):
         Image.fromarray(numbers).convert(mode).save(tmp_path / "a.png")
-        refuses("class 12 at x=7, y=5", open_label_map, tmp_path / "a.png", STREET)
+        refuses("class 12 at x=7, y=5", data.open_label_map, tmp_path / "a.png", STREET)
 
 # Of a palette picture whose colours are no classes': its numbers count.
 OTHER_ROWS = [(20 * k, 255 - 20 * k, 99) for k in range(12)]
 
 def test_palette_rows_that_are_no_class_colours_are_numbers(tmp_path):
     renumbered(OTHER_ROWS, range(12)).save(tmp_path / "a.png")
-    found = open_label_map(tmp_path / "a.png", STREET)
+    found = data.open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_path):
+    """Black is STREET's class 11, and white as a number would be "ignore"."""
+    image = Image.fromarray(BANDS)
+    image.putpalette(colour * 256)
+    image.save(tmp_path / "a.png")
+    found = data.open_label_map(tmp_path / "a.png", STREET)
+    assert np.array_equal(found, BANDS)
+    refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
+
+def test_two_rows_in_the_colour_of_one_class_are_refused(tmp_path):
+    colours = [colour for _, colour in STREET]
+    colours[4] = colours[2]
+    renumbered(colours, range(12)).save(tmp_path / "a.png")
+    words = "a.png: rows 2 and 4 of its palette are both shown as"
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
+
+def test_a_row_that_a_palette_lacks_is_refused(tmp_path):
+    """Pillow writes a palette of one row where none is set, and one bit of each number."""
+    Image.frombytes("P", (3, 1), b"\0\1\2").save(tmp_path / "a.png")
+    refuses("row 1 of its palette", data.open_label_map, tmp_path / "a.png", STREET)
+    stored = data.read_stored(tmp_path / "a.png")
+    refuses("row 1 of its palette", data.refuse_numbers, stored)
 
 def test_palette_rows_near_class_colours_are_colours(tmp_path):
     """As a quantizer numbers a JPEG's."""
@@ -5042,6 +5132,40 @@ def make_label_folders(folder, maps, photo=None):
         other.save(folder / "photos" / f"{i}.png")
     return folder
 
+def street_pairs(folder, direction):
+    """Settings of pairs of photos/ and labels/, BANDS by number in STREET's colours."""
+    folder.mkdir()
+    make_label_folders(folder, [NUMBERED["grey"]] * 3)
+    (folder / "palette.json").write_text(json.dumps(STREET))
+    choices = {"direction": direction}
+    settings = settings_for(folder, "pairs", size=60, **choices)
+    settings.update(data.pictures_of("pairs", folder, choices=choices))
+    return settings
+
+def test_a_run_knows_which_half_is_a_label_map_without_its_folder(tmp_path):
+    settings = street_pairs(tmp_path / "street", "BtoA")
+    path = tmp_path / "street" / "labels" / "0.png"
+    wanted = data.colorize(torch.from_numpy(BANDS), STREET)
+    for folder in (settings["data"], "moved", None):
+        settings["data"] = folder
+        assert data.label_side(settings) == "x"
+        assert torch.equal(data.read_input(settings, path), wanted)
+
+def test_a_folder_whose_label_maps_are_the_other_half_is_scored_as_the_run_learned(tmp_path):
+    street_pairs(tmp_path / "street", "BtoA")
+    side = settings_for(tmp_path, "pairs", palette=STREET, labels="A", direction="AtoB",
+                        range=[None, [0, 9]])
+    metrics.use_pictures(side, tmp_path / "street")        # its label maps are B
+    assert data.label_side(side) == "x"
+    assert (side["direction"], side["range"]) == ("BtoA", [[0, 9], None])
+    metrics.use_pictures(side, tmp_path / "street")
+    assert side["direction"] == "BtoA"
+
+def test_numbers_are_no_picture_to_translate_either(tmp_path):
+    NUMBERED["grey"].save(tmp_path / "a.png")
+    settings = settings_for(tmp_path, "pairs")
+    refuses("whole numbers up to 11.*colours", data.read_input, settings, tmp_path / "a.png")
+
 def save_mask(path):
     """0, and 255 where BANDS is above 5."""
     mask = np.where(BANDS > 5, 255, 0)
@@ -5055,24 +5179,24 @@ WHITE = ["white", [255, 255, 255]]
     ([WHITE, BLACK], 0, 1)])
 def test_a_mask_of_0_and_255_is_black_and_white(palette, above, below, tmp_path):
     save_mask(tmp_path / "a.png")
-    found = open_label_map(tmp_path / "a.png", palette)
+    found = data.open_label_map(tmp_path / "a.png", palette)
     assert np.array_equal(found, np.where(BANDS > 5, above, below))
 
 def test_a_mask_of_0_and_255_without_white_is_refused(tmp_path):
     save_mask(tmp_path / "a.png")
     palette = [["green", [0, 128, 0]], ["red", [200, 0, 0]]]
     words = "0 and 255: is 255 class 1, or 'ignore'"
-    refuses(words, open_label_map, tmp_path / "a.png", palette)
+    refuses(words, data.open_label_map, tmp_path / "a.png", palette)
 
 def test_a_map_that_means_one_thing_by_number_and_another_by_colour_is_refused(tmp_path):
     # Black: class 11, or number 0.
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     words = r"classes \[11\] by colour, \[0\] by number"
-    refuses(words, open_label_map, tmp_path / "a.png", STREET)
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_clear_background_is_no_class(tmp_path):
     NUMBERED["a palette of colours"].save(tmp_path / "a.png", transparency=3)
-    refuses("transparent background", open_label_map, tmp_path / "a.png", STREET)
+    refuses("transparent background", data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_numbers_without_a_palette_are_no_pictures(tmp_path):
     small = NUMBERED["grey"].resize((64, 64))
@@ -5081,9 +5205,19 @@ def test_numbers_without_a_palette_are_no_pictures(tmp_path):
     words = "whole numbers up to 11.*palette.json"
     refuses(words, data.training, settings)
 
-def test_numbers_in_a_jpeg_are_no_colours(tmp_path):
-    NUMBERED["grey"].save(tmp_path / "a.jpg")
-    refuses("nearly black", open_label_map, tmp_path / "a.jpg", STREET)
+LOSSY_FILES = {
+    "a.jpg": {},
+    "a.webp": {},
+    "a.tif": {"compression": "jpeg"}}
+
+@pytest.mark.parametrize("name", LOSSY_FILES)
+def test_numbers_that_a_file_has_smeared_are_no_numbers(name, tmp_path):
+    NUMBERED["grey"].save(tmp_path / name, **LOSSY_FILES[name])
+    refuses("nearly black", data.open_label_map, tmp_path / name, STREET)
+
+def test_numbers_in_a_lossless_webp_are_numbers(tmp_path):
+    NUMBERED["grey"].save(tmp_path / "a.webp", lossless=True, xmp=b"<x/>")
+    assert np.array_equal(data.open_label_map(tmp_path / "a.webp", STREET), BANDS)
 
 @pytest.mark.parametrize("name, top, words", [
     ("a_gtFine_labelTrainIds.png", 18, "trainIds"),
@@ -5092,7 +5226,7 @@ def test_numbers_in_a_jpeg_are_no_colours(tmp_path):
 def test_only_cityscapes_own_ids_are_read_by_them(name, top, words, tmp_path):
     ids = np.where(BANDS > 2, top, 1)
     Image.fromarray(ids.astype(np.uint8)).save(tmp_path / name)
-    refuses(words, open_label_map, tmp_path / name, data.CITYSCAPES)
+    refuses(words, data.open_label_map, tmp_path / name, data.CITYSCAPES)
 
 def test_a_palette_json_may_begin_with_a_byte_order_mark(tmp_path):
     content = b"\xef\xbb\xbf" + json.dumps(STREET).encode()
@@ -5122,14 +5256,14 @@ def make_deep(folder, *tops):
 
 def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
     make_deep(tmp_path, 7800, 8400, 8730)
-    settings = settings_for(tmp_path, "pairs")
-    settings.update(data.pictures_of("pairs", tmp_path))
+    settings = settings_for(tmp_path, "pairs", direction="BtoA")
+    settings.update(data.pictures_of("pairs", tmp_path, choices={"direction": "BtoA"}))
     assert settings["range"] == [None, [7200, 8730]]
     pictures = data.held_out(settings)
     path = pictures.files[0][1]
     values = np.array(Image.open(path))
     wanted = (values - 7200.0) / (8730 - 7200) * 255
-    in_training = pictures[0][3:]
+    in_training = pictures[0][:3]
     in_use = data.read_input(settings, path)
     for picture in (in_training, in_use):
         assert np.abs(picture.numpy() - wanted).max() <= 0.51
@@ -5137,7 +5271,29 @@ def test_16_bit_pictures_share_one_scale_in_training_and_in_use(tmp_path):
 def test_a_scale_can_be_set(tmp_path):
     make_deep(tmp_path, 7800, 8400)
     found = data.pictures_of("pairs", tmp_path, [0, 10_000])
-    assert found["range"] == [[0, 10_000]] * 2
+    assert found["range"] == [None, [0, 10_000]]           # A/ has 8 bits
+
+@pytest.mark.parametrize("scale", [(8400, 7800), (5, 5), (np.nan, 1), (0, np.inf)])
+def test_a_scale_that_is_none_is_refused(scale, tmp_path):
+    make_deep(tmp_path, 7800, 8400)
+    refuses("--range .* is no range", data.pictures_of, "pairs", tmp_path, scale)
+
+def test_a_scale_of_pictures_of_8_bits_is_refused(tmp_path):
+    make_pairs(tmp_path)
+    refuses("--range: no picture in", data.pictures_of, "facades", tmp_path, [0, 100])
+    refuses("--range: drawn", data.pictures_of, "facades", "drawn", [0, 100])
+
+def test_the_targets_scale_is_not_the_inputs(tmp_path):
+    """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
+    make_deep(tmp_path, 7800, 8400)
+    settings = settings_for(tmp_path, "pairs")
+    settings.update(data.pictures_of("pairs", tmp_path))
+    Image.fromarray(np.full((64, 64), 40_092, np.uint16)).save(tmp_path / "a.png")
+    assert data.read_input(settings, tmp_path / "a.png").unique().tolist() == [156]
+    assert data.input_words(settings, tmp_path / "a.png") == "picture, 0 to 65535 as 0 to 255"
+    settings["direction"] = "BtoA"
+    words = "picture of 8 bits, as it is (in training 7200 to 8400 became 0 to 255)"
+    assert data.input_words(settings, tmp_path / "A" / "0.png") == words
 
 def test_8_and_16_bit_pictures_do_not_mix(tmp_path):
     make_deep(tmp_path, 7800, 8400)
@@ -5173,6 +5329,33 @@ def test_float_and_signed_pictures_have_a_scale(kind, tmp_path):
     assert picture.max() == 255
     refuses("no known range", data.open_picture, path)
 
+def test_signed_bytes_have_a_scale(tmp_path):
+    """Pillow takes -100 for 156."""
+    tifffile = pytest.importorskip("tifffile", reason="pip install tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.int8([[-100, 100]]))
+    scale = data.find_scale([path])
+    assert scale == [-100, 100]
+    assert np.array(data.open_picture(path, scale))[0, :, 0].tolist() == [0, 255]
+    refuses("no known range", data.open_picture, path)
+
+def in_16_bits(name):
+    """A file of colours, or a grey SGI, of 16 bits a value."""
+    if name == "a.ppm":
+        return b"P6 1 1 65535\n" + bytes(6)
+    if name == "a.sgi":
+        return struct.pack(">hbbHHHH", 474, 0, 2, 2, 1, 1, 1).ljust(512, b"\0") + bytes(2)
+    file = io.BytesIO()
+    PHOTO.save(file, "JPEG2000")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\x4f\xff\x51") + 42] = 15
+    return bytes(content)
+
+@pytest.mark.parametrize("name", ["a.ppm", "a.sgi", "a.jp2"])
+def test_16_bits_of_which_pillow_keeps_8_are_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(in_16_bits(name))
+    refuses("more than 8 bits a value", data.open_picture, tmp_path / name)
+
 @pytest.mark.parametrize("kind, words", [
     (np.float32, "no data.*x=5, y=3"),
     (np.float64, "64-bit float")])
@@ -5186,6 +5369,16 @@ def test_a_fourth_channel_that_is_mostly_between_is_no_opacity(kind, tmp_path):
     image.putalpha(60)
     image.save(tmp_path / "a.png")
     refuses("alpha, is no opacity.*drop it", data.open_picture, tmp_path / "a.png")
+
+@pytest.mark.parametrize("ending", [".png", ".tga", ".tif"])
+def test_a_photo_that_is_clear_everywhere_is_refused(ending, tmp_path):
+    """As games write it; an empty one is white."""
+    for name, photo in (("photo", PHOTO.copy()), ("empty", Image.new("RGB", (9, 9)))):
+        photo.putalpha(0)
+        photo.save(tmp_path / f"{name}{ending}")
+    refuses("alpha, is 0 everywhere", data.open_picture, tmp_path / f"photo{ending}")
+    empty = data.open_picture(tmp_path / f"empty{ending}")
+    assert empty.getextrema() == ((255, 255),) * 3
 
 def test_plain_tiffs_are_turned_as_their_tag_says(tmp_path):
     numbers = np.arange(1, 7, dtype=np.uint8).reshape(2, 3)
@@ -5513,7 +5706,7 @@ def test_three_channels_of_numpy_are_a_picture(order, tmp_path):
 
 def test_one_channel_of_numpy_is_a_grey_picture_or_a_label_map(tmp_path):
     path = save_array(tmp_path / "a.npy", BANDS.astype(np.int64))
-    assert np.array_equal(open_label_map(path, STREET), BANDS)
+    assert np.array_equal(data.open_label_map(path, STREET), BANDS)
     grey = save_array(tmp_path / "b.npy", 20 * BANDS)
     assert np.array_equal(np.asarray(data.open_picture(grey))[..., 1], 20 * BANDS)
 
@@ -5784,7 +5977,7 @@ def test_a_run_from_before_these_settings_goes_on(pairs, tmp_path):
     cut_after(2, *args)
     path = tmp_path / "run" / "settings.json"
     settings = json.loads(path.read_text())
-    for key in ("direction", "mirror", "crop"):
+    for key in ("direction", "mirror", "crop", "labels"):
         del settings[key]
     path.write_text(json.dumps(settings))
     assert "going on from step 2" in train_here(*args)
@@ -6289,6 +6482,29 @@ def test_pairs_of_dreams_can_be_trained_on(one_hot_run, tmp_path, monkeypatch):
     trained = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert trained["palette"] == its_settings["palette"]
 
+def test_pairs_of_dreams_keep_classes_that_are_not_the_tasks(shapes_run, tmp_path):
+    for task in ("facades", "pairs"):
+        folder = tmp_path / task
+        painter = tiny_run(folder / "run", task, width=2, palette=data.SHAPES, data=str(folder))
+        out = folder / "dreams"
+        run_here(semgan, shapes_run, "--dream", painter, "--count", 3, "--pairs", out)
+        settings = settings_for(out, task)
+        settings.update(data.pictures_of(task, out))
+        assert settings["palette"] == data.SHAPES
+        x = data.training(settings)[0][None, :3]           # the map, not the photo
+        assert semgan.out_of_palette(x, data.SHAPES) == 0
+
+@pytest.mark.parametrize("task, palette, direction, photo_first, flag", [
+    ("pairs", None, "AtoB", False, ""),
+    ("pairs", None, "BtoA", True, " --direction BtoA"),
+    ("pairs", data.SHAPES, "BtoA", False, ""),             # of photos/ and labels/
+    ("facades", data.FACADES, "BtoA", True, ""),
+    ("segmentation", data.CAMVID, "BtoA", True, " --direction BtoA")])
+def test_pairs_of_dreams_lie_as_their_task_reads_them(
+        task, palette, direction, photo_first, flag):
+    settings = {"task": task, "palette": palette, "direction": direction, "data": "none"}
+    assert semgan.layout_of(settings) == (photo_first, flag)
+
 def test_pairs_of_dreams_overwrite_nothing(shapes_run, tmp_path):
     painter = tiny_run(tmp_path / "painter", "pairs")
     (tmp_path / "pairs").mkdir()
@@ -6333,6 +6549,15 @@ def test_semgans_command_refuses_in_one_line(shapes_run):
     done = python(HERE / "semgan.py", shapes_run)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+def test_a_link_to_itself_is_refused_in_one_line(tmp_path):
+    run = tiny_run(tmp_path / "run", "shapes")
+    link = tmp_path / "a.png"
+    link.symlink_to(link)
+    done = python(HERE / "semgan.py", run, "--encode", link)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {link}: ")
     assert done.stderr.count("\n") == 1
 
 # metrics.py
@@ -6932,6 +7157,17 @@ def test_folders_that_cannot_be_scored_are_refused(tmp_path):
     refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "run", "real")
     refuses("^real: holds pictures, .*REAL FAKE", run_metrics, tmp_path, "real")
     refuses("^maps: no such file or folder; .*two folders", run_metrics, tmp_path, "maps")
+
+def test_folders_of_16_bits_share_one_scale(tmp_path):
+    for name, low in (("real", 1000), ("fake", 1100)):
+        (tmp_path / name).mkdir()
+        values = np.linspace(low, low + 900, 32 * 32).reshape(32, 32)
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / name / "a.png")
+    said = run_metrics(tmp_path, "real", "fake")
+    assert "both folders: 1000 to 2000 become 0 to 255" in said
+    assert row_of(said, "fake, pairs")["L1"] == "0.200"    # a tenth of -1 to 1
+    flat_pictures(tmp_path / "bytes", 100)
+    refuses("has 8 bits a value, .*a.png has more", run_metrics, tmp_path, "real", "bytes")
 
 def test_what_is_no_run_is_refused_before_the_first_is_scored(tmp_path):
     tiny_run(tmp_path / "run", width=2)

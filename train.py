@@ -425,10 +425,17 @@ class Run:
         average, which begins as a copy of G."""
         for name, weights in start.items():
             self.parts[name].load_state_dict(weights)
-        self.published = self.parts["generator"]           # what is shown, scored and generator.pt
         if self.settings.get("ema"):
-            self.published = copy.deepcopy(self.published).requires_grad_(False)
-            self.parts["average"] = self.published
+            average = copy.deepcopy(self.parts["generator"]).requires_grad_(False)
+            self.parts["average"] = average
+
+    @property
+    def published(self):
+        """What is shown, scored and generator.pt: G, or the average of its weights once that is
+        more than a copy of the first ones."""
+        if "average" in self.parts and self.step >= AVERAGE_EVERY:
+            return self.parts["average"]
+        return self.parts["generator"]
 
     def begin_folder(self):
         """Writes settings.json: all that can be refused has been."""
@@ -459,7 +466,8 @@ class Run:
             self.write_kept(kept)
         count = self.settings["epochs"] // self.keep
         size = data.megabytes(self.published.state_dict())
-        print(f"--keep {self.keep}: {count} generators in the end, {size:,.1f} MiB each, "
+        generators = data.counted(count, "generator")
+        print(f"--keep {self.keep}: {generators} in the end, {size:,.1f} MiB each, "
               f"{count * size:,.1f} MiB in all, as {self.folder}/generator-EPOCH.pt", flush=True)
 
     def resume(self):
@@ -804,6 +812,8 @@ class Run:
 #     drawn            True if data.py draws them                        data.py
 #     pictures         how many, and a check sum of their names          train.py: the same run?
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
+#     labels           of pairs with a palette, the half that is a        data.py
+#                      label map: "A" or "B"; else None
 #     range            of A, of B: the values of more than 8 bits that   data.py
 #                      become 0 and 255, [low, high], or None; None: 8 bits;
 #                      of several channels, low and high are lists
@@ -1177,7 +1187,8 @@ def check_same(folder, settings):
     except (OSError, ValueError, TypeError):
         raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
     may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width")}
+    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width"),
+             "labels": settings["labels"]}
     for key in older.keys() & settings.keys():
         before.setdefault(key, older[key])
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
@@ -1242,7 +1253,10 @@ def starting_weights(folder, settings):
         return {}, ""
     start = Path(settings["start"])
     module = pix2pix if settings["model"] == "pix2pix" else semgan
-    generator, theirs = module.load_generator(start)
+    try:
+        generator, theirs = module.load_generator(start)
+    except (pix2pix.Refusal, semgan.Refusal) as refusal:
+        raise Refusal(f"--start {refusal}") from None
     check_fits(start, theirs, settings)
     if "dropout_at" in theirs:
         settings["dropout_at"] = theirs["dropout_at"]
@@ -1383,6 +1397,7 @@ def introduce(context, pictures, held_out, seconds):
     processes = "1 process" if context.world == 1 else f"{context.world} processes"
     other = "laptop" if settings["preset"] == "paper" else "paper"
     steps = len(pictures) // settings["batch"] * settings["epochs"]
+    epochs = data.counted(settings["epochs"], "epoch")
     if pictures.cache is None:
         kept = "decoded as needed"
     elif not pictures.whole and pictures.cache.is_cuda:
@@ -1392,9 +1407,9 @@ def introduce(context, pictures, held_out, seconds):
     print(f"{settings['model']} on {settings['task']}: torch {torch.__version__}, {where}, "
           f"{settings['precision']}, {processes}\n"
           f"preset {settings['preset']} (the other: --preset {other}): size {size}, width "
-          f"{settings['width']}, batch {settings['batch']}, {settings['epochs']} epochs = {steps:,}"
-          f" steps, seed {settings['seed']}\n"
-          f"{len(pictures):,} pictures to train on, {len(held_out):,} held out, from "
+          f"{settings['width']}, batch {settings['batch']}, {epochs} = "
+          f"{data.counted(steps, 'step')}, seed {settings['seed']}\n"
+          f"{data.counted(len(pictures), 'picture')} to train on, {len(held_out):,} held out, from "
           f"{settings['data'] or 'drawings'}, ready after {seconds:.1f} s, {kept}")
     for line in data.what_was_read(settings, pictures, held_out):
         print(line)
@@ -1424,8 +1439,9 @@ def main():
     pictures, held_out = find_pictures(settings, options.memory)
     folder = run_folder(options, settings)
     if options.keep and options.keep > settings["epochs"]:
-        raise Refusal(f"--keep {options.keep}: the run has {settings['epochs']} epochs, so none "
-                      f"would be kept; give at most that many")
+        raise Refusal(f"--keep {options.keep}: the run has "
+                      f"{data.counted(settings['epochs'], 'epoch')}, so none would be kept; give "
+                      f"at most that many")
     check_start(folder, settings)
     check_same(folder, settings)
     start, start_words = starting_weights(folder, settings)
@@ -1445,8 +1461,8 @@ def main():
     run = train(context, pictures, held_out)
     if rank == 0:
         more = ", at a rate that rises again" if settings["decay"] else ""
-        print(f"\nfinished: {run.step:,} steps. Samples are in {folder}/samples, the generator is "
-              f"{folder}/generator.pt; a larger --epochs trains on{more}.")
+        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder}/samples, the "
+              f"generator is {folder}/generator.pt; a larger --epochs trains on{more}.")
     if world > 1:
         dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
