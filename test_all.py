@@ -2525,7 +2525,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
         "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
         # Of older runs, too.
-        "direction", "mirror", "crop"}
+        "direction", "mirror", "crop", "labels"}
     assert real.keys() - ours.keys() == read_by_train_alone
 
 def test_a_run_is_as_long_as_its_epochs(straight_run, pairs):
