@@ -2972,9 +2972,9 @@ def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
     wanted = [3.0] * 4 + [2.97] * 4 + [2.94] * 4 + [2.91] * 4
     assert sigmas == pytest.approx(wanted)
 
-def test_paper_presets_have_no_blur_noise_decay_or_other_light():
+def test_paper_presets_have_no_blur_noise_or_decay():
     for presets in (*train.PRESETS.values(), train.SHAPES):
-        assert not presets["paper"].keys() & {"blur", "noise", "decay", "diff_augment"}
+        assert not presets["paper"].keys() & {"blur", "noise", "decay"}
 
 @pytest.mark.parametrize("drawn, wanted", [
     ((0.5, 0.5, 0.5), [[-0.6, 0.2], [0.6, 0.2]]),
@@ -3000,7 +3000,7 @@ def test_each_photo_has_a_light_of_its_own_through_which_g_learns():
 def test_d_sees_photos_in_changing_light_and_label_maps_as_they_are(pairs, tmp_path, monkeypatch):
     calls = watch(monkeypatch, pix2pix.PatchGAN, "forward")
     compared = watch(monkeypatch, pix2pix, "generator_loss")
-    cut_after(1, *arguments(tmp_path, pairs, "--precision", "fp32"))
+    cut_after(1, *arguments(tmp_path, pairs, "--precision", "fp32", "--diff-augment"))
     (_, x, y), (_, x_again, fake), (_, x_of_g, fake_of_g) = [call.args for call in calls]
     assert torch.equal(x, x_again) and torch.equal(x, x_of_g)
     assert x.unique().tolist() == [0, 1]
@@ -3011,13 +3011,6 @@ def test_d_sees_photos_in_changing_light_and_label_maps_as_they_are(pairs, tmp_p
             both = torch.stack([one.flatten(), other.flatten()])
             assert torch.corrcoef(both)[0, 1] > 0.9999
     assert not torch.allclose(fake, fake_of_g, atol=0.01)
-
-@pytest.mark.parametrize("args, wanted", [
-    ((), True), (("--no-diff-augment",), False), (("--preset", "paper"), False),
-    (("--preset", "paper", "--diff-augment"), True), (("--direction", "AtoB"), False),
-    (("--task", "colorization"), False), (("--task", "colorization", "--diff-augment"), True)])
-def test_only_photos_of_label_maps_are_seen_in_another_light_unasked(args, wanted):
-    assert resolved("cpu", *args)["diff_augment"] == wanted
 
 @pytest.mark.parametrize("args, words", [
     (("--direction", "AtoB"), "colours are its classes"), (("--objective", "l1"), "does not use"),
@@ -3231,8 +3224,8 @@ def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
     assert torch.allclose(generator.encoder[0].weight, average, atol=1e-6)
     assert not torch.allclose(generator.encoder[0].weight, weights[-1], atol=1e-6)
 
-OLD_LAPTOP = ("--no-one-hot", "--no-diff-augment", "--ema", 0, "--decay", 0, "--lr", 5e-4,
-              "--upsample", "deconv", "--dropout", 0.5, "--d-width", 4)
+OLD_LAPTOP = ("--no-one-hot", "--ema", 0, "--decay", 0, "--lr", 5e-4, "--upsample", "deconv",
+              "--dropout", 0.5, "--d-width", 4)
 
 def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
     old = arguments(tmp_path, pairs, *OLD_LAPTOP)

@@ -52,7 +52,6 @@ from data import Refusal, fcntl
 # method, smaller, for two cores and less than half an hour. What it chooses, and what each choice
 # brings, as measured in pictures/README.md:
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
-#     diff_augment D sees each photo in another light: it cannot know the few by their colours
 #     upsample     doubled pixels, not transposed convolutions: no checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
 #     lr, decay    ten times the paper's rate, which falls in the second half: much first, then fine
@@ -63,7 +62,7 @@ PRESETS = {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
         "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": None,
                    "steps": 14_400, "decay": 0.5, "ema": 0.999, "upsample": "nearest",
-                   "one_hot": True, "diff_augment": True, "d_width": 16, "dropout": 0.2}},
+                   "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "steps": 50_000},
@@ -120,7 +119,9 @@ def train_pix2pix(context, pictures, held_out):
         with run.autocast():
             fake = G(x)                                    # G(x, z); z is the dropout
 
-        if uses_d:                                         # the step on D
+        # The step on D. fake.detach(): no gradient reaches G. lit (below) gives pictures as they are,
+        # but for --diff-augment.
+        if uses_d:
             with run.autocast():
                 real_logits = D(*condition, lit(settings, y))            # (N, 1, 30, 30)
                 fake_logits = D(*condition, lit(settings, fake.detach()))
@@ -209,12 +210,15 @@ def pix2pix_networks(settings, device):
 
 
 def lit(settings, photos):
-    """Photos (N, C, H, W) in [-1, 1] as D sees them: with diff_augment each in a light of its own,
-    else as they are. Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN
-    Training", its "color": brightness up to 0.5 up or down, colour 0 to 2 times, contrast 0.5 to
-    1.5 times. A label map does not tell a wall's colour, so D knew the few photos of a folder by
-    theirs, and G gambled on colours. Gradients pass through it to G, whose own photos stay as they
-    are: L1 compares those."""
+    """Photos (N, C, H, W) in [-1, 1] as D sees them: as they are or, with --diff-augment, each in a
+    light of its own: up to 0.5 brighter or darker, its colours 0 to 2 times as strong, its contrast
+    0.5 to 1.5 times.
+
+    Not in the paper: it is "color" of Zhao et al. 2020, "Differentiable Augmentation for
+    Data-Efficient GAN Training". A label map does not tell a wall's colour, so D can know the few
+    photos of a folder by theirs; so lit, it cannot. Gradients pass through to G, whose photos stay
+    as they are elsewhere: L1 compares those.
+    """
     if not settings.get("diff_augment"):
         return photos
     brighter, colour, contrast = torch.rand(3, len(photos), 1, 1, 1, device=photos.device)
@@ -983,9 +987,10 @@ def add_training(add):
     add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
         help="of pix2pixHD's loss: D's layers should see the same in fake "
              "and target (default 0)")
-    add("--diff-augment", action=argparse.BooleanOptionalAction,
-        help="show D each photo in another brightness, colour and contrast "
-             "(default: in preset laptop, where x is a label map)")
+    add("--diff-augment", action="store_true", default=None,
+        help="show D each photo in another light, so that it cannot know the "
+             "few of a small folder by their colours: nearer to withheld "
+             "photos, with less contrast")
     add("--start", metavar="RUN",
         help="begin with the weights of another run, or a converted one, of "
              "like networks: G of RUN/generator.pt (with --ema its average), "
@@ -1154,9 +1159,8 @@ def resolve(options, device, world=1):
         settings.update(SHAPES[preset])
     settings.update(given)
     labels = data.label_side({**settings, "palette": None})
-    for key in ("one_hot", "diff_augment"):                # the preset has them for label maps only
-        if key in settings and key not in given and labels != "x":
-            settings[key] = False
+    if "one_hot" not in given and labels != "x":           # the preset has it for label maps only
+        settings["one_hot"] = False
     if model == "pix2pix" and settings["d_width"] is None:
         settings["d_width"] = settings["width"]
     if options.start:
