@@ -2524,6 +2524,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
         "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
+        "diff_augment",
         # Of older runs, too.
         "direction", "mirror", "crop", "labels"}
     assert real.keys() - ours.keys() == read_by_train_alone
@@ -3017,6 +3018,48 @@ def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
 def test_paper_presets_have_no_blur_noise_or_decay():
     for presets in (*train.PRESETS.values(), train.SHAPES):
         assert not presets["paper"].keys() & {"blur", "noise", "decay"}
+
+@pytest.mark.parametrize("drawn, wanted", [
+    ((0.5, 0.5, 0.5), [[-0.6, 0.2], [0.6, 0.2]]),
+    ((0.7, 0.5, 0.5), [[-0.4, 0.4], [0.8, 0.4]]),          # brighter
+    ((0.5, 0.0, 0.5), [[0.0, 0.2], [0.0, 0.2]]),           # grey
+    ((0.5, 1.0, 0.5), [[-1.2, 0.2], [1.2, 0.2]]),          # more colour
+    ((0.5, 0.5, 0.0), [[-0.25, 0.15], [0.35, 0.15]])])     # half the contrast
+def test_another_light_is_hand_worked(drawn, wanted, monkeypatch):
+    """A photo of two channels and two pixels, whose mean is 0.1."""
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(drawn).view(3, 1, 1, 1, 1))
+    photo = torch.tensor([[-0.6, 0.2], [0.6, 0.2]]).view(1, 2, 1, 2)
+    seen = train.lit({"diff_augment": True}, photo)
+    assert torch.allclose(seen[0, :, 0], torch.tensor(wanted), atol=1e-6)
+    assert torch.equal(train.lit({"diff_augment": False}, photo), photo)
+
+def test_each_photo_has_a_light_of_its_own_through_which_g_learns():
+    photos = torch.full((3, 3, 4, 4), 0.1).requires_grad_()
+    seen = train.lit({"diff_augment": True}, photos)
+    assert len(seen[:, 0, 0, 0].unique()) == 3
+    seen.sum().backward()
+    assert torch.allclose(photos.grad, torch.ones(3, 3, 4, 4), atol=1e-5)
+
+def test_d_sees_photos_in_changing_light_and_label_maps_as_they_are(pairs, tmp_path, monkeypatch):
+    calls = watch(monkeypatch, pix2pix.PatchGAN, "forward")
+    compared = watch(monkeypatch, pix2pix, "generator_loss")
+    cut_after(1, *arguments(tmp_path, pairs, "--precision", "fp32", "--diff-augment"))
+    (_, x, y), (_, x_again, fake), (_, x_of_g, fake_of_g) = [call.args for call in calls]
+    assert torch.equal(x, x_again) and torch.equal(x, x_of_g)
+    assert x.unique().tolist() == [0, 1]
+    (_, in_l1, target, _) = compared[0].args
+    for seen, photos in ((y, target), (fake, in_l1), (fake_of_g, in_l1)):
+        assert not torch.allclose(seen, photos, atol=0.01)
+        for one, other in zip(seen.mean(1), photos.mean(1)):             # of each, its greys
+            both = torch.stack([one.flatten(), other.flatten()])
+            assert torch.corrcoef(both)[0, 1] > 0.9999
+    assert not torch.allclose(fake, fake_of_g, atol=0.01)
+
+@pytest.mark.parametrize("args, words", [
+    (("--direction", "AtoB"), "colours are its classes"), (("--objective", "l1"), "does not use"),
+    (("--task", "shapes"), "not an option of shapes")])
+def test_another_light_is_refused_where_it_means_nothing(args, words):
+    refuses(f"--diff-augment: .*{words}", resolved, "cpu", "--diff-augment", *args)
 
 def test_the_rate_is_held_then_falls_in_a_straight_line(pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "decay", 0.6)

@@ -119,10 +119,12 @@ def train_pix2pix(context, pictures, held_out):
         with run.autocast():
             fake = G(x)                                    # G(x, z); z is the dropout
 
-        if uses_d:                                         # the step on D
+        # The step on D. fake.detach(): no gradient reaches G. lit (below) gives pictures as they are,
+        # but for --diff-augment.
+        if uses_d:
             with run.autocast():
-                real_logits = D(*condition, y)             # (N, 1, 30, 30)
-                fake_logits = D(*condition, fake.detach())               # no gradient reaches G
+                real_logits = D(*condition, lit(settings, y))            # (N, 1, 30, 30)
+                fake_logits = D(*condition, lit(settings, fake.detach()))
             d_loss = pix2pix.discriminator_loss(real_logits.float(), fake_logits.float())
             run.descend(d_loss, run.d_optimizer)
             losses["D loss"] = d_loss
@@ -133,7 +135,7 @@ def train_pix2pix(context, pictures, held_out):
         fake_logits = None
         if uses_d:
             with run.autocast():
-                fake_logits = frozen_D(*condition, fake).float()
+                fake_logits = frozen_D(*condition, lit(settings, fake)).float()
         fake = fake.float()
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake, y, l1_weight)
         if uses_d:                                         # on L1 alone there is none
@@ -205,6 +207,26 @@ def pix2pix_networks(settings, device):
     discriminator = pix2pix.PatchGAN(in_channels, d_width, settings["receptive_field"],
                                      settings["norm"])
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
+
+
+def lit(settings, photos):
+    """Photos (N, C, H, W) in [-1, 1] as D sees them: as they are or, with --diff-augment, each in a
+    light of its own: up to 0.5 brighter or darker, its colours 0 to 2 times as strong, its contrast
+    0.5 to 1.5 times.
+
+    Not in the paper: it is "color" of Zhao et al. 2020, "Differentiable Augmentation for
+    Data-Efficient GAN Training". A label map does not tell a wall's colour, so D can know the few
+    photos of a folder by theirs; so lit, it cannot. Gradients pass through to G, whose photos stay
+    as they are elsewhere: L1 compares those.
+    """
+    if not settings.get("diff_augment"):
+        return photos
+    brighter, colour, contrast = torch.rand(3, len(photos), 1, 1, 1, device=photos.device)
+    photos = photos.float() + brighter - 0.5               # bf16 would round them
+    grey = photos.mean(1, keepdim=True)                    # (N, 1, H, W)
+    photos = grey + 2 * colour * (photos - grey)
+    middle = photos.mean((1, 2, 3), keepdim=True)          # (N, 1, 1, 1)
+    return middle + (0.5 + contrast) * (photos - middle)
 
 
 def matched_features(discriminator, condition, y, fake, run):
@@ -847,6 +869,7 @@ class Run:
 #     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
 #     receptive_field  of D, in pixels                                   train.py: Table 3
 #     d_width          channels of D's first layer                       train.py, pix2pix.py
+#     diff_augment     True if D sees photos in changing light           train.py: lit
 #     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
@@ -866,13 +889,13 @@ class Run:
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
-                "d_width": None, "ema": 0.0, "feature_matching": 0.0},
+                "d_width": None, "diff_augment": False, "ema": 0.0, "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 # Keys that older runs lack, and what was done before there were such keys. Besides, D was as wide
 # as G, and direction and mirror were the task's.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "dropout": 0.5, "start": None,
-         "crop": False}
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "diff_augment": False, "dropout": 0.5,
+         "start": None, "crop": False}
 
 
 def of_the_task(row):
@@ -974,6 +997,10 @@ def add_training(add):
     add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
         help="of pix2pixHD's loss: D's layers should see the same in fake "
              "and target (default 0)")
+    add("--diff-augment", action="store_true", default=None,
+        help="show D each photo in another light, so that it cannot know the "
+             "few of a small folder by their colours: nearer to withheld "
+             "photos, with less contrast")
     add("--start", metavar="RUN",
         help="begin with the weights of another run, or a converted one, of "
              "like networks: G of RUN/generator.pt (with --ema its average), "
@@ -1064,6 +1091,9 @@ def refuse_impossible(settings, given, labels, world):
     if settings["one_hot"] and labels != "x":
         raise Refusal(f"--one-hot: the input of {settings['task']} is not a label map; leave it "
                       f"out")
+    if settings.get("diff_augment") and labels == "y":
+        raise Refusal(f"--diff-augment: the output of {settings['task']} is a label map, whose "
+                      f"colours are its classes; leave it out")
     if "l1_weight" in given and "l1" not in objective:
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
     if "gan" not in objective and given.get("feature_matching"):
@@ -1072,7 +1102,7 @@ def refuse_impossible(settings, given, labels, world):
         raise Refusal("--dropout 1: would leave nothing; give less, such as 0.5")
     if settings.get("ema") == 1:
         raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
-    for key in ("receptive_field", "d_width"):             # of D
+    for key in ("receptive_field", "d_width", "diff_augment"):           # of D
         if key in given and "gan" not in objective:
             raise Refusal(f"--{key.replace('_', '-')}: --objective {objective} does not use it; "
                           f"leave it out")
