@@ -71,7 +71,7 @@ except ImportError:                                        # Windows: nothing is
     fcntl = None
 
 
-# What follows, in the order in which a picture travels; each part has such a heading.
+# What follows, in the order in which a picture travels; most parts have such a heading.
 #
 #   Palettes and tasks                 TASKS: what differs between the experiments
 #   From files to batches              Pictures, augment
@@ -995,9 +995,9 @@ def read_stored(path, page=None, most=3):
             bands = np.array(image)[..., None]
             if signed:                                     # 8 bits, -128 to 127
                 bands = bands.view(np.int8)
+            check_deep(bands, tags)
             if raw == "I;12":
                 bands = bands << 4 | bands >> 8            # 4095 becomes 65535
-            check_deep(bands, tags)
             if image.format == "PPM" and image.mode == "I":
                 bands = bands.astype(np.uint16)            # 65535 is its white
             if raw.startswith("I;32") and tags.get(TAGS["kind"], (1,))[0] == 1:
@@ -1015,18 +1015,19 @@ def is_lossy(path, image):
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
     if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        return b"VP8 " in webp_parts(Path(path).read_bytes())
+        return b"VP8 " in webp_parts(path)
     return image.format in LOSSY
 
 
-def webp_parts(content):
-    """The names of a WebP file's parts."""
+def webp_parts(path):
+    """The names of a WebP file's parts; what they hold is not read."""
     names = []
-    place = 12                                             # behind "RIFF", a size and "WEBP"
-    while place + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, place)
-        names.append(name)
-        place += 8 + size + size % 2
+    with open(path, "rb") as file:
+        file.seek(12)                                      # behind "RIFF", a size and "WEBP"
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            names.append(name)
+            file.seek(size + size % 2, os.SEEK_CUR)
     return names
 
 
@@ -1047,9 +1048,11 @@ def bits_cut_off(path, image):
     if image.format == "PPM":
         return (white_of(image) or 255) > 255
     if image.format == "JPEG2000":
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(100_000)
         head = content.find(b"\xff\x4f\xff\x51")           # its codestream's first two marks
-        return content[head + 42] & 127 > 7                # the first channel's bits, less one
+        bits = content[head + 42:head + 43]                # the first channel's, less one
+        return head >= 0 and bits > b"" and bits[0] & 127 > 7
     return False
 
 
@@ -1057,7 +1060,9 @@ def white_of(image):
     """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
     if raw_mode(image) == "I;12":
         return 4095
-    if image.format != "PPM" or not image.tile or not image.tile[0].codec_name.startswith("ppm"):
+    if image.format != "PPM" or image.mode == "1":         # a PBM has no white in its header
+        return None
+    if not image.tile or not image.tile[0].codec_name.startswith("ppm"):
         return None
     return image.tile[0].args[-1]
 
@@ -1409,8 +1414,8 @@ def on_white(image):
     """What a picture with alpha looks like on a white page."""
     rgba = image.convert("RGBA")
     counts = rgba.getchannel("A").histogram()
-    extrema = rgba.convert("RGB").getextrema()
-    if counts[0] == sum(counts) and any(low < high for low, high in extrema):
+    nothing_seen = counts[0] == sum(counts)
+    if nothing_seen and any(low < high for low, high in rgba.convert("RGB").getextrema()):
         raise OSError(f"its fourth channel, alpha, is 0 everywhere, so nothing of it would be seen;"
                       f" {DROP_HELP}")
     if counts[0] + counts[255] < sum(counts) / 2:
@@ -1504,7 +1509,7 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
         values = levels_or_rows(stored)
     if values is None or values.dtype.kind == "f" or stored.lossy:
         return
-    if 0 < values.max() < 40:
+    if values.min() >= 0 and 0 < values.max() < 40:
         raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
                       f"{advice}")
 
@@ -1514,7 +1519,8 @@ def levels_or_rows(stored):
     image = stored.image
     if image.mode == "P":
         with refusing(stored.path):
-            check_rows(image)
+            used = np.unique(np.asarray(image)).tolist()
+            check_rows(image, used)
         if tells_nothing(image):
             return np.asarray(image)
     return np.asarray(image.convert("L"))
@@ -1610,9 +1616,8 @@ def meanings(stored, image):
         if image.mode == "P":
             if tells_nothing(image):
                 return values, used, [None] * len(used), used
-            check_rows(image)
-            rows = rows_shown(image)
-            colours = [rows[value] for value in used]
+            check_rows(image, used)
+            colours = [row_shown(image, value) for value in used]
             return values, used, colours, [number_of(colour) for colour in colours]
         colours = [(value, value, value) for value in used]
         return values, used, colours, [round(value / stored.step) for value in used]
@@ -1635,13 +1640,21 @@ def rows_shown(image):
     return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
 
 
-def check_rows(image):
-    """Refuses a palette picture that uses rows which are not there."""
+def row_shown(image, row):
+    """The colour (r, g, b) of a row of a palette picture; None of 255 where there is no such row."""
+    rows = rows_shown(image)
+    return rows[row] if row < len(rows) else None
+
+
+def check_rows(image, used):
+    """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
+    lost the higher bits of its numbers. A palette of more, of the classes alone, may have 255 for
+    pixels to ignore."""
     count = len(rows_shown(image))
-    last = image.getextrema()[1]
-    if last >= count:
-        raise OSError(f"row {last} of its palette is used, but there are {count}: its writer has "
-                      f"set none, and may have lost numbers; write it as 8-bit grey")
+    missing = [row for row in used if row >= count]
+    if missing and (missing != [255] or count <= 16):
+        raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers may "
+                      f"have been lost as it was written; write it as 8-bit grey")
 
 
 def tells_nothing(image):
@@ -1652,7 +1665,9 @@ def tells_nothing(image):
 
 
 def number_of(colour):
-    """k of a grey (k, k, k), else None."""
+    """k of a grey (k, k, k), else None; 255 of a row 255 that has no colour."""
+    if colour is None:
+        return 255
     r, g, b = colour
     return r if r == g == b else None
 
@@ -1672,7 +1687,7 @@ def choose_reading(mode, used, colours, numbers, palette):
         by_colour = None
     by_number = legal(numbers)
     by_row = legal(used) if mode == "P" else None
-    if by_row and None in colours:                         # its palette tells nothing
+    if by_row and None in colours:                         # its palette does not tell them all
         return by_row, "by row, from palette files"
     if by_row:
         refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
@@ -1697,7 +1712,8 @@ def choose_reading(mode, used, colours, numbers, palette):
         return by_row, "by row, from palette files"
     # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
     grey = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
-    if grey or few or None in colours:
+    untold = all(colour is None for colour in colours)
+    if grey or few or untold:
         return None, "number"
     return None, "row" if mode == "P" else None
 
@@ -1729,7 +1745,7 @@ def refuse_place(values, used, colours, numbers, how, palette):
     for value, colour, number in zip(used, colours, numbers):
         known = number < count or number == 255
         if how == "row":
-            known = known and colour in [tuple(rgb) for _, rgb in palette]
+            known = known and colour in [None, *(tuple(rgb) for _, rgb in palette)]
         if not known:
             y, x = np.argwhere(values == value)[0]
             seen = f", shown as {colour}," if how == "row" else ""
@@ -2031,8 +2047,14 @@ def scale_of_half(paths, channels, scale):
     """The scale of all A or all B: the one given, where pictures of more than 8 bits are there."""
     if not scale:
         return find_scale(paths, channels, ", or a scale for the latter: --range 0 65535")
-    deep = any(in_threads(lambda path: deep_range(path, channels), paths))
-    return scale if deep else None
+    return scale if any(map(may_be_deep, paths)) else None
+
+
+def may_be_deep(path):
+    """Whether a file's header leaves it open that a value has more than 8 bits."""
+    with suppress(OSError, Refusal):                       # it is refused where it is read
+        return not has_8_bits(path)
+    return False
 
 
 def check_scale(scale):
@@ -2177,7 +2199,8 @@ def read_input(settings, path, pair=False):
         if not pair:
             refuse_a_whole_pair(settings, stored, half)
         return to_tensor(label_picture(stored, settings["palette"]))
-    if TASKS[settings["task"]].kind == "pairs":
+    frame = isinstance(path, Stored)                       # a film may fade to black
+    if TASKS[settings["task"]].kind == "pairs" and not settings["palette"] and not frame:
         refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
     return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
@@ -2706,8 +2729,9 @@ def drawn_numbers(row, split):
     """The numbers of the drawings that a task trains on, or holds out: of shapes a tenth."""
     if row.drawn == "facades":
         return range(400, 440) if split == "val" else range(400)
-    held = range(9, 54 * 54, 10)
-    return held if split == "val" else [i for i in range(54 * 54) if i not in held]
+    count = len(draw_shapes())                             # drawn here, before threads ask for them
+    held = range(9, count, 10)
+    return held if split == "val" else [i for i in range(count) if i not in held]
 
 
 def drawn_picture(settings, number, size):

@@ -801,12 +801,13 @@ def use_pictures(settings, folder):
     import data
     if not folder:
         return
+    known = settings.get("labels") or Path(settings["data"] or "").is_dir()
     before = data.label_side(settings)
     settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
     if settings["task"] != "pairs" or not settings["palette"]:
         return
     settings["labels"] = data.half_of_labels(settings["data"])
-    if data.label_side(settings) != before:
+    if known and data.label_side(settings) != before:      # else the new folder is as the old was
         turned = {"AtoB": "BtoA", "BtoA": "AtoB"}
         settings["direction"] = turned[data.direction_of(settings)]
         settings["range"] = data.scales_of(settings)[::-1]

@@ -3057,6 +3057,7 @@ def test_d_sees_photos_in_changing_light_and_label_maps_as_they_are(pairs, tmp_p
 
 @pytest.mark.parametrize("args, words", [
     (("--direction", "AtoB"), "colours are its classes"), (("--objective", "l1"), "does not use"),
+    (("--task", "colorization"), "own colours"),
     (("--task", "shapes"), "not an option of shapes")])
 def test_another_light_is_refused_where_it_means_nothing(args, words):
     refuses(f"--diff-augment: .*{words}", resolved, "cpu", "--diff-augment", *args)
@@ -5149,6 +5150,23 @@ def test_a_row_that_a_palette_lacks_is_refused(tmp_path):
     stored = data.read_stored(tmp_path / "a.png")
     refuses("row 1 of its palette", data.refuse_numbers, stored)
 
+def test_255_beyond_a_palette_of_the_classes_is_what_to_ignore(tmp_path):
+    """As where a program sets the palette of its 21 classes, and no more."""
+    ignored = BANDS.copy()
+    ignored[:3] = 255
+    colours = [colour for _, colour in STREET] + [(k, 255 - k, 7) for k in range(9)]
+    for rows in (colours, colours[::-1]):
+        image = Image.fromarray(ignored)
+        image.putpalette([value for row in rows for value in row])
+        image.save(tmp_path / "a.png")
+        assert Image.open(tmp_path / "a.png").mode == "P"
+        found = data.open_label_map(tmp_path / "a.png", STREET)
+        assert np.array_equal(found, ignored)
+
+def test_a_plain_pbm_is_read(tmp_path):
+    (tmp_path / "a.pbm").write_bytes(b"P1\n3 1\n1 0 1\n")
+    assert np.array(data.open_picture(tmp_path / "a.pbm"))[0, :, 0].tolist() == [0, 255, 0]
+
 def test_palette_rows_near_class_colours_are_colours(tmp_path):
     """As a quantizer numbers a JPEG's."""
     near = [(r ^ 3, g ^ 2, b) for _, (r, g, b) in STREET]
@@ -5204,10 +5222,26 @@ def test_a_folder_whose_label_maps_are_the_other_half_is_scored_as_the_run_learn
     metrics.use_pictures(side, tmp_path / "street")
     assert side["direction"] == "BtoA"
 
+def test_an_older_run_whose_folder_is_gone_is_scored_in_the_direction_it_had(tmp_path):
+    street_pairs(tmp_path / "street", "AtoB")
+    older = settings_for(tmp_path / "gone", "pairs", palette=STREET, direction="AtoB")
+    metrics.use_pictures(older, tmp_path / "street")
+    assert (data.label_side(older), older["direction"]) == ("y", "AtoB")
+
 def test_numbers_are_no_picture_to_translate_either(tmp_path):
     NUMBERED["grey"].save(tmp_path / "a.png")
     settings = settings_for(tmp_path, "pairs")
     refuses("whole numbers up to 11.*colours", data.read_input, settings, tmp_path / "a.png")
+
+def test_dark_photos_of_runs_with_a_palette_and_dark_frames_are_pictures(tmp_path):
+    dark = Image.fromarray(np.full((64, 64), 29, np.uint8))
+    dark.save(tmp_path / "a.png")
+    settings = settings_for(tmp_path, "segmentation", palette=STREET)
+    assert data.read_input(settings, tmp_path / "a.png").unique().tolist() == [29]
+    dark.save(tmp_path / "a.tif", save_all=True, append_images=[dark])
+    settings = settings_for(tmp_path, "pairs")
+    for frame in data.frames_of(tmp_path / "a.tif"):
+        assert data.read_input(settings, frame).unique().tolist() == [29]
 
 def save_mask(path):
     """0, and 255 where BANDS is above 5."""
@@ -5325,6 +5359,23 @@ def test_a_scale_of_pictures_of_8_bits_is_refused(tmp_path):
     make_pairs(tmp_path)
     refuses("--range: no picture in", data.pictures_of, "facades", tmp_path, [0, 100])
     refuses("--range: drawn", data.pictures_of, "facades", "drawn", [0, 100])
+
+def test_a_given_scale_spares_the_decoding_of_the_folder(tmp_path, monkeypatch):
+    make_deep(tmp_path, 7800, 8400)
+    monkeypatch.setattr(data, "read_bands", mock.Mock(side_effect=AssertionError))
+    found = data.pictures_of("pairs", tmp_path, [0, 9000])
+    assert found["range"] == [None, [0, 9000]]
+
+def test_an_older_run_gave_its_scale_to_8_bit_halves_too_and_goes_on(tmp_path):
+    now = {**resolved("cpu"), "labels": None, "pictures": "3 of names 89abcdef",
+           "range": [None, [0, 9000]]}
+    (tmp_path / "checkpoint.pt").touch()
+    for scale in ([0, 9000], [0, 8000]):
+        before = {**now, "range": [scale, scale]}
+        (tmp_path / "settings.json").write_text(json.dumps(before))
+        if scale == [0, 9000]:
+            train.check_same(tmp_path, now)
+    refuses("range .*8000.* there", train.check_same, tmp_path, now)
 
 def test_the_targets_scale_is_not_the_inputs(tmp_path):
     """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""

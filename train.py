@@ -119,8 +119,8 @@ def train_pix2pix(context, pictures, held_out):
         with run.autocast():
             fake = G(x)                                    # G(x, z); z is the dropout
 
-        # The step on D. fake.detach(): no gradient reaches G. lit (below) gives pictures as they are,
-        # but for --diff-augment.
+        # The step on D: behind detach() no gradient reaches G. lit, further down, gives pictures as
+        # they are, but for --diff-augment.
         if uses_d:
             with run.autocast():
                 real_logits = D(*condition, lit(settings, y))            # (N, 1, 30, 30)
@@ -234,9 +234,9 @@ def matched_features(discriminator, condition, y, fake, run):
     weights get no gradients."""
     discriminator.requires_grad_(False)
     with run.autocast():
-        fake_features = discriminator.features(*condition, fake)
+        fake_features = discriminator.features(*condition, lit(run.settings, fake))
         with torch.no_grad():
-            real_features = discriminator.features(*condition, y)
+            real_features = discriminator.features(*condition, lit(run.settings, y))
     discriminator.requires_grad_(True)
     return pix2pix.feature_matching_loss(real_features, fake_features)
 
@@ -1094,6 +1094,9 @@ def refuse_impossible(settings, given, labels, world):
     if settings.get("diff_augment") and labels == "y":
         raise Refusal(f"--diff-augment: the output of {settings['task']} is a label map, whose "
                       f"colours are its classes; leave it out")
+    if settings.get("diff_augment") and data.TASKS[settings["task"]].hides == "colour":
+        raise Refusal(f"--diff-augment: {settings['task']} is about the photos' own colours; leave "
+                      f"it out")
     if "l1_weight" in given and "l1" not in objective:
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
     if "gan" not in objective and given.get("feature_matching"):
@@ -1221,6 +1224,10 @@ def check_same(folder, settings):
              "labels": settings["labels"]}
     for key in older.keys() & settings.keys():
         before.setdefault(key, older[key])
+    theirs = before.get("range")                           # an older run's is of 8-bit halves, too
+    ours = settings.get("range")
+    if theirs and ours:
+        before["range"] = [scale if used else None for scale, used in zip(theirs, ours)]
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
         settings["dropout_at"] = before["dropout_at"]
     pictures = str(before.get("pictures"))                 # "300 of names 89abcdef"
