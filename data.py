@@ -1024,10 +1024,12 @@ def webp_parts(path):
     names = []
     with open(path, "rb") as file:
         file.seek(12)                                      # behind "RIFF", a size and "WEBP"
-        while len(head := file.read(8)) == 8:
+        head = file.read(8)
+        while len(head) == 8:
             name, size = struct.unpack("<4sI", head)
             names.append(name)
             file.seek(size + size % 2, os.SEEK_CUR)
+            head = file.read(8)
     return names
 
 
