@@ -215,9 +215,9 @@ def lit(settings, photos):
     0.5 to 1.5 times.
 
     Not in the paper: it is "color" of Zhao et al. 2020, "Differentiable Augmentation for
-    Data-Efficient GAN Training". A label map does not tell a wall's colour, so D can know the few
-    photos of a folder by theirs; so lit, it cannot. Gradients pass through to G, whose photos stay
-    as they are elsewhere: L1 compares those.
+    Data-Efficient GAN Training". A label map does not tell a wall's colour, so D can learn the
+    few photos of a folder by theirs; in changing light it cannot. Gradients pass through to G. Only
+    D sees this light: L1 compares the photos as they are.
     """
     if not settings.get("diff_augment"):
         return photos
