@@ -475,9 +475,12 @@ def fid(real, fake, weights):
     """Frechet Inception Distance of two sets; weights: the published file's path. Compare values of
     equal n only. Below 2,049 images the covariances are singular, which is legal."""
     network = load_inception(weights)
-    real_statistics = feature_statistics(inception_features(network, real))
-    fake_statistics = feature_statistics(inception_features(network, fake))
-    return frechet_distance(*real_statistics, *fake_statistics)
+    return feature_distance(inception_features(network, real), inception_features(network, fake))
+
+
+def feature_distance(real, fake):
+    """Features (N, D) of two sets -> the Frechet distance of their Gaussians."""
+    return frechet_distance(*feature_statistics(real), *feature_statistics(fake))
 
 
 def feature_statistics(features):
@@ -525,7 +528,54 @@ def load_inception(path):
     return network
 
 
-# Its network. Skip it on first reading.
+# The Coloured Shapes (SemGAN Sec. 5.0.1): does a map keep their rules?
+
+def shapes_right(label_maps, tolerance=1):
+    """The share of maps (N, 64, 64) that keep the rules of the Coloured Shapes, SemGAN Sec. 5.0.1.
+
+    Each map is compared with the one by the rules that explains it best: disc, square and rectangle
+    (classes 1, 3, 2 of data.draw_shapes) where they explain most pixels. It is right if each shape
+    shows, up to what covers it, and no pixel is wrong but within tolerance of an edge; 0 asks for
+    the exact map. Of the real maps 98.3% are right at 0: in the others the disc covers the square.
+    """
+    masks = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float()  # (N, 4, 64, 64)
+    ruled = map_by_the_rules(masks)
+    side = 2 * tolerance + 1
+    shares = F.one_hot(ruled, 4).permute(0, 3, 1, 2).float()
+    shares = F.pad(shares, [tolerance] * 4, mode="replicate")
+    shares = F.avg_pool2d(shares, side, 1)                 # of the classes, round each pixel
+    far_from_edges = shares.amax(1) > 0.999                # one class alone, but for rounding
+    wrong = (label_maps != ruled) & far_from_edges
+    all_shown = masks.amax((2, 3)).all(1)                  # (N,)
+    right = all_shown & ~wrong.flatten(1).any(1)
+    return right.float().mean().item()
+
+
+def map_by_the_rules(masks):
+    """Masks (N, 4, 64, 64) of classes -> label_map (N, 64, 64): the three shapes, each where it
+    explains most pixels, placed from the top one down."""
+    squares = torch.arange(-10, 11).square()
+    disc = (squares[:, None] + squares <= 10 ** 2).float()
+    stamps = [(1, disc, []), (3, torch.ones(10, 10), [1]), (2, torch.ones(12, 24), [1, 3])]
+    ruled = torch.zeros_like(masks[:, 0], dtype=torch.int64)
+    for shape, stamp, above in stamps:                     # above: what may cover it
+        covered = fit_stamp(stamp, masks[:, shape], [masks[:, other] for other in above])
+        ruled = torch.where(covered & (ruled == 0), shape, ruled)
+    return ruled
+
+
+def fit_stamp(stamp, mask, above):
+    """The pixels, bool (N, 64, 64), that a stamp (h, w) covers where it explains most of mask."""
+    # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
+    score = mask + 0.1 * sum(above)
+    score = score + F.avg_pool2d(mask, 5, 1, 2) / 100      # among equals, the middle
+    score = F.conv2d(score[:, None], stamp[None, None])    # (N, 1, 65-h, 65-w): of each corner
+    best = F.one_hot(score.flatten(1).argmax(1), score[0].numel())
+    best = best.view_as(score).float()
+    return F.conv_transpose2d(best, stamp[None, None])[:, 0] > 0.5
+
+
+# FID's network. Skip all from here on first reading.
 
 class FIDInception(nn.Module):
     """Inception v3 as published FIDs use it: images -> features (N, 2048). Parameters are named and
@@ -654,55 +704,17 @@ class Mixed(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
-# The Coloured Shapes (SemGAN Sec. 5.0.1): does a map keep their rules?
+# The command: scores of runs. The files beside this one are imported in the functions that need
+# them, so that it copies alone.
 
-def shapes_right(label_maps, tolerance=1):
-    """The share of maps (N, 64, 64) that keep the rules of the Coloured Shapes, SemGAN Sec. 5.0.1.
+@dataclass
+class Row:
+    """A line of the table."""
+    name: str
+    pictures: tuple | None                                 # which ones; None in real pictures' rows
+    n: int                                                 # how many
+    scores: dict                                           # {column: value}
 
-    Each map is compared with the one by the rules that explains it best: disc, square and rectangle
-    (classes 1, 3, 2 of data.draw_shapes) where they explain most pixels. It is right if each shape
-    shows, up to what covers it, and no pixel is wrong but within tolerance of an edge; 0 asks for
-    the exact map. Of the real maps 98.3% are right at 0: in the others the disc covers the square.
-    """
-    masks = F.one_hot(label_maps.long(), 4).permute(0, 3, 1, 2).float()  # (N, 4, 64, 64)
-    ruled = map_by_the_rules(masks)
-    side = 2 * tolerance + 1
-    shares = F.one_hot(ruled, 4).permute(0, 3, 1, 2).float()
-    shares = F.pad(shares, [tolerance] * 4, mode="replicate")
-    shares = F.avg_pool2d(shares, side, 1)                 # of the classes, round each pixel
-    far_from_edges = shares.amax(1) > 0.999                # one class alone, but for rounding
-    wrong = (label_maps != ruled) & far_from_edges
-    all_shown = masks.amax((2, 3)).all(1)                  # (N,)
-    right = all_shown & ~wrong.flatten(1).any(1)
-    return right.float().mean().item()
-
-
-def map_by_the_rules(masks):
-    """Masks (N, 4, 64, 64) of classes -> label_map (N, 64, 64): the three shapes, each where it
-    explains most pixels, placed from the top one down."""
-    squares = torch.arange(-10, 11).square()
-    disc = (squares[:, None] + squares <= 10 ** 2).float()
-    stamps = [(1, disc, []), (3, torch.ones(10, 10), [1]), (2, torch.ones(12, 24), [1, 3])]
-    ruled = torch.zeros_like(masks[:, 0], dtype=torch.int64)
-    for shape, stamp, above in stamps:                     # above: what may cover it
-        covered = fit_stamp(stamp, masks[:, shape], [masks[:, other] for other in above])
-        ruled = torch.where(covered & (ruled == 0), shape, ruled)
-    return ruled
-
-
-def fit_stamp(stamp, mask, above):
-    """The pixels, bool (N, 64, 64), that a stamp (h, w) covers where it explains most of mask."""
-    # A place earns 1 for a pixel of its class, and less for one that what lies above may hide.
-    score = mask + 0.1 * sum(above)
-    score = score + F.avg_pool2d(mask, 5, 1, 2) / 100      # among equals, the middle
-    score = F.conv2d(score[:, None], stamp[None, None])    # (N, 1, 65-h, 65-w): of each corner
-    best = F.one_hot(score.flatten(1).argmax(1), score[0].numel())
-    best = best.view_as(score).float()
-    return F.conv_transpose2d(best, stamp[None, None])[:, 0] > 0.5
-
-
-# The command: scores of runs. Skip it on first reading. The files beside this one are imported in
-# the functions that need them, so that it copies alone.
 
 def score(options, device):
     """Scores each run, writes its scores.json, prints the table and what is missing."""
@@ -715,15 +727,17 @@ def score(options, device):
     if options.epochs:
         runs = kept_generators(*runs)
     for run in runs:
-        row, pictures, histograms = score_run(run, options, device, network)
+        result, pictures, histograms = score_run(run, options, device, network)
         if Path(run).is_dir():                             # not one generator of several
-            content = json.dumps({"format": 1, **row}).encode()
+            content = json.dumps({"format": 1, **result}).encode()
             data.write_whole(Path(run) / "scores.json", content)
-        if pictures not in [shown[1] for shown in rows]:   # the real ones' own scores come first
-            rows.append(("real pictures", None, row["n"], row["real"]))
-        rows.append((run, pictures, row["n"], row["scores"]))
-        if row["note"] and not any(row["note"] in line for line in notes):   # a judge is said once
-            notes.append(f"{run}: {row['note']}")
+        n = result["n"]
+        if pictures not in [row.pictures for row in rows]:  # the real ones' own scores come first
+            rows.append(Row("real pictures", None, n, result["real"]))
+        rows.append(Row(run, pictures, n, result["scores"]))
+        note = result["note"]
+        if note and not any(note in line for line in notes):             # a judge is said once
+            notes.append(f"{run}: {note}")
         if histograms:
             colours.update(zip(("real", run), histograms))
     if options.epochs:
@@ -756,21 +770,22 @@ def kept_generators(run):
 def best_by_column(rows):
     """Lines that say which row of a table is the best, and by which columns; of equal ones the
     first. None is where not all are of the same pictures."""
-    runs = [row for row in rows if row[1]]
-    if len({row[1] for row in runs}) > 1:                  # they were moved while it trained
+    runs = [row for row in rows if row.pictures]
+    if len({row.pictures for row in runs}) > 1:            # they were moved while it trained
         return ["no best is named: not all were scored on the same pictures; give --data"]
     columns = {}                                           # {name: those that it is best by}
-    for column in runs[0][3]:
-        for name, _, _, scores in runs:
-            if is_best(column, scores, runs):
-                columns.setdefault(name, []).append(column)
+    for column in runs[0].scores:
+        for row in runs:
+            if is_best(column, row, runs):
+                columns.setdefault(row.name, []).append(column)
                 break
     return [f"best by {', '.join(best)}: {name}" for name, best in sorted(columns.items())]
 
 
 def score_run(run, options, device, network):
-    """-> a row, {"n", "real": {column: value}, "scores": {column: value}, "note"}; what names the
-    pictures it was scored on; (real, fake) histograms of L, a and b, None of label maps."""
+    """-> what scores.json holds, {"n", "real": {column: value}, "scores": {column: value}, "note"};
+    what names the pictures it was scored on; (real, fake) histograms of L, a and b, None of label
+    maps."""
     import pix2pix
     import semgan
     path = Path(run)
@@ -784,15 +799,13 @@ def score_run(run, options, device, network):
         generator, settings = pix2pix.load_generator(run)
         measure = score_pix2pix
     use_pictures(settings, options.data)
-    row, features, histograms = measure(generator.to(device), settings, options.count, network)
-    if network and row["n"] > 1:                           # a covariance needs two
-        real, fake = features
-        row["scores"]["FID"] = frechet_distance(*feature_statistics(real),
-                                                *feature_statistics(fake))
+    result, features, histograms = measure(generator.to(device), settings, options.count, network)
+    if network and result["n"] > 1:                        # a covariance needs two
+        result["scores"]["FID"] = feature_distance(*features)
     source = settings["data"]
     if source:
         source = Path(source).resolve()                    # by whatever name it was given
-    return row, (settings["task"], source, *settings["size"], row["n"]), histograms
+    return result, (settings["task"], source, *settings["size"], result["n"]), histograms
 
 
 def use_pictures(settings, folder):
@@ -875,8 +888,8 @@ def score_pix2pix(generator, settings, count, network):
         real_scores = segmentation_scores(real.matrix, "skip")
         scores.update(segmentation_scores(fake.matrix, "skip"))
     scores.update(zip(LAB_BINS, intersections(real.colours, fake.colours)))  # L, a and b
-    row = {"n": n, "real": real_scores, "scores": scores, "note": note}
-    return row, (real.features, fake.features), (real.colours, fake.colours)
+    result = {"n": n, "real": real_scores, "scores": scores, "note": note}
+    return result, (real.features, fake.features), (real.colours, fake.colours)
 
 
 def channels_note(settings):
@@ -936,14 +949,14 @@ def score_semgan(generator, settings, count, network):
     if settings["task"] == "shapes" and settings["size"] == [64, 64]:
         for pixels in (1, 2, 3):
             scores[f"right within {pixels} px"] = shapes_right(label_maps, pixels)
-    features = []
+    features = None
     if network:
-        features = [inception_features(network, real), inception_features(network, fake)]
+        features = (inception_features(network, real), inception_features(network, fake))
     real_scores = swd_columns(real, real)
     real_scores["MS-SSIM"] = ms_ssim_diversity(real)
     note = f"{SWD_NOISE}; {class_shares(truth, label_maps, palette)}"
-    row = {"n": n, "real": real_scores, "scores": scores, "note": note}
-    return row, features, None
+    result = {"n": n, "real": real_scores, "scores": scores, "note": note}
+    return result, features, None
 
 
 def swd_columns(real, fake):
@@ -983,21 +996,21 @@ HIGHER_IS_BETTER = ("PSNR", "SSIM", "pixel_accuracy", "class_accuracy", "class_i
 
 
 def table(rows):
-    """Rows (name, pictures, n, {column: value}) -> aligned lines. * marks the best of a column,
-    where all are of the same pictures, as many and of one size; None is for real pictures' rows."""
+    """Rows -> aligned lines. * marks the best of a column, where all runs are scored on the same
+    pictures, as many and of one size."""
     columns = {}
     for row in reversed(rows):    # from the last, a run: real pictures lack columns that runs have
-        columns.update(row[3])                             # its keys alone count, in their order
-    runs = [row for row in rows if row[1]]
-    comparable = len(runs) > 1 and len({row[1] for row in runs}) == 1
+        columns.update(row.scores)                         # its keys alone count, in their order
+    runs = [row for row in rows if row.pictures]
+    comparable = len(runs) > 1 and len({row.pictures for row in runs}) == 1
     lines = [["", "n", *columns]]
-    for name, pictures, n, scores in rows:
-        cells = [name, str(n)]
+    for row in rows:
+        cells = [row.name, str(row.n)]
         for column in columns:
             cell = "-"
-            if column in scores:
-                cell = f"{scores[column]:.3f}"
-            marked = comparable and pictures and is_best(column, scores, runs)
+            if column in row.scores:
+                cell = f"{row.scores[column]:.3f}"
+            marked = comparable and row.pictures and is_best(column, row, runs)
             cells.append(cell + ("*" if marked else " "))
         lines.append(cells)
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -1007,11 +1020,11 @@ def table(rows):
     return "\n".join(padded)
 
 
-def is_best(column, scores, runs):
-    """Whether these scores hold the best value of a column among rows of runs."""
-    values = [row[3].get(column) for row in runs]
+def is_best(column, row, runs):
+    """Whether a row holds the best value of a column among the rows of runs."""
+    values = [run.scores.get(column) for run in runs]
     best = max(values) if column in HIGHER_IS_BETTER else min(values)
-    return scores.get(column) == best
+    return row.scores.get(column) == best
 
 
 # The command: two folders of pictures, without a run
@@ -1057,12 +1070,13 @@ def score_folders(options, device):
     real, fake, pairs, omitted = read_folders(real_folder, fake_folder, options.count)
     n = len(real)
     scores, real_scores, histograms = set_scores(real, fake, network)
-    rows = [("real pictures", None, n, real_scores), (f"{fake_folder}, a set", None, n, scores)]
+    rows = [Row("real pictures", None, n, real_scores),
+            Row(f"{fake_folder}, a set", None, n, scores)]
     columns = dict.fromkeys(column.split(" ")[0] for column in scores)   # SWD 64, SWD 32: SWD
     scored = f"scored, as sets of {n}: {', '.join(columns)}"
     if pairs:
         by_pair = pair_scores(real[:pairs], fake[:pairs])
-        rows.append((f"{fake_folder}, pairs", None, pairs, by_pair))
+        rows.append(Row(f"{fake_folder}, pairs", None, pairs, by_pair))
         scored += f"; as {pairs} pairs of one name: {', '.join(by_pair)}"
     else:
         omitted.insert(0, "L1, PSNR, SSIM (no name is in both)")
@@ -1177,8 +1191,7 @@ def set_scores(real, fake, network):
             tally.add(part, network)
     scores.update(zip(LAB_BINS, intersections(tallies[0].colours, tallies[1].colours)))
     if network and n > 1:
-        statistics = [feature_statistics(tally.features) for tally in tallies]
-        scores["FID"] = frechet_distance(*statistics[0], *statistics[1])
+        scores["FID"] = feature_distance(tallies[0].features, tallies[1].features)
     return scores, real_scores, [tally.colours for tally in tallies]
 
 

@@ -250,22 +250,6 @@ def walk(latents, frames=24):
     return torch.cat(path)
 
 
-def load_painter(path, settings):
-    """(generator, settings) of the pix2pix run at path; Refusal where it does not take label maps
-    of these settings' classes, as one-hot maps or as colours."""
-    import data
-    import pix2pix
-    painter, its_settings = pix2pix.load_generator(path)
-    same_classes = its_settings["palette"] in (None, settings["palette"])    # None: it does not say
-    if not same_classes or data.label_side(its_settings) == "y":
-        raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
-    if not its_settings["one_hot"] and its_settings["in_channels"] not in (1, 3):
-        channels = its_settings["in_channels"]
-        raise Refusal(f"{path}: takes pictures of {channels} channels, and label maps have 3; give "
-                      f"a pix2pix run on such maps")
-    return painter, its_settings
-
-
 def dream(output, settings, painter, its_settings, seed=0):
     """Sec. 6.1: a generator's output (N, K, size, size) -> [(map, photo by the painter), ...], each
     uint8 (3, H, W) of the painter's size. The paper's painter takes colours. One of one-hot maps
@@ -358,7 +342,7 @@ def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, 
     return z, f"{right:.1%} of pixels right (constant guess: {guess:.1%})"
 
 
-# Files
+# Files. Skip all from here on first reading.
 
 def build_generator(settings):
     """A new Generator as settings (a flat dict, see train.py) describe it."""
@@ -410,7 +394,23 @@ def load_network(path, key, build):
     raise Refusal(f"{path}: this is a {model} run; give one of a SemGAN task")
 
 
-# The command. Skip it on first reading.
+def load_painter(path, settings):
+    """(generator, settings) of the pix2pix run at path; Refusal where it does not take label maps
+    of these settings' classes, as one-hot maps or as colours."""
+    import data
+    import pix2pix
+    painter, its_settings = pix2pix.load_generator(path)
+    same_classes = its_settings["palette"] in (None, settings["palette"])    # None: it does not say
+    if not same_classes or data.label_side(its_settings) == "y":
+        raise Refusal(f"{path}: its classes are not this run's; give a pix2pix run on such maps")
+    if not its_settings["one_hot"] and its_settings["in_channels"] not in (1, 3):
+        channels = its_settings["in_channels"]
+        raise Refusal(f"{path}: takes pictures of {channels} channels, and label maps have 3; give "
+                      f"a pix2pix run on such maps")
+    return painter, its_settings
+
+
+# The command
 
 def describe():
     """Prints the weights of both networks at their defaults: shapes and counts."""

@@ -4427,10 +4427,10 @@ def test_no_training_step_waits_for_a_gpu_or_asks_metal_for_what_it_lacks(
     it, copies one back or mixes the two devices fails. finish_step reads losses when it logs."""
     losses = []
 
-    def two_steps(run, pictures):
+    def two_steps(run):
         order = [[0, 1], [2, 3]]
         with stand_in:
-            yield from zip(order, pictures.batches(order))
+            yield from zip(order, run.pictures.batches(order))
 
     def keep(run, values):
         losses.extend(values.values())
@@ -7154,9 +7154,11 @@ def test_a_last_epoch_that_was_kept_is_scored_once(tmp_path):
     assert len(re.findall(r"(?m)^ *run\S*  3 ", said)) == 2
 
 def test_of_unlike_pictures_no_best_is_named():
-    rows = [("a", (3,), 3, {"L1": 1, "SSIM": 1}), ("b", (3,), 3, {"L1": 2, "SSIM": 2})]
-    assert metrics.best_by_column(rows) == ["best by L1: a", "best by SSIM: b"]
-    said, = metrics.best_by_column([rows[0], ("b", (4,), 4, {"L1": 2, "SSIM": 2})])
+    a = metrics.Row("a", (3,), 3, {"L1": 1, "SSIM": 1})
+    b = metrics.Row("b", (3,), 3, {"L1": 2, "SSIM": 2})
+    assert metrics.best_by_column([a, b]) == ["best by L1: a", "best by SSIM: b"]
+    b.pictures = (4,)
+    said, = metrics.best_by_column([a, b])
     assert "same pictures" in said
 
 def test_a_runs_files_of_other_names_are_no_epochs(tmp_path):
@@ -7285,9 +7287,9 @@ def test_runs_of_unlike_tasks_are_not_compared(tmp_path):
     assert "*" not in table
 
 def test_runs_of_unlike_pictures_are_not_compared():
-    a = ("a", (3,), 3, {"L1": 1})
-    b = ("b", (4,), 4, {"L1": 2})
-    like_a = ("b", (3,), 3, {"L1": 2})
+    a = metrics.Row("a", (3,), 3, {"L1": 1})
+    b = metrics.Row("b", (4,), 4, {"L1": 2})
+    like_a = metrics.Row("b", (3,), 3, {"L1": 2})
     assert "*" not in metrics.table([a, b])
     assert "*" in metrics.table([a, like_a])
 

@@ -72,7 +72,8 @@ SHAPES = {                                             # --task shapes overrides
     "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
     "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
 
-# In both loops `run` (see Run, further down) does what is not the idea:
+# context: what the command asks for (see main); its settings are a dict whose keys a table further
+# down explains. In both loops `run` (see Run) does what is not the idea:
 #     run.remaining     yields the batches that are still to come
 #     run.begin_step    sets the step's random seed and learning rate (constant, but for --decay),
 #                       and gives a random generator, rng
@@ -80,9 +81,10 @@ SHAPES = {                                             # --task shapes overrides
 #     run.autocast      half precision, on GPUs and processors that multiply it
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# frozen_D is D itself, for G's step: gradients pass through it to the fake, but none is made for
-# its weights. D would do, only slower, as its own step begins by clearing them. Under torchrun each
-# of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
+# lit and as_d_sees (below) give pictures as they are, but for --diff-augment and the shapes' laptop
+# preset. frozen_D is D itself, in G's step: gradients pass through it to the fake, but none is made
+# for its weights. D would do, only slower, as its own step begins by clearing them. Under torchrun
+# each of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -100,27 +102,23 @@ def train_pix2pix(context, pictures, held_out):
     settings = context.settings
     objective = settings["objective"]                      # a row of Table 1, such as "l1+cgan"
     uses_d = "gan" in objective
-    conditional = "cgan" in objective                      # D(x, y), Eq. 1; else D(y), Eq. 2
     l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
     mirror = data.mirror_of(settings)
     generator, discriminator = pix2pix_networks(settings, context.device)
-    run = Run(context, pictures, generator, discriminator,
-              sheet=lambda: sample_sheet(settings, run.published, held_out, context.device),
-              score=lambda: held_out_scores(settings, run.published, held_out, context.device),
-              score_columns=["held-out L1"])
+    run = Run(context, pictures, held_out, generator, discriminator,
+              sheet=sample_sheet, score=held_out_scores, score_columns=["held-out L1"])
     G, D, frozen_D = run.wrapped_networks()
 
-    for indices, batch in run.remaining(pictures):         # uint8 (N, 6, 286, 286): x, then y
+    for indices, batch in run.remaining():                 # uint8 (N, 6, 286, 286): x, then y
         rng = run.begin_step(indices)
         batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)   # cropped
         x, y = data.to_network(settings, run.to_device(batch))           # (N, 3, 256, 256), [-1, 1]
-        condition = [x] if conditional else []
+        condition = [x] if "cgan" in objective else []     # D(x, y), Eq. 1; else D(y), Eq. 2
         losses = {}
         with run.autocast():
             fake = G(x)                                    # G(x, z); z is the dropout
 
-        # The step on D: behind detach() no gradient reaches G. lit, further down, gives pictures as
-        # they are, but for --diff-augment.
+        # The step on D: behind detach() no gradient reaches G.
         if uses_d:
             with run.autocast():
                 real_logits = D(*condition, lit(settings, y))            # (N, 1, 30, 30)
@@ -158,13 +156,12 @@ def train_semgan(context, pictures, held_out):
     if settings["preset"] == "laptop":
         score_every = 250
     generator, discriminator = semgan_networks(settings, context.device)
-    run = Run(context, pictures, generator, discriminator,
-              sheet=lambda: map_sheet(settings, generator, context.device),
-              score=lambda: map_scores(settings, generator, pictures, context.device),
-              score_columns=["SWD", "out of palette"], score_every=score_every)
+    run = Run(context, pictures, held_out, generator, discriminator,
+              sheet=map_sheet, score=map_scores, score_columns=["SWD", "out of palette"],
+              score_every=score_every)
     G, D, frozen_D = run.wrapped_networks()
 
-    for indices, batch in run.remaining(pictures):         # uint8 (N, 1, 64, 64), classes
+    for indices, batch in run.remaining():                 # uint8 (N, 1, 64, 64), classes
         rng = run.begin_step(indices)
         batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)
         z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
@@ -172,8 +169,7 @@ def train_semgan(context, pictures, held_out):
         real = real_maps(settings, run.to_device(batch))   # (N, K, 64, 64)
         progress = run.step / run.total                    # share of steps done, 0 up to below 1
 
-        # The step on D. as_d_sees (below) gives the maps as they are, but for the shapes' laptop
-        # preset, where it blurs them and adds noise.
+        # The step on D
         with run.autocast():
             fake = G(run.to_device(z))                     # (N, K, 64, 64)
             real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
@@ -299,13 +295,13 @@ def blurred(maps, sigma):
     return matrix @ maps @ matrix.T                        # the columns, then the rows
 
 
-def sample_sheet(settings, generator, held_out, device):
+def sample_sheet(run):
     """input | output | target, always of the same six held-out pictures and the same noise, as a
     sheet, uint8 (3, H, W)."""
-    pairs = data.far_apart(held_out, 6)
-    x, y = data.to_network(settings, pairs.to(device))
-    fake = pix2pix.generate(generator, x, seed=0)
-    columns = [data.to_pixels(settings, x, image) for image in (x, fake, y)]
+    pairs = data.far_apart(run.held_out, 6)
+    x, y = data.to_network(run.settings, pairs.to(run.device))
+    fake = pix2pix.generate(run.published, x, seed=0)
+    columns = [data.to_pixels(run.settings, x, image) for image in (x, fake, y)]
     pictures = []
     for triple in zip(*columns):                           # input, output, target of one pair
         pictures += triple
@@ -313,47 +309,47 @@ def sample_sheet(settings, generator, held_out, device):
     return data.contact_sheet(rows, ("input", "output", "target") * 2)
 
 
-def held_out_scores(settings, generator, held_out, device):
+def held_out_scores(run):
     """{"held-out L1": mean |y - G(x)|}, in [-1, 1] units, over the first 100 held-out pictures."""
-    count = min(100, len(held_out))
+    count = min(100, len(run.held_out))
     batch = 10                                             # so that memory stays flat
-    if settings["norm"] == "batch":                        # an output then depends on its batch,
-        batch = settings["batch"]                          # which is as large as in training
+    if run.settings["norm"] == "batch":                    # an output then depends on its batch,
+        batch = run.settings["batch"]                      # which is as large as in training
     total = 0.0
     for first in range(0, count, batch):
         indices = range(first, min(first + batch, count))
-        pictures = torch.stack([held_out[i] for i in indices])
-        x, y = data.to_network(settings, pictures.to(device))
-        fake = pix2pix.generate(generator, x, seed=0)
-        total += l1_loss(fake, y).item() * len(pictures)
+        pairs = torch.stack([run.held_out[i] for i in indices])
+        x, y = data.to_network(run.settings, pairs.to(run.device))
+        fake = pix2pix.generate(run.published, x, seed=0)
+        total += l1_loss(fake, y).item() * len(pairs)
     return {"held-out L1": total / count}
 
 
 @torch.no_grad()
-def map_sheet(settings, generator, device):
+def map_sheet(run):
     """48 label maps, always of the same latents, as a sheet, uint8 (3, H, W)."""
     rng = torch.Generator().manual_seed(0)
-    z = torch.randn(48, settings["latent"], generator=rng)
-    output = generator(z.to(device))
-    maps = semgan.to_pixels(output, settings["palette"], settings["head"]).cpu()
+    z = torch.randn(48, run.settings["latent"], generator=rng)
+    output = run.published(z.to(run.device))
+    maps = semgan.to_pixels(output, run.settings["palette"], run.settings["head"]).cpu()
     return data.contact_sheet(maps.split(8))               # 6 rows of 8
 
 
 @torch.no_grad()
-def map_scores(settings, generator, pictures, device):
+def map_scores(run):
     """Of 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to as many training maps,
     and the share of pixels whose colour is no class's. -> {column of log.csv: value}"""
-    count = min(512, len(pictures))
+    count = min(512, len(run.pictures))
     rng = torch.Generator().manual_seed(0)
-    palette = settings["palette"]
-    z = torch.randn(count, settings["latent"], generator=rng)
+    palette = run.settings["palette"]
+    z = torch.randn(count, run.settings["latent"], generator=rng)
     maps = []
     for part in z.split(32):                               # so that memory stays flat
-        output = generator(part.to(device))
-        maps.append(semgan.to_pixels(output, palette, settings["head"]))
+        output = run.published(part.to(run.device))
+        maps.append(semgan.to_pixels(output, palette, run.settings["head"]))
     fake = torch.cat(maps).cpu()
-    chosen = torch.randperm(len(pictures), generator=rng)[:count].tolist()
-    classes = torch.stack([pictures[i][0] for i in chosen]).long()
+    chosen = torch.randperm(len(run.pictures), generator=rng)[:count].tolist()
+    classes = torch.stack([run.pictures[i][0] for i in chosen]).long()
     real = semgan.colorize(classes, palette).cpu()
     return {"SWD": metrics.swd(real, fake)["average"],
             "out of palette": semgan.out_of_palette(fake, palette)}
@@ -394,12 +390,12 @@ def sent(tensor, device):
 class Run:
     """A run: its networks and optimisers; batches in; log rows, sample sheets and checkpoints out.
 
-    sheet() draws a sample sheet, uint8 (3, H, W); score() measures {column: value} every
+    sheet(run) draws a sample sheet, uint8 (3, H, W); score(run) measures {column: value} every
     score_every steps (0: once an epoch). Only rank 0 of several processes writes.
     """
 
-    def __init__(self, context, pictures, generator, discriminator, sheet, score, score_columns,
-                 score_every=0):
+    def __init__(self, context, pictures, held_out, generator, discriminator, sheet, score,
+                 score_columns, score_every=0):
         self.folder = context.folder
         self.settings = context.settings
         self.device = context.device
@@ -408,11 +404,12 @@ class Run:
         self.compile = context.compile
         self.keep = context.keep                           # a generator every so many epochs
         self.writer = context.writer                       # TensorBoard's, or None
+        self.pictures = pictures
+        self.held_out = held_out
         self.sheet = sheet
         self.score = score
         self.score_columns = score_columns
         self.score_every = score_every
-        self.names = pictures.names                        # of the pictures, for messages
         self.per_epoch = len(pictures) // self.settings["batch"]         # steps
         self.total = self.per_epoch * self.settings["epochs"]            # steps
         self.g_optimizer = adam(generator, self.settings)
@@ -556,17 +553,17 @@ class Run:
             D = DistributedDataParallel(D)
         return G, D, frozen_D
 
-    def remaining(self, pictures):
+    def remaining(self):
         """Yields (indices, uint8 batch) of each step to come, this process's part; then saves."""
         handlers = {number: signal.signal(number, self.stop) for number in STOP_SIGNALS}
         batch = self.settings["batch"] // self.world       # pictures a step, of this process
         try:
             while self.step < self.total:
                 epoch, done = divmod(self.step, self.per_epoch)          # steps done of this epoch
-                order = data.epoch_order(len(pictures), batch, self.settings["seed"], epoch,
+                order = data.epoch_order(len(self.pictures), batch, self.settings["seed"], epoch,
                                          self.rank, self.world)
                 to_come = order[done:]
-                yield from zip(to_come, pictures.batches(to_come))
+                yield from zip(to_come, self.pictures.batches(to_come))
             if self.step > self.first_step or not (self.folder / "generator.pt").exists():
                 self.save()
         except Refusal:                # a picture of rank 0's has gone in mid-epoch
@@ -672,7 +669,7 @@ class Run:
             if not torch.isfinite(values).all():
                 wrong = torch.isfinite(values).logical_not()
                 bad = names[int(wrong.nonzero()[0])]       # the first of them
-                pictures = ", ".join(self.names[i] for i in indices)
+                pictures = ", ".join(self.pictures.names[i] for i in indices)
                 return (f"step {step}: {bad} is not finite, on {pictures}; nothing of it was saved."
                         f" Try a smaller --lr, or --precision fp32")
         self.rows += rows.tolist()
@@ -720,7 +717,7 @@ class Run:
         if self.row_due() or score_due or stopping:
             scores = {}
             if score_due:
-                scores = self.score()
+                scores = self.score(self)
             self.write_row(names, scores)
 
     def write_row(self, names, scores):
@@ -749,7 +746,7 @@ class Run:
         now = time.monotonic()
         if now > self.next_sheet or self.step == self.total or stopping:
             self.next_sheet = now + LATER_SHEETS
-            data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet())
+            data.save_picture(self.folder / "samples" / f"{self.step:06d}.png", self.sheet(self))
             if self.columns:                               # there is a row
                 self.draw_losses()
 
@@ -822,7 +819,7 @@ class Run:
         sys.exit(128 + stopping)
 
 
-# Settings: flags over preset over task. Skip it on first reading.
+# Settings: flags over preset over task. Skip all from here on first reading.
 
 # Every key of settings.json, which the .pt files hold, too, and who reads it:
 #
@@ -834,15 +831,16 @@ class Run:
 #     drawn            True if data.py draws them                        data.py
 #     pictures         how many, and a check sum of their names          train.py: the same run?
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
-#     labels           of pairs with a palette, the half that is a        data.py
+#     labels           of pairs with a palette, the half that is a       data.py, metrics.py
 #                      label map: "A" or "B"; else None
-#     range            of A, of B: the values of more than 8 bits that   data.py
-#                      become 0 and 255, [low, high], or None; None: 8 bits;
-#                      of several channels, low and high are lists
-#     one_hot          True if x is a channel for each class             data.py, semgan.py
+#     range            None where all is of 8 bits; else, for A and      data.py, pix2pix.py
+#                      for B, None or [low, high]: the values that
+#                      become 0 and 255, each a list if a channel has
+#                      its own
+#     one_hot          True if x is a channel for each class             data.py, both networks
 #     size             [height, width] in pixels                         all commands
 #     direction        "AtoB": x is A, the left half of a pair; "BtoA"   all commands
-#     mirror           what is mirrored at random: -1 left and right,    train.py
+#     mirror           what is mirrored at random: -1 left and right,    data.py
 #                      -2 top and bottom; []: nothing
 #     crop             True if pictures keep their scale: size is cut    data.py
 #                      out of them; False: they are resized
@@ -850,7 +848,7 @@ class Run:
 #     out_channels     of y; of SemGAN, classes or 3 colours             networks
 #     width            channels of the first layer                       networks
 #     depth            levels of the U-Net                               networks
-#     batch            pictures a step, over all processes               train.py
+#     batch            pictures a step, over all processes               train.py, metrics.py
 #     epochs           passes over the pictures                          train.py
 #     steps            in a preset: from which epochs are computed;      train.py
 #                      in a file: done so far
@@ -864,17 +862,18 @@ class Run:
 #     ema              share, 0..1, that the average of G's weights      train.py
 #                      keeps at each step; 0: there is no average
 #     feature_matching weight of pix2pixHD's loss; 0: without it         train.py
-#     objective        "l1", "gan", "cgan", "l1+gan" or "l1+cgan"        train.py: Table 1
+#     objective        of Table 1: "l1", "gan", "cgan", "l1+gan" or      train.py, pix2pix.py
+#                      "l1+cgan"
 #     l1_weight        lambda of Eq. 4                                   train.py
-#     generator        "unet" or "encoder-decoder"                       pix2pix.py: Table 2
-#     receptive_field  of D, in pixels                                   train.py: Table 3
+#     generator        of Table 2: "unet" or "encoder-decoder"           pix2pix.py
+#     receptive_field  of D, in pixels, of Table 3                       train.py, pix2pix.py
 #     d_width          channels of D's first layer                       train.py, pix2pix.py
 #     diff_augment     True if D sees photos in changing light           train.py: lit
 #     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
-#     dropout_at       decoder steps with dropout, of converted ones     networks
-#                      and of runs that --start with them
+#     dropout_at       decoder steps with dropout, where others than     networks
+#                      ours: of converted runs, and what started there
 #   SemGAN alone
 #     head             "softmax" or "tanh"                               networks
 #     latent           numbers in a latent                               networks
@@ -1208,26 +1207,15 @@ def find_pictures(settings, memory):
 
 
 def check_same(folder, settings):
-    """Refuses a folder in which another run lives, naming each differing option and both values."""
+    """Refuses a folder in which another run lives, naming each differing option and both values.
+    Of a run that goes on, and began by --start, it completes the settings."""
     if not (folder / "checkpoint.pt").exists():
         generators = sorted(folder.glob("generator*.pt"))  # --keep's, too
         if generators:
             raise Refusal(f"--out {folder}: holds a {generators[0].name}, but no checkpoint.pt to "
                           f"go on from; give another --out, or move it away")
         return
-    try:
-        before = dict(json.loads((folder / "settings.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
-    may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
-    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width"),
-             "labels": settings["labels"]}
-    for key in older.keys() & settings.keys():
-        before.setdefault(key, older[key])
-    theirs = before.get("range")                           # an older run's is of 8-bit halves, too
-    ours = settings.get("range")
-    if theirs and ours:
-        before["range"] = [scale if used else None for scale, used in zip(theirs, ours)]
+    before = settings_before(folder, settings)
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
         settings["dropout_at"] = before["dropout_at"]
     pictures = str(before.get("pictures"))                 # "300 of names 89abcdef"
@@ -1235,6 +1223,7 @@ def check_same(folder, settings):
     if pictures != settings["pictures"] and settings["pictures"].startswith(f"{count} of "):
         raise Refusal(f"--out {folder}: holds a run of {count} pictures of other names than "
                       f"these; give those, or another --out")
+    may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
     keys = sorted((before.keys() | settings.keys()) - may_change)
     different = differing(before, settings, keys)
     if "one_hot" in different and "in_channels" in different:
@@ -1246,6 +1235,23 @@ def check_same(folder, settings):
                   f"since); else give another --out")
     if different:
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
+
+
+def settings_before(folder, settings):
+    """A run folder's settings.json; what an older run's lacks, as it was done then."""
+    try:
+        before = dict(json.loads((folder / "settings.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
+    older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width"),
+             "labels": settings["labels"]}
+    for key in older.keys() & settings.keys():
+        before.setdefault(key, older[key])
+    theirs = before.get("range")                           # an older run's is of 8-bit halves, too
+    ours = settings.get("range")
+    if theirs and ours:
+        before["range"] = [scale if used else None for scale, used in zip(theirs, ours)]
+    return before
 
 
 def differing(theirs, ours, keys):
