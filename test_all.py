@@ -71,7 +71,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from PIL import Image, ImageFilter, ImageSequence
+from PIL import Image, ImageFilter
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -575,7 +575,9 @@ def test_colourisation_sees_the_lightness_alone():
     photos = noise_picture(2, 3, 64, 64)
     x, y = data.to_network(settings, photos)
     lightness = data.rgb_to_lab(photos)[:, :1]  # 0..100
+    assert x.shape == (2, 1, 64, 64)
     assert torch.allclose(x, lightness / 50 - 1)
+    assert y.abs().max() <= 1
     back = data.to_pixels(settings, x, y)
     assert (back.int() - photos.int()).abs().max() <= 1
 
@@ -1415,6 +1417,14 @@ def run_here(module, *args):
         module.main()
     return said.getvalue()
 
+@contextmanager
+def serving(server):
+    """A server at work in a thread of this process."""
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
 def refuses(words, function, *args):
     """It refuses in one line, in which are words (a regular expression) and what to do."""
     with pytest.raises(ValueError, match=words) as caught:
@@ -1460,6 +1470,11 @@ def tiny_run(folder, task="facades", head="softmax", **changes):
     folder.mkdir(parents=True)
     torch.save(content, folder / "generator.pt")
     return folder
+
+@pytest.fixture
+def run(tmp_path):
+    """Of facades at 64x64, with random weights."""
+    return tiny_run(tmp_path / "run")
 
 # pix2pix.py
 
@@ -1507,12 +1522,6 @@ def test_faster_networks_translate_like_the_plain_ones(name):
     # Large: in another layout.
     with torch.no_grad():
         assert torch.allclose(fast(x), plain(x), atol=1e-5)
-
-def test_a_faster_output_does_not_depend_on_its_batch():
-    generator = faster_copy(pix2pix.UNet(width=8, depth=6, dropout=0))
-    x = random_pictures(3)
-    alone = torch.cat([generator(picture[None]) for picture in x])
-    assert torch.allclose(generator(x), alone, atol=1e-5)
 
 @pytest.mark.parametrize("name", ["UNet 64", "PatchGAN"])
 def test_on_a_gpu_every_layer_puts_out_channels_last(name, monkeypatch):
@@ -1714,8 +1723,7 @@ def test_a_generator_of_our_own_is_not_converted(tmp_path):
     for source in (run, run / "generator.pt"):
         refuses("this project's own already; give it as RUN", convert, source, tmp_path / "new")
 
-def test_converting_never_overwrites_a_run(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_converting_never_overwrites_a_run(run, tmp_path):
     before = (run / "generator.pt").read_bytes()
     source = saved(nested_generator(7, 8, nn.BatchNorm2d), tmp_path / "latest_net_G.pth")
     refuses(f"^{run}", convert, source, run)
@@ -1791,13 +1799,10 @@ class Publisher(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def publisher():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Publisher) as server:
-        server.daemon_threads = True
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Publisher)) as server:
         server.asked = []
         server.address = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
-        server.shutdown()
 
 def has_the_published_weights(run):
     theirs = nested_generator(8, 4, nn.BatchNorm2d)
@@ -2010,14 +2015,6 @@ def sixteen_crops(mirror):
     return data.augment(pairs, [64, 64], mirror, rng)
 
 @pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
-def test_each_picture_of_a_batch_has_its_own_crop_alike_in_both_halves(mirror):
-    out = sixteen_crops(mirror)
-    assert torch.equal(out[:, :3], out[:, 3:])
-    corners = out[:, :2, 0, 0].tolist()
-    different = {tuple(corner) for corner in corners}
-    assert len(different) > 8
-
-@pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
 @pytest.mark.parametrize("channel, dim", [(0, -2), (1, -1)])
 def test_some_pictures_are_mirrored_along_the_named_axes(channel, dim, mirror):
     numbers = sixteen_crops(mirror)[:, channel].int()
@@ -2026,18 +2023,6 @@ def test_some_pictures_are_mirrored_along_the_named_axes(channel, dim, mirror):
 
 def names_in(pictures):
     return {paths[0].name for paths in pictures.files}
-
-def test_no_picture_is_both_trained_on_and_held_out(tmp_path):
-    make_pairs(tmp_path, 30, splits=("train", "test"))
-    settings = settings_for(tmp_path)
-    trained_on = names_in(data.training(settings))
-    held_out = names_in(data.held_out(settings))
-    assert trained_on
-    assert held_out
-    assert not trained_on & held_out
-    # Those of test/ are neither.
-    for name in trained_on | held_out:
-        assert name.startswith("train")
 
 def test_held_out_pictures_stay_when_others_are_deleted(tmp_path):
     make_pairs(tmp_path, 30, splits=("train", "test"))
@@ -2071,14 +2056,6 @@ def test_a_small_memory_gives_the_same_pictures(pairs):
     batches = zip(kept.batches(order), streamed.batches(order), strict=True)
     for one, other in batches:
         assert torch.equal(one, other)
-
-def test_colourisation_sees_one_channel_and_makes_two():
-    settings = settings_for(task="colorization")
-    x, y = data.to_network(settings, noise_picture(2, 3, 64, 64))
-    assert x.shape == (2, 1, 64, 64)
-    assert y.shape == (2, 2, 64, 64)
-    assert x.abs().max() <= 1
-    assert y.abs().max() <= 1
 
 def distances(side):
     """(side, side): of each pixel from a point near the middle, in 128ths of the side."""
@@ -2300,13 +2277,6 @@ def test_kmeans_overwrites_nothing(name, tmp_path):
     shutil.copy(tmp_path / "0.png", tmp_path / name)
     refuses(f"{name}: is there already", data.kmeans_folder, tmp_path, tmp_path, 5)
     assert (tmp_path / name).read_bytes() == (tmp_path / "0.png").read_bytes()
-
-@pytest.mark.parametrize("number", range(4))
-def test_resizing_a_facade_invents_no_class(number):
-    _, labels = data.draw_facade(number, size=286)
-    small = data.resize(labels[None], [100, 77], nearest=True)
-    found = set(small.unique().tolist())
-    assert found <= set(labels.unique().tolist())
 
 def smeared(labels, **options):
     """A label map's colours after JPEG. -> array (h, w, 3)"""
@@ -2614,7 +2584,6 @@ def killed_at_file(count, *args, each_row=True):
         patch.setattr(data, "write_whole", write_or_die)
         train_here(*args)
 
-# Of 12: checkpoint and generator, 6 times.
 def sheets_over_time(run, steps):
     """Sample sheets in which noise gives way to a picture."""
     picture = random_pictures(1, 96)[0]
@@ -2625,21 +2594,16 @@ def sheets_over_time(run, steps):
         sheet = (learned * picture + (1 - learned) * noise).byte()
         data.save_picture(run / "samples" / f"{step:06d}.png", sheet)
 
-def frames_of(path):
-    with Image.open(path) as film:
-        return [frame.convert("RGB").copy() for frame in ImageSequence.Iterator(film)]
-
 def test_a_film_shows_the_sheets_in_order(tmp_path):
     sheets_over_time(tmp_path, [10, 100, 1_000])
     said = run_here(data, "film", tmp_path, tmp_path / "film.gif")
     assert "3 frames" in said
-    frames = frames_of(tmp_path / "film.gif")
+    frames, _, loop = frames_in(tmp_path / "film.gif")
     assert len(frames) == 3
     last = data.to_tensor(data.open_picture(tmp_path / "samples" / "001000.png")).float()
-    distances = [(data.to_tensor(frame)[:, :96].float() - last).abs().mean() for frame in frames]
+    distances = [(frame[:, :96].float() - last).abs().mean() for frame in frames]
     assert distances[0] > distances[1] > distances[2]
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.info["loop"] == 0                      # for ever
+    assert loop == 0                                       # for ever
 
 def test_a_film_keeps_to_its_size_and_its_ends(tmp_path):
     steps = [25 * k for k in range(1, 61)]
@@ -2675,6 +2639,7 @@ def test_what_is_no_film_is_refused(tmp_path):
     refuses("--largest", run_here, data, "film", tmp_path, tmp_path / "film.gif", *small)
     assert not (tmp_path / "film.gif").exists()
 
+# Of 12: checkpoint and generator, 6 times.
 @pytest.mark.parametrize("files", [1, 2, 3, 11])
 def test_a_run_killed_between_two_files_goes_on(files, straight_run, pairs, tmp_path):
     killed_at_file(files, *arguments(tmp_path, pairs))
@@ -3016,7 +2981,7 @@ def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
     assert sigmas == pytest.approx(wanted)
 
 def test_paper_presets_have_no_blur_noise_or_decay():
-    for presets in (*train.PRESETS.values(), train.SHAPES):
+    for presets in train.PRESETS.values():
         assert not presets["paper"].keys() & {"blur", "noise", "decay"}
 
 @pytest.mark.parametrize("drawn, wanted", [
@@ -3285,6 +3250,8 @@ def test_an_older_run_goes_on_without_an_average(pairs, tmp_path):
     assert settings.pop("d_width") == settings["width"]
     for key in train.OLDER:
         assert settings.pop(key) == train.OLDER[key]
+    for key in ("direction", "mirror", "crop", "labels"):  # even if one is in OLDER no more
+        settings.pop(key, None)
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     assert "going on from step 5" in train_here(*old)
     refuses("ema 0.0 there, 0.9 now", train_here, *old, "--ema", 0.9)
@@ -3326,10 +3293,6 @@ def test_pix2pixs_feature_matching_is_logged(pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--feature-matching", 10, "--epochs", 1))
     _, losses = metrics.logged(tmp_path, "feature matching")
     assert losses[-1] > 0
-
-def test_feature_matching_without_a_d_is_refused(pairs, tmp_path):
-    command = arguments(tmp_path, pairs, "--objective", "l1", "--feature-matching", 10)
-    refuses("has no D", train_here, *command)
 
 # Another run's weights first, and generators kept on the way
 
@@ -3542,20 +3505,15 @@ def test_epochs_are_the_tasks_or_give_as_many_steps(
     train.find_pictures(settings, 1.0)
     assert settings["epochs"] == epochs
 
-# And a word of what is said.
+# And a word of what is said; the claims have some more.
 BAD_OPTIONS = {
-    "train --batchs 2": "--batch",
-    "train --batch 0": "above 0",
     "train --lr nan": "above 0",
     "train --keep 0": "above 0",
     "train --keep all": "whole number",
     "train --epochs x": "whole number",
-    "train --size 100": "nearest is",
     "train --size 100x300": "nearest is 128x320",
     "train --size 3x4x5": "height x width",
     "train --device tpu": "cpu",
-    "train --task facade": "facades",
-    "train --data /no/such": "no such folder",
     "train --one-hot --task maps": "not a label map",
     "train --one-hot --direction AtoB": "not a label map",
     "train --direction AtoC": "AtoB",
@@ -3579,6 +3537,7 @@ BAD_OPTIONS = {
     "train --size 64 --receptive-field 286": "142",
     "train --objective gan --l1-weight 3": "does not use",
     "train --objective l1 --receptive-field 16": "does not use",
+    "train --objective l1 --feature-matching 10": "has no D",
     "semgan --count 3": "RUN: missing",
     "semgan --encode map.png RUN": "RUN: missing",
     "semgan RUN --train-encoder 2 --encode a.png": "goes alone",
@@ -3601,7 +3560,6 @@ BAD_OPTIONS = {
     "data edges in.png out.png --size 1": "no edges",
     "pix2pix --convert a.pth b --draw c.png": "one at a time",
     "pix2pix RUN a b --own-statistics": "only with",
-    "pix2pix --convert facade b": "facades_label2photo, day2night",
     "pix2pix RUN --export g.html": "ending in .onnx",
     "pix2pix --export g.onnx": "RUN --export ONNX",
     "pix2pix RUN a b --export g.onnx": "no pictures",
@@ -3713,8 +3671,7 @@ def outputs_of(run, pictures):
 
 @pytest.mark.parametrize("durations, loop", [
     ([100, 0, 40, 40, 250, 20], 0), ([70] * 6, 3), ([None] * 6, None)])
-def test_a_gif_keeps_its_frames_durations_and_loop(durations, loop, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_gif_keeps_its_frames_durations_and_loop(durations, loop, run, tmp_path):
     maps = label_frames(6)
     save_gif(tmp_path / "in.gif", maps, durations, loop)
     run_here(pix2pix, run, tmp_path / "in.gif", tmp_path / "out.gif")
@@ -3758,8 +3715,7 @@ def test_a_gif_of_label_maps_reaches_the_network_exactly(save, options, tmp_path
         assert torch.equal(data.read_input(settings, frame), wanted)
 
 @pytest.mark.parametrize("sizes", [[64, 64, 64], [64, 128, 64, 64]])
-def test_a_tiff_keeps_its_pages(sizes, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_tiff_keeps_its_pages(sizes, run, tmp_path):
     maps = [data.draw_pair(i, [size, size], "pairs")[:3] for i, size in enumerate(sizes)]
     pillows_gif(tmp_path / "in.tif", maps)
     run_here(pix2pix, run, tmp_path / "in.tif", tmp_path / "out.tiff")
@@ -3776,8 +3732,7 @@ def test_a_tiff_of_two_pages_and_an_overview_is_two_pictures(tmp_path):
     for frame in data.frames_of(tmp_path / "a.tif"):
         assert np.array_equal(frame.image, PHOTO)
 
-def test_a_film_goes_into_a_folder_that_is_there(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_film_goes_into_a_folder_that_is_there(run, tmp_path):
     save_gif(tmp_path / "in.gif", label_frames(2), [50, 50], 0)
     (tmp_path / "out").mkdir()
     run_here(pix2pix, run, tmp_path / "in.gif", tmp_path / "out")
@@ -3785,8 +3740,7 @@ def test_a_film_goes_into_a_folder_that_is_there(tmp_path):
 
 @pytest.mark.parametrize("out", ["new", "new/", "some/new", "of.names/"])
 @pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.tiff"])
-def test_a_film_goes_into_a_new_folder(name, out, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_film_goes_into_a_new_folder(name, out, run, tmp_path):
     maps = label_frames(3)
     if name == "a.gif":
         save_gif(tmp_path / name, maps, [50, 50, 50], 0)
@@ -3798,20 +3752,17 @@ def test_a_film_goes_into_a_new_folder(name, out, tmp_path):
 
 @pytest.mark.parametrize("out, written", [
     ("new", "new/a.png"), ("new.d/", "new.d/a.png"), ("b.jpg", "b.jpg")])
-def test_a_picture_goes_into_a_new_folder_or_a_file(out, written, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_picture_goes_into_a_new_folder_or_a_file(out, written, run, tmp_path):
     data.save_picture(tmp_path / "a.png", label_frames(1)[0])
     run_here(pix2pix, run, tmp_path / "a.png", f"{tmp_path}/{out}")
     assert (tmp_path / written).is_file()
 
-def test_a_bad_picture_leaves_no_new_folder(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_bad_picture_leaves_no_new_folder(run, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     refuses("a.png", run_here, pix2pix, run, tmp_path / "a.png", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
-def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_bad_frame_is_named_and_nothing_is_written(run, tmp_path):
     maps = label_frames(4)
     maps[2] = maps[2].clone()
     maps[2][:, 20:60] = torch.tensor([90, 90, 30]).byte().view(3, 1, 1)
@@ -3823,8 +3774,7 @@ def test_a_bad_frame_is_named_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize("out, words", [
     ("out.png", "ending in .gif"), ("out.tif", "ending in .gif"),
     ("in.gif", "what is to be read")])
-def test_a_film_is_written_as_the_same_kind(out, words, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_film_is_written_as_the_same_kind(out, words, run, tmp_path):
     save_gif(tmp_path / "in.gif", label_frames(2), [50, 50], 0)
     before = (tmp_path / "in.gif").read_bytes()
     refuses(words, run_here, pix2pix, run, tmp_path / "in.gif", tmp_path / out)
@@ -3851,8 +3801,7 @@ def save_frames(folder, pictures, name="frame {}.png"):
         data.save_picture(folder / name.format(i + 1), picture)
     return folder
 
-def test_a_folder_of_frames_is_smoothed_in_the_order_of_its_numbers(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_folder_of_frames_is_smoothed_in_the_order_of_its_numbers(run, tmp_path):
     maps = label_frames(22)[::2]
     # "frame 10" and "frame 11" come after "frame 9".
     frames = save_frames(tmp_path / "frames", maps)
@@ -3863,8 +3812,7 @@ def test_a_folder_of_frames_is_smoothed_in_the_order_of_its_numbers(tmp_path):
         picture = data.to_tensor(Image.open(tmp_path / "out" / f"frame {i + 1}.png"))
         assert (picture - shown).abs().max() < 2
 
-def test_smoothing_by_0_changes_nothing(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_smoothing_by_0_changes_nothing(run, tmp_path):
     frames = save_frames(tmp_path / "frames", label_frames(4))
     run_here(pix2pix, run, frames, tmp_path / "plain")
     run_here(pix2pix, run, frames, tmp_path / "smooth", "--smooth", 0)
@@ -3885,8 +3833,7 @@ def of_two_sizes(folder):
 @pytest.mark.parametrize("make, words", [
     (one_picture, "is one picture"), (named_by_letters, "no number in its name"),
     (of_two_sizes, "frame 2.png: is 128x128, the frame before it 64x64")])
-def test_what_is_no_sequence_is_not_smoothed(make, words, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_what_is_no_sequence_is_not_smoothed(make, words, run, tmp_path):
     args = run, make(tmp_path / "frames"), tmp_path / "out", "--smooth", 0.5
     refuses(words, run_here, pix2pix, *args)
 
@@ -3909,8 +3856,7 @@ def test_a_photo_to_make_a_drawing_of_is_known_as_other_photos_are():
     settings["direction"] = "BtoA"
     assert data.known_size(settings, [256, 256]) == [64, 64]
 
-def test_fit_is_shrinking_translating_and_enlarging(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_fit_is_shrinking_translating_and_enlarging(run, tmp_path):
     [large] = label_frames(1, 128)
     data.save_picture(tmp_path / "in.png", large)
     run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "out.png", "--fit")
@@ -3957,8 +3903,7 @@ def test_fit_brings_a_sketchs_photo_to_the_sketchs_size(tmp_path):
 @pytest.mark.parametrize("size, options, words", [
     (128, (), "128x128, larger"), (32, (), "32x32, smaller"),
     (72, (), None), (64, (), None), (128, ("--fit",), None)])
-def test_a_line_says_that_pictures_are_larger_than_in_training(size, options, words, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_line_says_that_pictures_are_larger_than_in_training(size, options, words, run, tmp_path):
     frames = save_frames(tmp_path / "frames", label_frames(3, size))
     said = run_here(pix2pix, run, frames, tmp_path / "out", *options)
     assert said.count("was trained on") == (1 if words else 0)
@@ -4024,8 +3969,7 @@ def test_loading_draws_no_weights_that_the_files_replace(tmp_path):
     assert all(torch.equal(found[name], saved[name]) for name in saved)
     assert all(weight.requires_grad for weight in generator.parameters())
 
-def test_weights_of_another_layout_and_precision_are_loaded(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_weights_of_another_layout_and_precision_are_loaded(run):
     content = pix2pix.load_file(run / "generator.pt")
     for name, weight in content["generator"].items():
         if weight.dim() == 4:
@@ -4039,44 +3983,32 @@ def test_weights_of_another_layout_and_precision_are_loaded(tmp_path):
     assert pix2pix.translate(generator, label_frames(1)[0]).shape == (3, 64, 64)
 
 @pytest.mark.parametrize("weights", [None, [], {"encoder.0.weight": 1}, {}])
-def test_weights_that_are_none_are_refused(weights, tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_weights_that_are_none_are_refused(weights, run):
     content = pix2pix.load_file(run / "generator.pt")
     torch.save({**content, "generator": weights}, run / "generator.pt")
     refuses("weights do not fit", pix2pix.load_generator, run)
 
-def test_a_bad_picture_is_named_and_those_before_it_are_kept(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_folder_that_stops_says_how_many_are_written_and_left(run, tmp_path):
     frames = save_frames(tmp_path / "frames", label_frames(9))
     whole = (frames / "frame 6.png").read_bytes()
     (frames / "frame 6.png").write_bytes(whole[:-200])
-    args = run, frames, tmp_path / "out"
-    refuses("frame 6.png", run_here, pix2pix, *args)
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"frame {i}.png" for i in range(1, 6)}
-
-def test_a_folder_that_stops_says_how_many_are_written_and_left(tmp_path):
-    run = tiny_run(tmp_path / "run")
-    frames = save_frames(tmp_path / "frames", label_frames(5))
-    whole = (frames / "frame 3.png").read_bytes()
-    (frames / "frame 3.png").write_bytes(whole[:-200])
-    words = "frame 3.png: .*2 of 5 were written, 3 are left"
+    words = "frame 6.png: .*5 of 9 were written, 4 are left"
     refuses(words, run_here, pix2pix, run, frames, tmp_path / "out")
     refuses(words, run_here, data, "edges", frames, tmp_path / "edges")
-    assert len(list((tmp_path / "edges").iterdir())) == 2
-    alone = run, frames / "frame 3.png", tmp_path / "one.png"
-    refuses("frame 3.png: (?!.*written)", run_here, pix2pix, *alone)
+    for folder in ("out", "edges"):
+        names = {path.name for path in (tmp_path / folder).iterdir()}
+        assert names == {f"frame {i}.png" for i in range(1, 6)}
+    alone = run, frames / "frame 6.png", tmp_path / "one.png"
+    refuses("frame 6.png: (?!.*written)", run_here, pix2pix, *alone)
 
 @pytest.mark.parametrize("name", ["photo.xyz", "photo.gif", "photo.onnx"])
-def test_a_name_that_cannot_be_written_is_refused_before_the_work(name, tmp_path, monkeypatch):
-    run = tiny_run(tmp_path / "run")
+def test_a_name_that_cannot_be_written_is_refused_before_the_work(name, run, tmp_path, monkeypatch):
     data.save_picture(tmp_path / "a.png", label_frames(1)[0])
     worked = watch(monkeypatch, pix2pix, "generate")
     refuses(f"{name}: .*choose one", run_here, pix2pix, run, tmp_path / "a.png", tmp_path / name)
     assert not worked
 
-def test_a_folder_that_cannot_take_a_picture_says_how_many_it_took(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_folder_that_cannot_take_a_picture_says_how_many_it_took(run, tmp_path):
     frames = save_frames(tmp_path / "frames", label_frames(5))
     out = tmp_path / "out"
     (out / "frame 2.png").mkdir(parents=True)
@@ -4111,8 +4043,7 @@ def test_a_pair_of_any_size_is_offered_pair_where_a_run_takes_any(crop, tmp_path
     data.save_picture(pair, torch.cat([photo, labels], 2))
     assert pix2pix.is_half_a_map(settings, pair, 1) == crop   # not of the run's square size
 
-def test_a_folder_goes_into_no_name_of_a_picture(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_folder_goes_into_no_name_of_a_picture(run, tmp_path):
     frames = save_frames(tmp_path / "frames", label_frames(2))
     for name in ("out.png", "out.npy", "film.gif"):
         refuses(f"{name}: .*frames is a folder", run_here, pix2pix, run, frames, tmp_path / name)
@@ -4120,8 +4051,7 @@ def test_a_folder_goes_into_no_name_of_a_picture(tmp_path):
     run_here(pix2pix, run, frames, tmp_path / "out.v2")
     assert len(list((tmp_path / "out.v2").iterdir())) == 2
 
-def test_a_whole_pair_is_offered_pair_and_what_is_none_no_size(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_whole_pair_is_offered_pair_and_what_is_none_no_size(run, tmp_path):
     labels, photo = data.draw_pair(0, [64, 64], "pairs").split(3)
     photo[:, :30] = torch.tensor([190, 204, 217]).byte().view(3, 1, 1)   # a sky
     data.save_picture(tmp_path / "pair.png", torch.cat([photo, labels], 2))
@@ -4143,8 +4073,7 @@ def test_a_whole_pair_is_offered_pair_and_what_is_none_no_size(tmp_path):
     data.save_picture(tmp_path / "pair.jpg", torch.cat([photo, labels], 2))
     refuses("pair.jpg: .*give --pair", run_here, pix2pix, run, tmp_path / "pair.jpg", out)
 
-def test_a_pair_whose_photo_has_nothing_flat_is_no_label_map_either(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_pair_whose_photo_has_nothing_flat_is_no_label_map_either(run, tmp_path):
     labels = data.draw_pair(0, [64, 64], "pairs")[:3]
     photo = torch.randint(256, (3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
     data.save_picture(tmp_path / "pair.png", torch.cat([photo // 4 + 96, labels], 2))
@@ -4181,8 +4110,7 @@ def test_things_in_order_wait_for_a_few_and_fail_in_their_place():
     assert done == [0, 2, 4, 6, 8, 10, 12]
     assert max(running) <= 7 + 3 and max(most) <= 4
 
-def test_ctrl_c_leaves_whole_pictures_alone(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_ctrl_c_leaves_whole_pictures_alone(run, tmp_path):
     frames = save_frames(tmp_path / "frames", label_frames(400))
     command = [sys.executable, HERE / "pix2pix.py", run, frames, tmp_path / "out"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -5020,10 +4948,6 @@ def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
     refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
 
-def test_a_number_of_no_class_is_named_with_its_place(tmp_path):
-    NUMBERED["grey"].save(tmp_path / "a.png")
-    refuses("a.png: class 11 at x=79, y=53", data.open_label_map, tmp_path / "a.png", STREET[:11])
-
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
 def test_an_enlarged_jpeg_of_labels_is_no_map_of_unknown_classes(times, tmp_path):
     label_map = data.draw_facade(3, size=128)[1]
@@ -5099,8 +5023,7 @@ def test_class_colours_in_16_bits_are_class_colours(times, ending, seam, tmp_pat
     classes = data.read_labels([path], STREET)
     assert np.array_equal(classes, BANDS)
 
-def test_a_photo_is_no_label_map_and_a_blurred_map_is_one(tmp_path):
-    run = tiny_run(tmp_path / "run")
+def test_a_photo_is_no_label_map_and_a_blurred_map_is_one(run, tmp_path):
     pair = data.draw_pair(0, [64, 64], "pairs")
     data.save_picture(tmp_path / "photo.png", pair[3:])
     words = "photo.png: colour .* is no class's"
@@ -5722,9 +5645,7 @@ def test_photos_of_shoes_are_no_sketches():
 
 def test_mirroring_can_be_left_out():
     assert data.mirror_of(settings_for()) == (-1,)
-    never = data.mirror_of(settings_for(mirror=[]))
-    steps = sixteen_crops(never)[:, 1].int().diff(dim=-1)
-    assert steps.unique().tolist() == [1]
+    assert data.mirror_of(settings_for(mirror=[])) == []
 
 def make_numbered(folder, count=12, height=100, width=150):
     """Pairs in A/ and B/ whose red is the row and whose green is the column."""
@@ -5826,11 +5747,7 @@ def test_arrays_that_are_no_pictures_are_refused(words, tmp_path):
 
 def test_a_file_of_numpy_never_runs_code(tmp_path):
     marker = tmp_path / "marker"
-
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(marker),)
-    np.save(tmp_path / "a.npy", np.array([Evil()]), allow_pickle=True)
+    np.save(tmp_path / "a.npy", np.array([Evil(marker)]), allow_pickle=True)
     refuses("no whole NumPy file", data.read_bands, tmp_path / "a.npy", 4)
     refuses("no whole NumPy file", data.open_picture, tmp_path / "a.npy")
     assert not marker.exists()
@@ -6066,16 +5983,6 @@ def test_a_run_goes_on_only_with_its_own_pairs(rgbd_run, rgbd):
     args = [arg for arg in rgbd_arguments(rgbd_run, rgbd) if arg != "--no-mirror"]
     refuses(r"mirror \[\] there, \[-1\] now", train_here, *args)
 
-def test_a_run_from_before_these_settings_goes_on(pairs, tmp_path):
-    args = arguments(tmp_path / "run", pairs)
-    cut_after(2, *args)
-    path = tmp_path / "run" / "settings.json"
-    settings = json.loads(path.read_text())
-    for key in ("direction", "mirror", "crop", "labels"):
-        del settings[key]
-    path.write_text(json.dumps(settings))
-    assert "going on from step 2" in train_here(*args)
-
 def fake_of(run, source):
     """What a run makes of a file, by hand: (1, C, H, W) in [-1, 1]."""
     generator, settings = pix2pix.load_generator(run)
@@ -6166,8 +6073,7 @@ def test_a_run_on_grey_pictures_is_painted_in_grey(tmp_path):
     generator, settings = pix2pix.load_generator(run)
     x = torch.full((1, 1, 64, 64), 76 / 127.5 - 1)
     wanted = data.to_pixels(settings, x, pix2pix.generate(generator, x, seed=0))[0]
-    found = np.asarray(Image.open(io.BytesIO(base64.b64decode(reply["png"]))))
-    assert np.abs(found.astype(int) - wanted.permute(1, 2, 0).numpy()).max() <= 1
+    assert (picture_in(reply["png"]).int() - wanted.int()).abs().max() <= 1
 
 FILE = tarfile.REGTYPE
 LINK = tarfile.SYMTYPE
@@ -6249,11 +6155,8 @@ class Misbehaving(BaseHTTPRequestHandler):
 def server():
     # It takes a while to pack, and who asks waits for a second.
     body_of("bomb")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 WHY = {
     "404": "404",
@@ -6343,13 +6246,11 @@ def test_train_and_eval_mode_give_the_same_map():
 def test_feature_matching_teaches_all_of_g():
     generator = small_generator()
     discriminator = small_discriminator()
-    real = torch.rand(6, 4, 64, 64, requires_grad=True)
-    _, real_features = discriminator(real)
+    _, real_features = discriminator(torch.rand(6, 4, 64, 64))
     _, fake_features = discriminator(generator(torch.randn(6, 16)))
     semgan.feature_matching_loss(real_features, fake_features).backward()
     for weight in generator.parameters():
         assert weight.grad.abs().sum() > 0
-    assert real.grad is None
 
 def test_features_that_match_cost_nothing():
     _, features = small_discriminator()(torch.rand(2, 4, 64, 64))
@@ -6375,10 +6276,6 @@ def test_a_quarter_off_the_palette_is_a_quarter():
     assert semgan.out_of_palette(image, SHAPES) == 0
     image[:, :, :16] = 7
     assert semgan.out_of_palette(image, SHAPES) == 0.25
-
-def test_a_pixel_to_ignore_is_of_no_class():
-    ignored = torch.full((1, 2, 2), 255)
-    assert semgan.one_hot(ignored, 4).sum() == 0
 
 @functools.cache
 def all_shapes():
@@ -7361,11 +7258,8 @@ def painter(tmp_path_factory):
     studio.dream_settings = {"latent": 192, "head": "softmax", "palette": data.FACADES}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paint, "DEADLINE", 3)
-        server = paint.open_server(studio, "127.0.0.1", 0)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-        server.server_close()
+        with serving(paint.open_server(studio, "127.0.0.1", 0)) as server:
+            yield server
 
 def with_discriminator(folder, field=16, objective="l1+cgan"):
     """Gives a run's folder the checkpoint.pt of a D with random weights."""
@@ -7404,14 +7298,6 @@ def raw_reply(server, content):
     with socket.create_connection(server.server_address, timeout=60) as connection:
         connection.sendall(content.encode("latin-1"))
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-
-@contextmanager
-def serving(server):
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 LOCAL = "Host: localhost\r\n"
 POST = f"POST /study HTTP/1.1\r\n{LOCAL}"
@@ -7762,11 +7648,12 @@ def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
 
 def judged_and_wanted(folder, judge, objective):
     """-> the server's verdict on a drawn map, D's own logits (h, w)"""
-    run = paint.Studio([folder]).runs["run"]
+    studio = paint.Studio([folder])
+    run = studio.runs["run"]
     label_map = noise_picture(64, 64) % 12
     cells = base64.b64encode(label_map.numpy().tobytes()).decode()
     request = {**paint.FIELDS, "cells": cells, "judge": judge, "example": 5}
-    reply = paint.Studio([folder]).translate(run, request)
+    reply = studio.translate(run, request)
     colours = data.colorize(label_map, FACADES)
     x, _ = data.to_network(run, colours[None])
     # The fifth held-out one.
@@ -7918,14 +7805,11 @@ def test_an_opened_files_photo_can_be_as_large_as_the_file(tmp_path):
     # Of 96 x 192 its middle.
     assert reply["size"] == [96, 96]
     request = {**paint.FIELDS, "cells": reply["cells"]}
-    photo = png_picture(studio.translate(run, request))
-    large = png_picture(studio.translate(run, {**request, "enlarged": [96, 96]}))
+    photo = picture_in(studio.translate(run, request)["png"])
+    large = picture_in(studio.translate(run, {**request, "enlarged": [96, 96]})["png"])
     assert torch.equal(large, data.resize(photo, [96, 96]))
     for size in ([96], [96, 0], [96, 4097], [96, "a"], [96, 96.0], [96, None]):
         refuses("at most 4096", studio.translate, run, {**request, "enlarged": size})
-
-def png_picture(reply):
-    return data.to_tensor(Image.open(io.BytesIO(base64.b64decode(reply["png"]))))
 
 def test_a_file_of_the_runs_size_has_no_other(facades_run, tmp_path):
     data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:64, :64], FACADES))
@@ -8318,7 +8202,7 @@ def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
     page.browser.choose("file", tmp_path / "large.png")
     page.until(lambda: "resized to 128x128, the scale" in page.said())
     assert page.js("return $('savelarge').textContent") == "Save 256×256"
-    photo = data.to_tensor(Image.open(io.BytesIO(base64.b64decode(page.photo().split(",")[1]))))
+    photo = picture_in(page.photo().split(",")[1])
     page.press("savelarge")
     saved = page.folder / "facades-seed0-photo-256x256.png"
     page.until(lambda: saved.exists() and saved.stat().st_size)

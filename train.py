@@ -67,10 +67,10 @@ PRESETS = {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "steps": 50_000},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                   "kernel": 5, "steps": 2_400}}}
-SHAPES = {                                             # --task shapes overrides SemGAN's by these
-    "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},      # end of App. B
-    "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}
+                   "kernel": 5, "steps": 2_400}},
+    "shapes": {                                            # in --task shapes, over SemGAN's
+        "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
+        "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
 
 # context: what the command asks for (see main); its settings are a dict whose keys a table further
 # down explains. In both loops `run` (see Run) does what is not the idea:
@@ -922,10 +922,9 @@ def size_text(size):
 def preset_words(key):
     """What the presets have for a key, for --help: "paper 256x256, laptop 128x128, SemGAN ..."."""
     presets = {}
-    for name, table in (("", PRESETS["pix2pix"]), ("SemGAN ", PRESETS["semgan"]),
-                        ("shapes ", SHAPES)):
-        presets[f"{name}paper"] = table["paper"]
-        presets[f"{name}laptop"] = table["laptop"]
+    for model, prefix in (("pix2pix", ""), ("semgan", "SemGAN "), ("shapes", "shapes ")):
+        presets[f"{prefix}paper"] = PRESETS[model]["paper"]
+        presets[f"{prefix}laptop"] = PRESETS[model]["laptop"]
     words = []
     for name, values in presets.items():
         value = values.get(key)
@@ -1168,7 +1167,7 @@ def resolve(options, device, world=1):
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
-        settings.update(SHAPES[preset])
+        settings.update(PRESETS["shapes"][preset])
     settings.update(given)
     labels = data.label_side({**settings, "palette": None})
     if "one_hot" not in given and labels != "x":           # the preset has it for label maps only
