@@ -531,9 +531,8 @@ class Run:
     # A step, from its batch to its end
 
     def wrapped_networks(self):
-        """-> G, D and frozen_D, as a loop calls them: compiled where that is asked for, and among
-        several processes with gradients averaged. frozen_D is D in G's step: gradients pass through
-        it to the pictures, but none is made for its weights, or shared with other processes."""
+        """-> G, D and frozen_D, as a loop calls them: compiled where that is asked for. Several
+        processes average the gradients of G and of D; frozen_D makes none to be shared."""
         discriminator = self.parts["discriminator"]
         G = self.parts["generator"]
         D = discriminator
