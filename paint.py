@@ -151,9 +151,10 @@ class Studio:
         try:
             pictures = self.pictures(run)
             return pictures[number % len(pictures)]
-        except data.Refusal:
+        except data.Refusal as refusal:
             if data.TASKS[run["task"]].drawn != "facades":
-                raise
+                why = str(refusal).split(";")[0]           # what follows is advice to train.py's user
+                raise data.Refusal(f"No example ({why}); paint a picture, or open one.") from None
             return data.drawn_picture(run, number, run["size"])
 
     def example(self, run, request):

@@ -8825,7 +8825,7 @@ def test_a_new_tab_takes_up_what_was_painted_last(either):
     assert (page.cells() == example).all()
 
 def new_tab(page):
-    """Opens the page as a new tab does, which knows nothing of what the others keep for a reload."""
+    """Opens the page as a new tab does, which knows nothing of what others keep for a reload."""
     page.js("removeEventListener('pagehide', keep); clearTimeout(keeping);"
             "sessionStorage.clear()")
     page.opened(fresh=False)
@@ -8868,6 +8868,20 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     time.sleep(1.2)
     assert (page.cells() == painted).all()
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
+
+def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
+    page.opened()
+    page.js("moveTo({x: 9, y: 9}); $('runs').selectedIndex = 2; $('runs').onchange()")
+    page.until(lambda: page.said())
+    assert re.fullmatch(r"No example \(.*: no such folder\); paint a picture, or open one\.",
+                        page.said())
+    assert page.js("return $('under').textContent") == ""
+    # White paper ends somewhere on a white card.
+    edge = page.js("return getComputedStyle($('easel')).boxShadow")
+    assert edge.endswith("0px 0px 0px 1px")
+    page.drag((20, 10), (60, 40))
+    assert page.js("return past.length") == 1
+    page.photo()
 
 def test_an_example_that_another_run_asked_for_is_dropped(page):
     page.opened()
