@@ -153,8 +153,9 @@ class Studio:
             return pictures[number % len(pictures)]
         except data.Refusal as refusal:
             if data.TASKS[run["task"]].drawn != "facades":
-                why = str(refusal).split(";")[0]           # what follows is advice to train.py's user
-                raise data.Refusal(f"No example ({why}); paint a picture, or open one.") from None
+                why = str(refusal).split(";")[0]           # the rest advises train.py's user
+                sentence = f"No example ({why}); paint a picture, or open one."
+                raise data.Refusal(sentence) from None
             return data.drawn_picture(run, number, run["size"])
 
     def example(self, run, request):

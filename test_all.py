@@ -8857,6 +8857,16 @@ def test_pictures_are_pasted_and_dropped(page, tmp_path):
         assert page.cells().any()
         assert (page.cells() != drawn).any()
 
+def test_a_drop_without_a_file_is_told(page):
+    page.opened()
+    before = page.cells()
+    page.js("const transfer = new DataTransfer(); transfer.setData('text/uri-list', 'cat.png');"
+            "map.dispatchEvent(new DragEvent('drop', {bubbles: true, cancelable: true,"
+            "dataTransfer: transfer}))")
+    assert page.said().startswith("That is no file")
+    assert (page.cells() == before).all()
+
+
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     page.opened()
     page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
@@ -9245,6 +9255,7 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
 
 def test_an_answer_whose_reply_is_lost_can_be_given_again_and_counts_once(page, painter):
     page.opened(path="study")
+    assert page.js("return [document.title, $('title').textContent]") == ["Real or fake?"] * 2
     page.press("start")
     page.until(lambda: not page.js("return $('left').disabled"))
     page.js("const ask = fetch; window.fetch = async (...all) => { await ask(...all);"
