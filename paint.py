@@ -52,6 +52,7 @@ import semgan
 PRACTICE = 10   # trials of a study with answers, pix2pix Sec. 4.1
 TRIALS = 40     # and those that count
 MOST_SIDE = 4096    # of a photo that is enlarged
+LARGEST = 24_000_000    # bytes of a file that the page opens: FILE_BODY holds it in base64
 SESSIONS = 16   # studies at most that are under way at once; the oldest gives way
 # Of a request, with what a missing one means. A value is turned into the kind of this one.
 FIELDS = {
@@ -64,6 +65,7 @@ FIELDS = {
     "file": "", "name": "",                     # an opened file in base64, and what it is called
     "walk": 0,                                  # steps from a dream to others
     "session": "", "fake": "",                  # of a study: which one, and the answer
+    "answered": 0,                              # after so many others
 }
 
 
@@ -97,7 +99,8 @@ class Studio:
     def page(self):
         """paint.html, whose script learns of the runs in place of its {ABOUT}."""
         about = {"runs": [about_run(run) for run in self.runs.values()],
-                 "dream": self.dreamer is not None, "practice": PRACTICE, "trials": TRIALS}
+                 "dream": self.dreamer is not None, "practice": PRACTICE, "trials": TRIALS,
+                 "largest": LARGEST}
         text = json.dumps(about).replace("<", "\\u003c")   # no name ends the script
         return Path(__file__).with_name("paint.html").read_text("utf-8").replace("{ABOUT}", text)
 
@@ -148,9 +151,11 @@ class Studio:
         try:
             pictures = self.pictures(run)
             return pictures[number % len(pictures)]
-        except data.Refusal:
+        except data.Refusal as refusal:
             if data.TASKS[run["task"]].drawn != "facades":
-                raise
+                why = str(refusal).split(";")[0]           # the rest advises train.py's user
+                sentence = f"No example ({why}); paint a picture, or open one."
+                raise data.Refusal(sentence) from None
             return data.drawn_picture(run, number, run["size"])
 
     def example(self, run, request):
@@ -177,14 +182,15 @@ class Studio:
         return {"cells": cells_of(run, fitted(run, picture, []))}
 
     def study(self, run, request):
-        """A step of a session: starts it, or notes which side was called fake; the next pair."""
+        """A step of a session: starts it, or notes which side was called fake; the next pair. An
+        answer that comes again, as its reply was lost on the way, is noted once."""
         token = request["session"] or self.begin_session(run)
         if token not in self.sessions:
             raise data.Refusal("This session is over; start a new one.")
         session = self.sessions[token]
         run = session["run"]
         answers = session["answers"]                       # for each trial: was the person fooled?
-        if request["session"]:
+        if request["session"] and request["answered"] == len(answers):
             if request["fake"] not in ("left", "right"):
                 raise data.Refusal("An answer is left or right.")
             answers.append(request["fake"] != session["fake"])
@@ -371,6 +377,8 @@ def picture_in(run, path, words):
     the words."""
     stored = data.read_stored(path)
     pair = is_pair(run, stored)
+    if run["mode"] == "labels" and not pair:
+        refuse_a_photo(run, stored)
     picture = data.read_input(run, path, pair=pair)        # uint8 (3, H, W), or 1 channel
     picture = data.first_three(picture[None])[0]
     if pair:
@@ -385,6 +393,18 @@ def picture_in(run, path, words):
             classes = classes.masked_fill(classes == 255, 0)
             picture = data.colorize(classes, run["palette"])
     return picture
+
+
+def refuse_a_photo(run, stored):
+    """Says what to do with a photo where a label map is needed. The bound is that of
+    data.refuse_a_whole_pair, tried there; a map that a JPEG has smeared is over it."""
+    if stored.bands is not None:                           # more than 8 bits: numbers
+        return
+    with data.refusing(stored.path):
+        many = data.label_image(stored).convert("RGB").getcolors(256) is None
+        if many and data.share_of_classes(stored, run["palette"]) < 0.5:
+            raise data.Refusal(f"{stored.path}: a photo, as it seems, and no label map; to paint "
+                               f"over it, choose it at Trace")
 
 
 def is_pair(run, stored):
@@ -425,7 +445,7 @@ def sides_of(size):
 
 DEADLINE = 10         # seconds for a request to arrive, and again for its reply to leave
 BODY = 8 << 20        # bytes of a request: a 1024x1024 picture in base64
-FILE_BODY = 32 << 20  # of one that brings an opened file: a photo of 24 MB
+FILE_BODY = 32 << 20  # of one that brings an opened file
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 HOST = r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?"        # a name, and maybe a port
 POLICY = ("default-src 'none'; connect-src 'self'; img-src data: blob:; "
@@ -512,16 +532,15 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def asked(self):
-        """(run, request) as the body says; None where it was cut short or of the wrong kind."""
+        """The request, as the body says; None where it was cut short or of the wrong kind."""
         try:
             body = json.loads(self.rfile.read(self.size))
             request = {}
             for name, default in FIELDS.items():
                 request[name] = type(default)(body.get(name, default))
             request["seed"] %= 2 ** 32         # torch takes no more than 64 bits
-            # A name is looked up, and never becomes a path.
-            return self.server.studio.runs[request["run"]], request
-        except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
+            return request
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     def do_GET(self):
@@ -536,12 +555,14 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.fault()
         if fault:
             return self.refuse(*fault)
-        asked = self.asked()
-        if asked is None:
+        request = self.asked()
+        if request is None:
             return self.refuse(400)
         self.timer.cancel()                    # all has arrived; what follows takes its time
-        run, request = asked
         studio = self.server.studio
+        run = studio.runs.get(request["run"])  # a name is looked up, and never becomes a path
+        if run is None:                        # as when paint.py was started anew, with others
+            return self.refuse(400, "paint.py has no run of this name now; reload the page.")
         with studio.lock:
             wanted = WhileWanted(self.connection)
             wanted.check()                     # it may have gone while it waited for the lock

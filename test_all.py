@@ -7562,18 +7562,18 @@ def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(
     first = studio.study(run, {"session": "", "fake": ""})
     token = first["session"]
 
-    def fooled():
+    def fooled(answered):
         fake = studio.sessions[token]["fake"]
         wrong = "right" if fake == "left" else "left"
-        return studio.study(run, {"session": token, "fake": wrong})
-    assert fooled()["fooled"]
+        return studio.study(run, {"session": token, "answered": answered, "fake": wrong})
+    assert fooled(0)["fooled"]
     # The second one counts.
-    assert fooled()["fooled"] is None
+    assert fooled(1)["fooled"] is None
     with monkeypatch.context() as patch, pytest.raises(data.Refusal):
         full = mock.Mock(side_effect=data.Refusal(""))
         patch.setattr(data, "write_whole", full)
-        fooled()
-    assert fooled()["total"] == 2
+        fooled(2)
+    assert fooled(2)["total"] == 2
     assert token not in studio.sessions
     kept = json.loads((tmp_path / "study.jsonl").read_text())
     assert kept["answers"] == [True, True]
@@ -7845,6 +7845,19 @@ def test_damaged_files_are_refused_without_a_path(name, facades_run, tmp_path):
     assert tempfile.gettempdir() not in said
     assert "\n" not in said
 
+def test_a_photo_that_is_opened_as_a_label_map_is_told_where_it_belongs(facades_run, tmp_path):
+    PHOTO.resize((300, 200)).save(tmp_path / "photo.png")
+    refuses("^This file: a photo, .* Trace$", opened_as, facades_run, tmp_path / "photo.png")
+    # A label map in a JPEG has as many colours, and yet is none.
+    picture = data.to_image(data.colorize(data.draw_facade(3, size=256)[1], FACADES))
+    picture.save(tmp_path / "map.png")
+    picture.save(tmp_path / "map.jpg", quality=80)
+    assert Image.open(tmp_path / "map.jpg").getcolors(256) is None
+    cells, _ = opened_as(facades_run, tmp_path / "map.png")
+    smeared, _ = opened_as(facades_run, tmp_path / "map.jpg")
+    assert (smeared == cells).float().mean() > 0.7
+
+
 def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
     picture = noise_picture(3, 64, 64)
     data.save_picture(tmp_path / "a.png", picture)
@@ -8017,7 +8030,7 @@ class Page:
         self.browser.get(self.address + path)
         if fresh and not path:
             self.js("removeEventListener('pagehide', keep); clearTimeout(keeping);"
-                    "keep = () => {}; sessionStorage.clear()")
+                    "keep = () => {}; sessionStorage.clear(); localStorage.clear()")
             self.browser.get(self.address)
         if not path:
             self.until(lambda: self.js("return photoVersion === version && version > 1"))
@@ -8213,6 +8226,48 @@ def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
     page.until(lambda: "An example" in page.said())
     assert not page.js("return $('savelarge').offsetWidth")
 
+def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
+    page.opened()
+    choose_on(page, "traced", "real")
+    first = page.js("return $('trace').src")
+    large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
+    data.save_picture(tmp_path / "large.png", large)
+    page.browser.choose("file", tmp_path / "large.png")
+    page.until(lambda: "resized" in page.said())
+    page.press("example")
+    page.until(lambda: "An example" in page.said())
+    second = "data:image/png;base64," + answer(painter, "example", seed=1)["photo"]
+    assert page.js("return $('trace').src") == second != first
+    page.press("undo")
+    assert page.js("return [shownExample, fileSize]") == [0, [256, 256]]
+    assert page.js("return $('savelarge').offsetWidth")
+    page.until(lambda: page.js("return $('trace').src") == first)
+    page.opened(fresh=False)
+    page.press("redo")
+    assert page.js("return [shownExample, fileSize]") == [1, None]
+
+def test_a_file_that_is_too_large_is_refused_in_words(either, tmp_path):
+    # No browser need show what a server says that hangs up in the middle.
+    page = either
+    page.opened()
+    with open(tmp_path / "large.png", "wb") as file:
+        file.truncate(26_000_000)
+    page.browser.choose("file", tmp_path / "large.png")
+    page.until(lambda: page.said() == "large.png has 26 MB; at most 24 MB can be opened.")
+    in_base64 = paint.LARGEST * 4 / 3
+    assert in_base64 + 1000 < paint.FILE_BODY
+
+def test_a_save_says_what_it_saves(page, slow_server):
+    page.opened()
+    page.press("savephoto")
+    assert page.said() == "Saving facades-seed0-photo.png."
+    page.press("clear", "savephoto")
+    assert "as it was" in page.said()
+    page.photo()
+    page.press("savephoto")
+    assert page.said() == "Saving facades-seed0-photo.png."
+
+
 def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
     page = either
     page.opened()
@@ -8294,6 +8349,24 @@ def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypa
     assert not page.js(stale)
     assert page.js("return $('status').className") == ""
 
+def test_a_server_that_has_other_runs_now_is_told_in_words(page, painter, monkeypatch):
+    page.opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(painter.studio, "runs", {})
+        page.press("clear")
+        page.until(lambda: page.said().endswith("reload the page."))
+    page.press("undo")
+    page.photo()
+
+def test_another_picture_calls_an_old_ones_photo_off(page, slow_server):
+    page.opened()
+    assert page.js("touched(); const {signal} = asked.stop; $('clear').click();"
+                   "return signal.aborted")
+    assert page.js("useSeed(1); const {signal} = asked.stop; hurried = false; useSeed(2);"
+                   "return signal.aborted")
+    page.photo()
+
+
 def test_only_its_own_pointer_draws_a_stroke(either):
     page = either
     page.opened()
@@ -8313,6 +8386,21 @@ def test_only_its_own_pointer_draws_a_stroke(either):
     assert (page.cells() == alone).all()
     assert set(np.unique(alone)) == {0, 10}
     assert alone[20, 20:61].all()
+
+def test_a_pen_draws_though_its_palm_came_first(page):
+    page.opened()
+    page.press("clear", "class 10", "brush")
+    page.js("$('size').value = 1")
+    palm = page.pointer((90, 90), (100, 110), kind="touch", ms=60)
+    pen = page.pointer((20, 20), (40, 20), (60, 20), kind="pen", ms=60)
+    wait = {"type": "pause", "duration": 0}
+    pen["actions"][:0] = [wait, wait]
+    page.browser.act(palm, pen)
+    painted = np.argwhere(page.cells() == 10).tolist()
+    assert painted == [[20, x] for x in range(20, 61)]
+    page.press("undo")
+    assert not page.cells().any()
+
 
 def test_escape_takes_a_stroke_back(either):
     page = either
@@ -8386,6 +8474,29 @@ def test_the_picker_takes_the_class_that_it_is_set_on(page):
     page.press("clear")
     assert not page.cells().any()
 
+@pytest.mark.parametrize("tool", ["brush", "rectangle"])
+def test_what_was_picked_is_painted_with(tool, page):
+    page.opened()
+    page.press("class 7", "rectangle")
+    page.drag((5, 20), (30, 70))
+    page.press("class 3", tool, "picker")
+    page.drag((10, 30))
+    assert page.js("return [tool, chosen]") == [tool, 7]
+    page.drag((60, 20), (90, 60))
+    assert page.cells()[60, 90] == 7
+    # A class, too, is chosen to be painted with.
+    page.press("picker", "class 3")
+    assert page.js("return tool") == tool
+
+def test_the_picker_says_that_it_found_nothing(page):
+    page.opened()
+    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
+    page.js("cells.fill(0xFF010203)")
+    page.press("picker")
+    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp()")
+    assert page.said().startswith("None of the colours")
+
+
 def test_a_block_goes_behind_what_stands_before_it(page):
     page.opened()
     page.press("clear", "block window")
@@ -8425,6 +8536,37 @@ def test_a_polygon_fills_the_cells_whose_middles_it_holds(page):
     triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
     filled = page.cells() == 3
     assert (filled == triangle).all()
+
+def corners_of_a_polygon(page, *corners):
+    page.opened()
+    page.press("clear", "class 3", "polygon")
+    for corner in corners:
+        page.drag(corner)
+
+def test_a_double_click_closes_a_polygon(either):
+    page = either
+    corners_of_a_polygon(page, (10, 10), (100, 10))
+    twice = page.pointer((10, 100))
+    twice["actions"] += twice["actions"][1:]
+    page.browser.act(twice)
+    page.until(lambda: page.cells().any())
+    assert page.cells()[40, 40] == 3
+    assert not page.js("return corners.length")
+
+def test_undo_takes_a_polygons_last_corner_back(page):
+    corners_of_a_polygon(page, (10, 10), (100, 10), (100, 100))
+    assert not page.js("return $('undo').disabled")
+    page.press("undo")
+    # It goes on, in another colour.
+    page.press("class 4")
+    page.drag((10, 100))
+    page.js("map.focus()")
+    page.keys(KEYS["Enter"])
+    filled = page.cells() == 4
+    y, x = np.mgrid[:128, :128]
+    triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
+    assert (filled == triangle).all()
+
 
 def paint_a_window_and_select_it(page):
     """A wall of 10 to 117 x 0 to 100, a window of 4x10 at (20, 20)."""
@@ -8504,11 +8646,25 @@ def test_keys_zoom(smallest_brush):
 
 def test_two_fingers_zoom_and_leave_no_stroke(smallest_brush):
     page = smallest_brush
+    two_fingers(page)
+    assert not page.cells().any()
+
+def two_fingers(page):
     one = page.pointer((50, 64), (20, 64), kind="touch", id="a", ms=50)
     other = page.pointer((70, 64), (100, 64), kind="touch", id="b", ms=50)
     page.browser.act(one, other)
     assert zoom_of(page) > 2
-    assert not page.cells().any()
+
+def test_two_fingers_leave_no_corner(page):
+    corners_of_a_polygon(page, (100, 100))
+    two_fingers(page)
+    assert page.js("return corners") == [{"x": 100, "y": 100}]
+
+def test_two_fingers_let_go_of_no_selection(page):
+    paint_a_window_and_select_it(page)
+    two_fingers(page)
+    assert page.js("return selection") == [18, 18, 28, 32]
+
 
 def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
     page = either
@@ -8533,6 +8689,33 @@ def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
     page.js("$('runs').selectedIndex = 0; $('runs').onchange()")
     assert (page.cells() == painted).all()
     assert page.js("return seed") == 2
+
+def test_a_new_tab_takes_up_what_was_painted_last(either):
+    page = either
+    page.opened()
+    example = page.cells()
+    page.press("class 10", "rectangle")
+    page.drag((20, 20), (60, 60))
+    painted = page.cells()
+    page.until(lambda: page.js("return localStorage.length"))
+    new_tab(page)
+    assert (page.cells() == painted).all()
+    assert "painted last" in page.said()
+    page.press("example")
+    page.until(lambda: "An example" in page.said())
+    page.press("undo")
+    assert (page.cells() == painted).all()
+    # Where nothing was painted, there is the first example.
+    page.opened()
+    new_tab(page)
+    assert (page.cells() == example).all()
+
+def new_tab(page):
+    """Opens the page as a new tab does, which knows nothing of what others keep for a reload."""
+    page.js("removeEventListener('pagehide', keep); clearTimeout(keeping);"
+            "sessionStorage.clear()")
+    page.opened(fresh=False)
+
 
 def test_the_way_back_and_the_studys_link_lose_nothing(page):
     page.opened()
@@ -8560,6 +8743,16 @@ def test_pictures_are_pasted_and_dropped(page, tmp_path):
         assert page.cells().any()
         assert (page.cells() != drawn).any()
 
+def test_a_drop_without_a_file_is_told(page):
+    page.opened()
+    before = page.cells()
+    page.js("const transfer = new DataTransfer(); transfer.setData('text/uri-list', 'cat.png');"
+            "map.dispatchEvent(new DragEvent('drop', {bubbles: true, cancelable: true,"
+            "dataTransfer: transfer}))")
+    assert page.said().startswith("That is no file")
+    assert (page.cells() == before).all()
+
+
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     page.opened()
     page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
@@ -8571,6 +8764,20 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     time.sleep(1.2)
     assert (page.cells() == painted).all()
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
+
+def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
+    page.opened()
+    page.js("moveTo({x: 9, y: 9}); $('runs').selectedIndex = 2; $('runs').onchange()")
+    page.until(lambda: page.said())
+    assert re.fullmatch(r"No example \(.*: no such folder\); paint a picture, or open one\.",
+                        page.said())
+    assert page.js("return $('under').textContent") == ""
+    # White paper ends somewhere on a white card.
+    edge = page.js("return getComputedStyle($('easel')).boxShadow")
+    assert edge.endswith("0px 0px 0px 1px")
+    page.drag((20, 10), (60, 40))
+    assert page.js("return past.length") == 1
+    page.photo()
 
 def test_an_example_that_another_run_asked_for_is_dropped(page):
     page.opened()
@@ -8662,6 +8869,19 @@ def test_four_noises_stand_in_a_strip(page):
     page.until(lambda: page.js(sources)[0] == strip[3])     # and the strip begins with it
     page.press("four")
 
+def test_a_strip_that_is_of_another_picture_is_faded(page):
+    page.opened()
+    page.press("four")
+    faded = "return document.querySelectorAll('#noises .stale').length"
+    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
+    page.until(lambda: all(page.js(sources)))
+    before = page.js(sources)
+    assert page.js("$('clear').click(); " + faded) == 4
+    page.until(lambda: not page.js(faded))
+    assert not set(before) & set(page.js(sources))
+    page.press("four")
+
+
 def test_two_runs_stand_side_by_side_on_one_map(page, painter):
     page.opened()
     assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
@@ -8672,6 +8892,23 @@ def test_two_runs_stand_side_by_side_on_one_map(page, painter):
     other = answer(painter, run="other", cells=cells)["png"]
     page.until(lambda: page.js("return $('other').src").endswith(other))
     page.js("$('rival').value = ''; $('rival').onchange()")
+
+def test_photos_side_by_side_are_always_of_one_map(page, painter, slow_server):
+    page.opened()
+    choose_on(page, "rival", "other")
+    page.photo()
+    page.js("window.shown = []; $('photo').onload = () => shown.push($('other').src)")
+    page.press("clear")
+    page.photo()
+    page.until(lambda: page.js("return shown.length"))
+    other = answer(painter, run="other", cells=0)["png"]
+    assert page.js("return shown[0]").endswith(other)
+    # A photo of one run never stands under the name of another.
+    choose_on(page, "rival", "")
+    choose_on(page, "rival", "other")
+    assert page.js("return $('other').getAttribute('src')") is None
+    choose_on(page, "rival", "")
+
 
 def choose_on(page, id, value):
     """Sets a control, as a user does. -> what its handler returns, awaited"""
@@ -8698,6 +8935,25 @@ def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
     choose_on(page, "traced", "")
     assert page.js("return $('trace').hidden")
 
+def test_a_map_stays_as_it_is_where_no_photo_was_chosen(page):
+    page.opened()
+    page.js("$('tracefile').click = () => {}")
+    choose_on(page, "traced", "own")
+    look = "return [map.style.opacity, $('trace').hidden, $('traced').value]"
+    assert page.js(look)[:2] == ["1", True]
+    page.js("$('tracefile').dispatchEvent(new Event('cancel'))")
+    assert page.js(look) == ["1", True, ""]
+
+def test_a_real_photo_that_does_not_come_is_told(page, monkeypatch):
+    page.opened()
+    page.js("realPhoto = ''")
+    with monkeypatch.context() as patch:
+        patch.setitem(paint.ROUTES, "POST /example", mock.Mock(side_effect=ConnectionError))
+        choose_on(page, "traced", "real")
+    assert page.said().startswith("No answer")
+    assert page.js("return [$('traced').value, $('trace').hidden]") == ["", True]
+
+
 def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     page.opened()
     photo = page.photo()
@@ -8711,6 +8967,14 @@ def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     page.press("noise")
     assert page.photo() == quiet != photo
     page.js("$('insides').open = false")
+
+def test_a_photo_that_was_made_with_parts_off_says_so_beside_a_closed_panel(page):
+    page.opened()
+    assert page.js("return $('whose').textContent") == "Its photo"
+    page.js("$('insides').open = true; $('skips').children[5].click(); $('insides').open = false")
+    page.photo()
+    assert page.js("return $('whose').textContent") == "Its photo, with parts switched off"
+
 
 @pytest.fixture
 def judging(page):
@@ -8773,6 +9037,14 @@ def test_a_phone_shows_the_photo_beside_the_classes(page):
     top, bottom = page.js(f"{box} return [b.top, b.bottom]")
     assert 0 <= top
     assert bottom <= 740
+
+def test_a_large_screen_is_used(page):
+    page.opened(3840, 2000)
+    box = "const b = $('photo').getBoundingClientRect();"
+    width, bottom = page.js(f"{box} return [b.width, b.bottom]")
+    assert width > 1300
+    assert bottom < 2000
+
 
 def test_fingers_paint_on_a_phone(page):
     page.opened(360, 740)
@@ -8866,6 +9138,21 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
     assert row["fooled"] == 4
     fooled = [k for k, was in enumerate(row["answers"]) if was]
     assert fooled == [2, 10, 23, 39]
+
+def test_an_answer_whose_reply_is_lost_can_be_given_again_and_counts_once(page, painter):
+    page.opened(path="study")
+    assert page.js("return [document.title, $('title').textContent]") == ["Real or fake?"] * 2
+    page.press("start")
+    page.until(lambda: not page.js("return $('left').disabled"))
+    page.js("const ask = fetch; window.fetch = async (...all) => { await ask(...all);"
+            "window.fetch = ask; throw Error('cut'); }")
+    page.press("left")
+    page.until(lambda: page.said().startswith("No answer"))
+    page.press("left")
+    page.until(lambda: "Practice 2 of 10" in page.said())
+    session = list(painter.studio.sessions.values())[-1]
+    assert len(session["answers"]) == 1
+
 
 # files that copy out
 
