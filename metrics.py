@@ -1359,12 +1359,13 @@ def curve(runs, column, path):
     import data
     series = {}
     for run in runs:
-        if not (Path(run) / "log.csv").exists():
-            raise Refusal(f"{run}/log.csv: no such file; give the folder of a run that has one")
+        log = Path(run) / "log.csv"
+        if not log.exists():
+            raise Refusal(f"{log}: no such file; give the folder of a run that has one")
         try:
             series[run] = logged(run, column)
         except (OSError, ValueError, KeyError):
-            raise Refusal(f"{run}/log.csv: has no column {column}; see its first line") from None
+            raise Refusal(f"{log}: has no column {column}; see its first line") from None
     data.plot_curves(Path(path), [(column, series)])
 
 

@@ -487,7 +487,8 @@ class Run:
         size = data.megabytes(self.published.state_dict())
         generators = data.counted(count, "generator")
         print(f"--keep {self.keep}: {generators} in the end, {size:,.1f} MiB each, "
-              f"{count * size:,.1f} MiB in all, as {self.folder}/generator-EPOCH.pt", flush=True)
+              f"{count * size:,.1f} MiB in all, as "
+              f"{self.folder / 'generator-EPOCH.pt'}", flush=True)
 
     def resume(self):
         """Takes up checkpoint.pt, if there is one, and cuts log.csv back to its step."""
@@ -1237,10 +1238,11 @@ def check_same(folder, settings):
 
 def settings_before(folder, settings):
     """A run folder's settings.json; what an older run's lacks, as it was done then."""
+    path = folder / "settings.json"
     try:
-        before = dict(json.loads((folder / "settings.json").read_text()))
+        before = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
-        raise Refusal(f"{folder}/settings.json: missing or damaged; move the folder away") from None
+        raise Refusal(f"{path}: missing or damaged; move the folder away") from None
     older = {**OLDER, **of_the_task(data.TASKS[settings["task"]]), "d_width": before.get("width"),
              "labels": settings["labels"]}
     for key in older.keys() & settings.keys():
@@ -1355,14 +1357,14 @@ def starting_discriminator(start, theirs, settings):
     words = [f"{key} {there[key]} there, {here[key]} here" for key in differing(there, here, here)]
     if words:
         raise Refusal(f"--start {start}: its discriminator is another ({'; '.join(words)}); "
-                      f"give the same values, or --start {start}/generator.pt, for G alone")
+                      f"give the same values, or --start {start / 'generator.pt'}, for G alone")
     networks = pix2pix_networks if settings["model"] == "pix2pix" else semgan_networks
     _, discriminator = networks(theirs, torch.device("cpu"))
     try:
         discriminator.load_state_dict(pix2pix.load_file(path)["discriminator"])
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: holds no D that fits its settings; give --start "
-                      f"{start}/generator.pt, for G alone") from None
+                      f"{start / 'generator.pt'}, for G alone") from None
     return discriminator.state_dict(), "its checkpoint.pt's"
 
 
@@ -1502,8 +1504,8 @@ def main():
     run = train(context, pictures, held_out)
     if rank == 0:
         more = ", at a rate that rises again" if settings["decay"] else ""
-        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder}/samples, the "
-              f"generator is {folder}/generator.pt; a larger --epochs trains on{more}.")
+        print(f"\nfinished: {data.counted(run.step, 'step')}. Samples are in {folder / 'samples'}, "
+              f"the generator is {folder / 'generator.pt'}; a larger --epochs trains on{more}.")
     if world > 1:
         dist.barrier()                                     # while rank 0 saves: all leave together
         dist.destroy_process_group()
