@@ -9347,7 +9347,7 @@ def make_named_files(folder, args):
     """What the READMEs' commands read, in the current folder."""
     first = sorted(folder.glob("*.png"))[0]
     for link in ("DIR", "PHOTOS", "REAL", "FAKE", "IN"):
-        Path(link).symlink_to(folder)
+        Path(link).symlink_to(folder, target_is_directory=True)
     frames = [data.gif_frame(data.draw_pair(i, [64, 64], "pairs")[:3], 60) for i in (0, 1)]
     data.write_whole("walk.gif", data.join_gif(frames, (64, 64), 0))
     Path("LABELS").mkdir()
