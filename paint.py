@@ -190,16 +190,17 @@ class Studio:
         session = self.sessions[token]
         run = session["run"]
         answers = session["answers"]                       # for each trial: was the person fooled?
-        if request["session"] and request["answered"] == len(answers):
+        asked = len(answers) < PRACTICE + TRIALS
+        if request["session"] and asked and request["answered"] == len(answers):
             if request["fake"] not in ("left", "right"):
                 raise data.Refusal("An answer is left or right.")
             answers.append(request["fake"] != session["fake"])
         reply = {"session": token, "answered": len(answers), "pictures": len(self.pictures(run))}
         reply["fooled"] = answers[-1] if 0 < len(answers) <= PRACTICE else None  # told in practice
         if len(answers) >= PRACTICE + TRIALS:
-            reply["total"] = self.keep_session(run, answers[PRACTICE:PRACTICE + TRIALS])
-            del self.sessions[token]            # kept by now; else the next answer tries again
-            return reply
+            if "total" not in session:          # where keeping fails, the next answer tries again
+                session["total"] = self.keep_session(run, answers[PRACTICE:])
+            return {**reply, "total": session["total"]}
         session["fake"] = secrets.choice(("left", "right"))
         picture = self.trial(run, session["order"], len(answers), session["fake"])
         return {**reply, "png": png(picture)}
@@ -377,9 +378,13 @@ def picture_in(run, path, words):
     the words."""
     stored = data.read_stored(path)
     pair = is_pair(run, stored)
-    if run["mode"] == "labels" and not pair:
-        refuse_a_photo(run, stored)
-    picture = data.read_input(run, path, pair=pair)        # uint8 (3, H, W), or 1 channel
+    try:
+        picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W), or 1 channel
+    except data.Refusal:
+        if run["mode"] == "labels" and not pair and like_a_photo(run, stored):
+            raise data.Refusal(f"{path}: a photo, as it seems, and no label map; to paint over "
+                               f"it, choose it at Trace") from None
+        raise
     picture = data.first_three(picture[None])[0]
     if pair:
         half = "right" if data.direction_of(run) == "BtoA" else "left"
@@ -395,16 +400,14 @@ def picture_in(run, path, words):
     return picture
 
 
-def refuse_a_photo(run, stored):
-    """Says what to do with a photo where a label map is needed. The bound is that of
-    data.refuse_a_whole_pair, tried there; a map that a JPEG has smeared is over it."""
+def like_a_photo(run, stored):
+    """Whether what was refused has more colours than a label map, and mostly others. Asked of all
+    files, it would be too strict: of 400 real maps that a JPEG has smeared, 23 look so, too."""
     if stored.bands is not None:                           # more than 8 bits: numbers
-        return
+        return False
     with data.refusing(stored.path):
         many = data.label_image(stored).convert("RGB").getcolors(256) is None
-        if many and data.share_of_classes(stored, run["palette"]) < 0.5:
-            raise data.Refusal(f"{stored.path}: a photo, as it seems, and no label map; to paint "
-                               f"over it, choose it at Trace")
+        return many and data.share_of_classes(stored, run["palette"]) < 0.5
 
 
 def is_pair(run, stored):

@@ -7856,7 +7856,12 @@ def test_a_photo_that_is_opened_as_a_label_map_is_told_where_it_belongs(facades_
     cells, _ = opened_as(facades_run, tmp_path / "map.png")
     smeared, _ = opened_as(facades_run, tmp_path / "map.jpg")
     assert (smeared == cells).float().mean() > 0.7
-
+    # Nor is a small one, of whose pixels few have a class's colour, as many real ones in a JPEG.
+    small = data.to_image(data.colorize(data.draw_facade(3, size=64)[1], FACADES))
+    small.save(tmp_path / "small.jpg", quality=50)
+    stored = data.read_stored(tmp_path / "small.jpg")
+    assert paint.like_a_photo(facades_run, stored)
+    opened_as(facades_run, tmp_path / "small.jpg")
 
 def test_a_run_of_another_kind_takes_an_opened_picture_as_it_is(tmp_path):
     picture = noise_picture(3, 64, 64)
@@ -8779,6 +8784,51 @@ def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
     assert page.js("return past.length") == 1
     page.photo()
 
+def test_what_was_painted_last_is_kept_for_the_next_tab(page):
+    page.opened()
+    page.drag((20, 20), (60, 60))
+    page.js("keep()")
+    there = "return kept('localStorage', kindOf(run))"
+    assert page.js(there + ".cells") == page.js("return pack(cells)")
+    assert page.js("return kept('localStorage', 'run')[0]") == page.js("return run.name")
+    # Another tab paints later, this one is closed last.
+    page.js("store('localStorage', kindOf(run), 'newer'); keep()")
+    assert page.js(there) == "newer"
+    # Too large to keep: what stands there is older, and is not passed off as the last.
+    page.js("const set = Storage.prototype.setItem; window.full = set;"
+            "Storage.prototype.setItem = function (name, value) {"
+            "if (value.length > 99) throw Error('full'); set.call(this, name, value); }")
+    page.drag((60, 20), (20, 60))
+    page.js("keep(); Storage.prototype.setItem = full")
+    assert page.js(there) is None
+
+def test_an_older_pages_undo_costs_its_picture_nothing(page):
+    page.opened()
+    page.drag((20, 20), (60, 60))
+    page.js("const older = {cells: pack(cells), tool: 'brush', size: 4, chosen: 1, examples: 1,"
+            "shownExample: 0, past: ['0,1'], future: []};"
+            "store('sessionStorage', kindOf(run), older); window.painted = cells.slice();"
+            "cells.fill(0)")
+    assert page.js("return [restore(), cells.every((value, i) => value === painted[i])]") == \
+        [True, True]
+
+def test_a_polygon_has_no_corner_where_the_system_took_the_pointer_away(page):
+    page.opened()
+    page.press("polygon")
+    assert page.js("moveTo({x: 20, y: 20}); penDown(1);"
+                   "map.onpointercancel({pointerId: 1, type: 'pointercancel'});"
+                   "return corners.length") == 0
+    page.js("penDown(1); penUp(); giveUp()")
+    assert page.js("return [corners.length, $('undo').disabled]") == [0, True]
+
+def test_the_pickers_words_stay(page):
+    page.opened()
+    for tool in ("polygon", "picker"):
+        page.press(tool)
+    page.drag((20, 20), (20, 20))
+    assert page.said().endswith(" chosen.")
+    assert page.js("return tool") == "polygon"
+
 def test_an_example_that_another_run_asked_for_is_dropped(page):
     page.opened()
     before = page.cells()
@@ -8910,6 +8960,31 @@ def test_photos_side_by_side_are_always_of_one_map(page, painter, slow_server):
     choose_on(page, "rival", "")
 
 
+def test_a_second_run_that_fails_holds_up_no_photo(page):
+    page.opened()
+    choose_on(page, "rival", "other")
+    page.photo()
+    page.js("const ask = fetch; const gone = {status: 400, headers: {'Content-Type': 'text/plain'}};"
+            "window.fetch = (address, more) => JSON.parse(more.body).run !== 'other' ?"
+            "ask(address, more) : Promise.resolve(new Response('It is gone.', gone))")
+    page.press("clear")
+    page.photo()
+    assert page.said() == "It is gone."
+    assert page.js("return $('other').getAttribute('src')") is None
+    choose_on(page, "rival", "")
+
+def test_a_second_runs_photo_that_comes_late_stands_under_no_other_name(page):
+    page.opened()
+    page.js("const ask = fetch; window.fetch = (address, more) => sleep("
+            "JSON.parse(more.body).run === 'other' ? 500 : 0).then(() => ask(address, more))")
+    choose_on(page, "rival", "other")
+    time.sleep(0.2)
+    choose_on(page, "rival", "")
+    page.photo()
+    time.sleep(0.8)
+    assert page.js("return $('other').getAttribute('src')") is None
+
+
 def choose_on(page, id, value):
     """Sets a control, as a user does. -> what its handler returns, awaited"""
     page.js("const control = $(arguments[0]); control.value = arguments[1];"
@@ -8987,6 +9062,18 @@ def judging(page):
     choose_on(page, "judge", "")
     page.js("$('insides').open = false")
     page.photo()
+
+def test_the_real_photo_is_that_of_the_example_that_is_shown(judging):
+    choose_on(judging, "judge", "real")
+    judging.photo()
+    judging.js("const ask = fetch; window.judged = []; window.fetch = (address, more) => {"
+               "if (address === 'translate') judged.push(JSON.parse(more.body).example);"
+               "return ask(address, more); }")
+    before = judging.js("return shownExample")
+    judging.press("example")
+    judging.until(lambda: judging.js("return judged.length"))
+    judging.photo()
+    assert judging.js("return [shownExample, ...judged]") == [before + 1] * 2
 
 def test_the_panel_shows_ds_verdict(judging, painter):
     cells = judging.cells().astype(np.uint8).tobytes()
@@ -9125,6 +9212,11 @@ def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, paint
         session = list(studio.sessions.values())[-1]
         fake = session["fake"]
         side = other_side(fake) if k in wrong else fake
+    # The last reply is lost; the answer is given again, and counts once.
+    page.js("const ask = fetch; window.fetch = async (...all) => { await ask(...all);"
+            "window.fetch = ask; throw Error('cut'); }")
+    page.press(side)
+    page.until(lambda: page.said().startswith("No answer"))
     page.press(side)
     page.until(lambda: "4 of 40" in page.said())
     # One second each.
