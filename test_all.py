@@ -8964,7 +8964,8 @@ def test_a_second_run_that_fails_holds_up_no_photo(page):
     page.opened()
     choose_on(page, "rival", "other")
     page.photo()
-    page.js("const ask = fetch; const gone = {status: 400, headers: {'Content-Type': 'text/plain'}};"
+    page.js("const ask = fetch;"
+            "const gone = {status: 400, headers: {'Content-Type': 'text/plain'}};"
             "window.fetch = (address, more) => JSON.parse(more.body).run !== 'other' ?"
             "ask(address, more) : Promise.resolve(new Response('It is gone.', gone))")
     page.press("clear")
