@@ -7574,7 +7574,8 @@ def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(
         patch.setattr(data, "write_whole", full)
         fooled(2)
     assert fooled(2)["total"] == 2
-    assert token not in studio.sessions
+    # Given again, as its reply was lost, it is kept once.
+    assert fooled(2)["total"] == 2
     kept = json.loads((tmp_path / "study.jsonl").read_text())
     assert kept["answers"] == [True, True]
 
@@ -8773,7 +8774,7 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
 def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
     page.opened()
     page.js("moveTo({x: 9, y: 9}); $('runs').selectedIndex = 2; $('runs').onchange()")
-    page.until(lambda: page.said())
+    page.until(lambda: page.said().startswith("No example"))
     assert re.fullmatch(r"No example \(.*: no such folder\); paint a picture, or open one\.",
                         page.said())
     assert page.js("return $('under').textContent") == ""
