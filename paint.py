@@ -53,7 +53,7 @@ PRACTICE = 10   # trials of a study with answers, pix2pix Sec. 4.1
 TRIALS = 40     # and those that count
 MOST_SIDE = 4096    # of a photo that is enlarged
 LARGEST = 24_000_000    # bytes of a file that the page opens: FILE_BODY holds it in base64
-SESSIONS = 16   # studies at most that are under way at once; the oldest gives way
+SESSIONS = 16   # studies at most that are kept at once; the oldest gives way
 # Of a request, with what a missing one means. A value is turned into the kind of this one.
 FIELDS = {
     "run": "", "seed": 0,                       # which run; the dropout noise's number
@@ -77,7 +77,7 @@ class Studio:
         self.lock = threading.Lock()
         self.device = device
         self.runs = {}                          # name -> settings, and what open_run adds
-        self.sessions = {}                      # token -> a study under way
+        self.sessions = {}                      # token -> a study, or one that is finished
         self.dreamer = None
         if dream:
             self.dreamer, self.dream_settings = semgan.load_generator(dream)

@@ -8039,7 +8039,7 @@ class Page:
                     "keep = () => {}; sessionStorage.clear(); localStorage.clear()")
             self.browser.get(self.address)
         if not path:
-            self.until(lambda: self.js("return photoVersion === version && version > 1"))
+            self.until(lambda: self.js("return photoVersion === version && version > 0"))
         assert self.js("return document.documentElement.scrollWidth <= innerWidth"), "it overflows"
 
     def until(self, condition):
@@ -9076,6 +9076,8 @@ def test_the_real_photo_is_that_of_the_example_that_is_shown(judging):
     judging.until(lambda: judging.js("return judged.length"))
     judging.photo()
     assert judging.js("return [shownExample, ...judged]") == [before + 1] * 2
+    judging.press("clear")                             # is painting on the same example
+    assert judging.js("return shownExample") == before + 1
 
 def test_the_panel_shows_ds_verdict(judging, painter):
     cells = judging.cells().astype(np.uint8).tobytes()
