@@ -1685,24 +1685,31 @@ def choose_reading(mode, used, colours, numbers, palette):
         return list(values) if fits else None
 
     by_colour = [exact.get(colour) for colour in colours]
+    colour_words = "by colour"
+    border = mode == "P" and used[-1] == 255 and by_colour[-1] is None
+    if border and colours[-1] != (255, 255, 255):          # white may be a mask's class 1
+        by_colour[-1] = 255
+        colour_words = "by colour, row 255 to ignore"
     if None in by_colour:
         by_colour = None
     by_number = legal(numbers)
     by_row = legal(used) if mode == "P" else None
-    if by_row and None in colours:                         # its palette does not tell them all
+    if by_row and by_colour is None:
+        refuse_rows_apart(used, colours, exact, by_row)
+    if by_row and None in colours and by_colour is None:   # its palette does not tell them all
         return by_row, "by row, from palette files"
-    if by_row:
+    if by_row and None not in colours:
         refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
         if 255 in numbers or by_row == by_colour:          # white is a class's colour
-            return by_colour, "by colour"
+            return by_colour, colour_words
         if mode != "L" and by_row != by_number:
             raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by "
                           f"number; write it as 8-bit grey or as colours of other classes, too")
         return by_number, number_words
     if by_colour:
-        return by_colour, "by colour"
+        return by_colour, colour_words
     if by_number:
         refuse_a_mask(numbers, count)
         return by_number, number_words
@@ -1737,6 +1744,17 @@ def refuse_rows_alike(used, colours, readings, by_row):
         if other != row and apart:
             raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
                           f"class, or two? Give each class a colour of its own")
+
+
+def refuse_rows_apart(used, colours, exact, by_row):
+    """Refuses rows of a palette of which some, but not all, are shown in classes' colours, where
+    one is another class by its colour than by its row."""
+    for row, colour, k in zip(used, colours, by_row):
+        other = exact.get(colour, k)
+        if k not in (other, 255):
+            raise OSError(f"row {row} of its palette is shown in the colour of class {other}, "
+                          f"{colour}, but other rows in colours of no class: which tells? If its "
+                          f"rows are the classes, write it as 8-bit grey; else {PALETTE_HELP}")
 
 
 def refuse_place(values, used, colours, numbers, how, palette):

@@ -5078,13 +5078,39 @@ def test_255_beyond_a_palette_of_the_classes_is_what_to_ignore(tmp_path):
     ignored = BANDS.copy()
     ignored[:3] = 255
     colours = [colour for _, colour in STREET] + [(k, 255 - k, 7) for k in range(9)]
-    for rows in (colours, colours[::-1]):
+    others = [(k, 7, 255 - k) for k in range(21)]
+    for rows in (colours, others):
         image = Image.fromarray(ignored)
         image.putpalette([value for row in rows for value in row])
         image.save(tmp_path / "a.png")
         assert Image.open(tmp_path / "a.png").mode == "P"
         found = data.open_label_map(tmp_path / "a.png", STREET)
         assert np.array_equal(found, ignored)
+
+@pytest.mark.parametrize("border", [(224, 224, 192), None])
+def test_a_border_of_row_255_leaves_classes_to_their_colours(border, tmp_path):
+    """VOC's borders, and those of a palette that ends before them; rows in another order."""
+    bordered = np.argsort(ORDER).astype(np.uint8)[BANDS]
+    bordered[:3] = 255
+    rows = [STREET[k][1] for k in ORDER] + [[k, 255 - k, 7] for k in range(12, 255)]
+    rows += [border] if border else []
+    image = Image.fromarray(bordered)
+    image.putpalette([value for row in rows for value in row])
+    image.save(tmp_path / "a.png")
+    wanted = BANDS.copy()
+    wanted[:3] = 255
+    found = data.open_label_map(tmp_path / "a.png", STREET)
+    assert np.array_equal(found, wanted)
+    picture = data.label_picture(data.read_stored(tmp_path / "a.png"), STREET)
+    assert np.array_equal(data.to_tensor(picture), data.colorize(wanted, STREET))
+
+def test_a_row_in_the_colour_of_another_class_is_refused(tmp_path):
+    """As where one colour of a palette.json has a slip, and the files number their own way."""
+    rows = [STREET[k][1] for k in ORDER]
+    rows[3] = [1, 2, 3]
+    renumbered(rows, range(12)).save(tmp_path / "a.png")
+    words = r"row 0 of its palette is shown in the colour of class 5.*8-bit grey"
+    refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
 def test_a_plain_pbm_is_read(tmp_path):
     (tmp_path / "a.pbm").write_bytes(b"P1\n3 1\n1 0 1\n")
