@@ -865,6 +865,7 @@ class Stored:
     #                            those of a PGM up to its own white, we those of 12 bits
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
+    inverted: bool = False     # a TIFF's 0 is white, and read as 255
 
 
 @contextmanager
@@ -1007,7 +1008,8 @@ def read_stored(path, page=None, most=3):
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-    return Stored(Path(path), image, bands, step, lossy, turn)
+    inverted = tags.get(TAGS["photometric"]) == 0
+    return Stored(Path(path), image, bands, step, lossy, turn, inverted)
 
 
 def is_lossy(path, image):
@@ -1503,29 +1505,40 @@ def has_8_bits(path):
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
-    """Refuses, in place of a picture, what looks like the numbers of classes: nearly black."""
-    if stored.bands is not None and stored.bands.shape[2] not in (1, 3):
+    """Refuses, in place of a picture, what looks like the numbers of classes: nearly black, but for
+    what is ignored (255, or -1)."""
+    values = None if stored.lossy else few_levels(stored)
+    if values is None or values.dtype.kind == "f":
         return
-    values = stored.bands
-    if values is None and stored.image.mode in ("L", "P") and stored.image.getextrema()[1] < 40:
-        values = levels_or_rows(stored)
-    if values is None or values.dtype.kind == "f" or stored.lossy:
+    ignored = (values == 255) | (values == -1)
+    if ignored.mean() > 0.5:                               # dark lines on white, it may be
         return
-    if values.min() >= 0 and 0 < values.max() < 40:
-        raise Refusal(f"{stored.path}: holds whole numbers up to {values.max()}, as of classes; "
+    numbers = values[~ignored]
+    if numbers.min() >= 0 and 0 < numbers.max() < 40:
+        raise Refusal(f"{stored.path}: holds whole numbers up to {numbers.max()}, as of classes; "
                       f"{advice}")
 
 
-def levels_or_rows(stored):
-    """A grey or palette picture's levels; of one whose palette tells nothing, its rows."""
+def few_levels(stored):
+    """What may be numbers: measured values; the rows of a palette that tells nothing; the levels of
+    a picture that is all grey, or red alone. None of any other."""
     image = stored.image
+    if stored.bands is not None:
+        return stored.bands if stored.bands.shape[2] in (1, 3) else None
+    if image.mode not in ("L", "LA", "P", "RGB", "RGBA") or image.getcolors(256) is None:
+        return None
     if image.mode == "P":
         with refusing(stored.path):
             used = np.unique(np.asarray(image)).tolist()
             check_rows(image, used)
         if tells_nothing(image):
             return np.asarray(image)
-    return np.asarray(image.convert("L"))
+    if image.convert("RGBA").getextrema()[3][0] < 255:     # what is clear there is white
+        return None
+    red, green, blue = np.asarray(image.convert("RGB")).reshape(-1, 3).T
+    if (green == blue).all() and ((green == red) | (green == 0)).all():
+        return red
+    return None
 
 
 # Label maps: numbers or colours
@@ -1569,6 +1582,9 @@ def exact_classes(stored, image, palette):
         return None, None
     classes, how = choose_reading(image.mode, used, colours, numbers, palette)
     if classes is not None:
+        if stored.inverted and how.startswith("by number"):
+            raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that "
+                          "are stored, or shown? It does not say; write them as PNG")
         return classes_at(values, used, classes), how
     if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
         how = None                                         # smeared colours, no numbers
@@ -1585,8 +1601,8 @@ def classes_at(values, used, classes):
 
 
 def label_image(stored):
-    """A label map's picture without its alpha, which must be 255 everywhere; of 16-bit RGB, its
-    high bytes, or what it holds where all of that is below 256."""
+    """A label map's picture without its alpha, which must be 255 everywhere; of more than 8 bits
+    the high bytes of 16, or what it holds where all of that is below 256."""
     image = stored.image
     values = stored.bands
     if image.has_transparency_data:
@@ -1597,18 +1613,27 @@ def label_image(stored):
         image = image.convert(plain)
     if values is None:
         return image
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise OSError("holds no numbers of classes, but measured values")
-    if values.shape[2] == 1:
+    if values.min() < 0 or values.max() > 65535 or (values % 1).any():
+        raise OSError(f"holds values of {values.min():g} to {values.max():g}, which number no "
+                      f"classes; write whole numbers from 0, and 255 for what to ignore")
+    if numbers_alone(stored):
         return image
-    return Image.fromarray((values if values.max() < 256 else values // 256).astype(np.uint8))
+    return from_array((values if values.max() < 256 else values // 256).astype(np.uint8))
+
+
+def numbers_alone(stored):
+    """Whether a label map's values can be numbers, and no grey levels of 8 or of all 16 bits."""
+    values = stored.bands
+    if values is None or values.shape[2] > 1:
+        return False
+    return stored.step != 1 or (values.max() > 255 and (values % 257).any())
 
 
 def meanings(stored, image):
     """What a label map's values may mean -> values (H, W), those used in rising order, the colour
     and the number of each, or None; four times None, where over 256 colours are used."""
-    if stored.bands is not None and stored.bands.shape[2] == 1:
-        values = stored.bands[..., 0]
+    if numbers_alone(stored):
+        values = stored.bands[..., 0].astype(np.int32)
         used = np.unique(values).tolist()
         numbers = [round(value / stored.step) for value in used]
         return values, used, [None] * len(used), numbers
@@ -1694,7 +1719,7 @@ def choose_reading(mode, used, colours, numbers, palette):
         by_colour = None
     by_number = legal(numbers)
     by_row = legal(used) if mode == "P" else None
-    if by_row and by_colour is None:
+    if by_row and by_colour is None and by_number is None:
         refuse_rows_apart(used, colours, exact, by_row)
     if by_row and None in colours and by_colour is None:   # its palette does not tell them all
         return by_row, "by row, from palette files"
@@ -2046,6 +2071,8 @@ def survey(name, settings, scale=None):
     if labels and channels_of(settings, labels) != 3:
         raise Refusal(f"{folder}: with its palette.json, {labels} is a label map, seen in 3 "
                       f"channels of colours; leave the number of its channels out")
+    if labels and not maps:
+        refuse_other_half(settings, files[0])
     scales = []
     for half, paths in zip(halves_named(settings), zip(*files)):  # the files of A, then those of B
         if maps and paths[0].name.endswith("_labelIds.png"):
@@ -2061,6 +2088,23 @@ def survey(name, settings, scale=None):
         raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
                       f"out")
     return scales if any(scales) else None
+
+
+def refuse_other_half(settings, files):
+    """Refuses pairs of which not the half that should be the label map is one, but the other."""
+    half = halves_named(settings).index(label_side(settings))
+    palette = settings["palette"]
+    try:
+        parts = stored_pair({**settings, "crop": True}, files)           # of any shape
+    except Refusal:                                        # said where they are read
+        return
+    if is_label_map(parts[half], palette) or not is_label_map(parts[1 - half], palette):
+        return
+    where = ("left", "right")[half]
+    if len(files) == 2:
+        where = f"{files[half].parent.name}/"
+    raise Refusal(f"{parts[half].path}: the label map of a pair should be {where}, but it is the "
+                  f"other half; put label maps into labels/ and photos into photos/")
 
 
 def scale_of_half(paths, channels, scale):
@@ -2111,11 +2155,28 @@ def what_was_read(settings, pictures, held):
         words += f", {files[0].parent.name}/ and {files[1].parent.name}/"
     how = how_labels_are_read(settings, files)
     lines = [words + (f", labels {how}" if how else "")]
+    lines += ignored_words(settings, pictures.files)
     for name, scale in zip("AB", scales_of(settings)):
         if scale:
             lines.append(f"{scale_words(scale, name)} (another: --range LOW HIGH)")
     lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
     return lines
+
+
+def ignored_words(settings, files, most=8):
+    """A line where a pair's label map says "ignore", and black, as which that is seen, is a class's
+    colour. It looks at the first `most` files."""
+    black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
+    if not black or not label_side(settings) or TASKS[settings["task"]].kind != "pairs":
+        return []
+    half = halves_named(settings).index(label_side(settings))
+    for paths in files[:most]:
+        stored = stored_pair({**settings, "crop": True}, paths)[half]
+        classes, _ = label_map_in(stored, settings["palette"])
+        if classes is not None and (classes == 255).any():
+            return [f"255, to ignore, is seen as {black[0]}, as both are black, such as in "
+                    f"{stored.path}"]
+    return []
 
 
 def scale_words(scale, pictures):
@@ -2174,7 +2235,7 @@ def unused_words(folder, *splits):
         if home != folder and folder not in home.parents:
             continue
         for path in sorted(home.iterdir()):
-            expected = path.name in ("test", "palette.json", "sheet.png")
+            expected = path.name in ("test", "sheet.png") or path == folder / "palette.json"
             if path in used or path in homes or expected or path.name.startswith("."):
                 continue
             if path.is_dir():

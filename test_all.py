@@ -5112,6 +5112,16 @@ def test_a_row_in_the_colour_of_another_class_is_refused(tmp_path):
     words = r"row 0 of its palette is shown in the colour of class 5.*8-bit grey"
     refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
+def test_numbers_that_a_tiff_stores_upside_down_are_refused(tmp_path):
+    """tifffile writes a mask of bool so: what is stored as 1 is shown as black."""
+    Image.fromarray(BANDS > 5).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    words = "MinIsWhite TIFF.*write them as PNG"
+    colours = [["a", [1, 2, 3]], ["b", [9, 9, 200]]]
+    refuses(words, data.open_label_map, tmp_path / "a.tif", colours)
+    found = data.open_label_map(tmp_path / "a.tif", [BLACK, WHITE])
+    shown = np.asarray(data.open_picture(tmp_path / "a.tif"))[..., 0] == 255
+    assert np.array_equal(found, shown)
+
 def test_a_plain_pbm_is_read(tmp_path):
     (tmp_path / "a.pbm").write_bytes(b"P1\n3 1\n1 0 1\n")
     assert np.array(data.open_picture(tmp_path / "a.pbm"))[0, :, 0].tolist() == [0, 255, 0]
@@ -5230,6 +5240,120 @@ def test_numbers_without_a_palette_are_no_pictures(tmp_path):
     settings = settings_for(tmp_path, "pairs", palette=None)
     words = "whole numbers up to 11.*palette.json"
     refuses(words, data.training, settings)
+
+MASK_OF_16_BITS = {
+    "0 and 255": [0, 255],
+    "0 and 65535": [0, 65535]}
+
+@pytest.mark.parametrize("kind", ["png", "npy"])
+@pytest.mark.parametrize("values", MASK_OF_16_BITS)
+def test_a_mask_of_16_bits_is_black_and_white_too(values, kind, tmp_path):
+    mask = np.array(MASK_OF_16_BITS[values], np.uint16)[1 * (BANDS > 5)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        np.save(path, mask.astype(np.int64))
+    else:
+        Image.fromarray(mask).save(path)
+    assert np.array_equal(data.open_label_map(path, [BLACK, WHITE]), BANDS > 5)
+    words = "0 and 255: is 255 class 1"
+    refuses(words, data.open_label_map, path, [["a", [1, 2, 3]], ["b", [9, 9, 200]]])
+
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_whole_numbers_in_floats_are_numbers(kind, tmp_path):
+    """As QGIS and MATLAB write them."""
+    path = tmp_path / f"a.{kind}"
+    values = np.where(BANDS == 3, 255, BANDS).astype(np.float32)
+    for change in (0, 0.5):
+        if kind == "npy":
+            np.save(path, values + change)
+        else:
+            Image.fromarray(values + np.float32(change)).save(path)
+        if change:
+            words = "0.5 to 255.5, which number no classes; write whole numbers"
+            refuses(words, data.open_label_map, path, STREET)
+        else:
+            assert np.array_equal(data.open_label_map(path, STREET), values)
+
+def test_a_class_of_minus_1_is_offered_255(tmp_path):
+    np.save(tmp_path / "a.npy", BANDS.astype(np.int64) - 1)
+    words = "-1 to 10, which number no classes.*255 for what to ignore"
+    refuses(words, data.open_label_map, tmp_path / "a.npy", STREET)
+
+IGNORING = np.where(BANDS == 3, 255, BANDS).astype(np.uint8)
+NOT_PICTURES = {
+    "grey": Image.fromarray(IGNORING),
+    "red, green and blue": NUMBERED["red, green and blue"],
+    "red, green, blue and alpha": NUMBERED["red, green, blue and alpha"],
+    "grey and alpha": NUMBERED["grey and alpha"],
+    "red alone": NUMBERED["red alone"],
+    "a palette of greys": Image.fromarray(IGNORING).convert("P"),
+    "-1": np.where(BANDS == 3, -1, BANDS.astype(np.int64)),
+    "255 of 16 bits": IGNORING.astype(np.uint16)}
+
+@pytest.mark.parametrize("how", NOT_PICTURES)
+def test_numbers_without_a_palette_are_no_pictures_however_stored(how, tmp_path):
+    image = NOT_PICTURES[how]
+    path = tmp_path / ("a.npy" if isinstance(image, np.ndarray) else "a.png")
+    if isinstance(image, np.ndarray):
+        np.save(path, image)
+    else:
+        image.save(path)
+    words = "whole numbers up to 11, as of classes"
+    refuses(words, data.refuse_numbers, data.read_stored(path))
+
+def test_dark_colours_and_dark_lines_on_white_are_pictures(tmp_path):
+    lines = np.where(BANDS == 3, 30, 255).astype(np.uint8)
+    clear = Image.fromarray(BANDS).convert("RGBA")
+    clear.putalpha(Image.fromarray(lines))
+    night = Image.fromarray(BAND_COLOURS // 8)
+    for image in (Image.fromarray(lines), clear, night, night.quantize(16)):
+        image.save(tmp_path / "a.png")
+        data.refuse_numbers(data.read_stored(tmp_path / "a.png"))
+
+@pytest.mark.parametrize("names, found", [
+    (("A", "B"), "should be A/"),
+    (("labels", "photos"), "should be labels/"),
+    (("side by side",), "should be left")])
+def test_label_maps_in_the_other_half_are_told_from_photos(names, found, tmp_path):
+    """Photos come first here: what its advice then makes of the folder is read."""
+    photo = data.to_image(data.draw_pair(0, [60, 80], "pairs")[3:])
+    wide = Image.new("RGB", (160, 60))
+    wide.paste(photo)
+    wide.paste(NUMBERED["colours"], (80, 0))
+    for name in names:
+        (tmp_path / name).mkdir()
+    for i in range(3):
+        if len(names) == 1:
+            wide.save(tmp_path / f"{i}.png")
+            continue
+        for name, image in zip(names, (photo, NUMBERED["colours"])):
+            image.save(tmp_path / name / f"{i}.png")
+    (tmp_path / "palette.json").write_text(json.dumps(STREET))
+    words = f"{found}.*other half; put label maps into labels/ and photos into photos/"
+    refuses(words, data.pictures_of, "pairs", tmp_path)
+    if len(names) == 2:
+        first, second = [(tmp_path / name).rename(tmp_path / f"{name}-") for name in names]
+        first.rename(tmp_path / "photos")
+        second.rename(tmp_path / "labels")
+        assert data.pictures_of("pairs", tmp_path)["labels"] == "B"
+
+OTHER_CLASSES = [[f"class {k}", [20 * k, 255 - 20 * k, 99]] for k in range(11)]
+
+def test_a_line_says_as_which_class_ignored_pixels_are_seen(tmp_path):
+    make_label_folders(tmp_path, [Image.fromarray(IGNORING).resize((64, 64), 0)] * 3)
+    for first, said in ((BLACK, True), (WHITE, False)):
+        palette = [first] + OTHER_CLASSES
+        (tmp_path / "palette.json").write_text(json.dumps(palette))
+        settings = settings_for(tmp_path, "pairs", **data.pictures_of("pairs", tmp_path))
+        lines = data.what_was_read(settings, data.training(settings), data.held_out(settings))
+        assert any("255, to ignore, is seen as black" in line for line in lines) == said
+
+def test_a_palette_json_in_the_wrong_place_is_counted_as_unused(tmp_path):
+    make_label_folders(tmp_path, [NUMBERED["colours"].resize((64, 64), 0)] * 3)
+    (tmp_path / "labels" / "palette.json").write_text(json.dumps(STREET))
+    settings = settings_for(tmp_path, "pairs", **data.pictures_of("pairs", tmp_path))
+    lines = data.what_was_read(settings, data.training(settings), data.held_out(settings))
+    assert "1 file not used: 1 .json" in lines
 
 LOSSY_FILES = {
     "a.jpg": {},
