@@ -1110,7 +1110,8 @@ def check_deep(values, tags):
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
 
-CHANNELS_HELP = "write it so, or train with other --in-channels or --out-channels"
+CHANNELS_HELP = ("write it so (a label map: one, of class numbers), or train with other "
+                 "--in-channels or --out-channels")
 
 
 def read_bands(path, channels=3):
@@ -2255,7 +2256,8 @@ def unused_words(folder, *splits):
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if label_side(settings) == "x":
-        return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
+        with classes_learned():
+            return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
     scale = scales_of(settings)[halves_named(settings).index("x")]
     values = deep_values(stored_of(path, channels_of(settings, "x")))
     if values is None and scale:
@@ -2278,12 +2280,23 @@ def read_input(settings, path, pair=False):
         stored = halves(stored)[half]
     if label_side(settings) == "x":
         if not pair:
-            refuse_a_whole_pair(settings, stored, half)
-        return to_tensor(label_picture(stored, settings["palette"]))
+            refuse_a_whole_pair(settings, stored)
+        with classes_learned():
+            return to_tensor(label_picture(stored, settings["palette"]))
     frame = isinstance(path, Stored)                       # a film may fade to black
     if TASKS[settings["task"]].kind == "pairs" and not settings["palette"] and not frame:
         refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
     return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
+
+
+@contextmanager
+def classes_learned():
+    """What the `with` refuses of a map to translate offers no palette.json: a run has its own."""
+    try:
+        yield
+    except Refusal as refusal:
+        advice = "give a map of the classes that this run learned"
+        raise Refusal(str(refusal).replace(PALETTE_HELP, advice)) from None
 
 
 def may_be_a_pair(settings, stored):
@@ -2293,19 +2306,18 @@ def may_be_a_pair(settings, stored):
     return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
 
-def refuse_a_whole_pair(settings, stored, half):
-    """Refuses what may be a whole pair, of which one half (0 or 1) is a label map and the other is
-    none: by nearest colour its photo would be labels, too, and nobody would be told. Tried: of 46
-    photos of streets at most .33 of the pixels have a class's colour, of 100 of facades none."""
+def refuse_a_whole_pair(settings, stored):
+    """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
+    nearest colour its photo would be labels, too, and nobody would be told. Tried: of 46 photos of
+    streets at most .33 of the pixels have a class's colour, of 100 of facades none."""
     if not may_be_a_pair(settings, stored):
         return
     parts = halves(stored)
     palette = settings["palette"]
-    other = parts[1 - half]
-    if (is_label_map(parts[half], palette) and not is_label_map(other, palette)
-            and share_of_classes(other, palette) < 0.5):
-        side = ("right", "left")[half]
-        raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
+    for side, part, other in zip(("left", "right"), parts, reversed(parts)):
+        if (is_label_map(other, palette) and not is_label_map(part, palette)
+                and share_of_classes(part, palette) < 0.5):
+            raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 
 def stored_of(path, channels=3):

@@ -817,6 +817,12 @@ def use_pictures(settings, folder):
     known = settings.get("labels") or Path(settings["data"] or "").is_dir()
     before = data.label_side(settings)
     settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
+    palette = Path(settings["data"] or "", "palette.json")
+    if settings["palette"] and palette.is_file():
+        others = [colour for _, colour in data.read_palette(palette)]
+        if others != [colour for _, colour in settings["palette"]]:
+            raise Refusal(f"{palette}: has other classes than the run learned, or in other colours;"
+                          f" give pictures of the run's own")
     if settings["task"] != "pairs" or not settings["palette"]:
         return
     settings["labels"] = data.half_of_labels(settings["data"])
@@ -1151,7 +1157,9 @@ def read_pictures(paths, scale=None):
     import data
 
     def read(path):
-        return data.to_tensor(data.open_picture(path, scale))
+        stored = data.read_stored(path)
+        data.refuse_numbers(stored, "write them in the classes' colours")
+        return data.to_tensor(data.photo_of(stored, scale))
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(read, paths))
     sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in pictures]

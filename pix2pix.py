@@ -1272,6 +1272,8 @@ def translate_pictures(generator, settings, options, files):
         if not data.is_numpy(out):
             data.check_name(out)
     if not options.pair:
+        if data.label_side(settings) == "x":
+            data.agree_on_rows([path for path, _ in pictures], settings["palette"])
         with offering_pair(settings, pictures[0][0]):
             words = data.input_words(settings, pictures[0][0])
         print(f"{len(pictures)} to read, each as a {words}")

@@ -473,6 +473,7 @@ def encode_files(generator, settings, options):
     """The label maps (N, H, W) that --encode names, and their latents; prints how well they fit."""
     import data
     maps = []
+    data.agree_on_rows([Path(path) for path in options.encode], settings["palette"])
     for path in options.encode:
         files = (None, Path(path))                         # read as in training, without a photo
         maps.append(data.read_picture(settings, files, settings["size"]))

@@ -5192,6 +5192,37 @@ def test_numbers_are_no_picture_to_translate_either(tmp_path):
     settings = settings_for(tmp_path, "pairs")
     refuses("whole numbers up to 11.*colours", data.read_input, settings, tmp_path / "a.png")
 
+def test_a_pair_the_other_way_round_is_no_label_map_either(run, tmp_path):
+    pair = data.draw_pair(0, [64, 64], "pairs")
+    data.save_picture(tmp_path / "pair.png", torch.cat([pair[:3], pair[3:]], 2))
+    words = "pair.png: its right half is no label map"
+    refuses(words, run_here, pix2pix, run, tmp_path / "pair.png", tmp_path / "out.png")
+
+def test_a_folder_of_maps_whose_rows_disagree_is_not_translated(run, tmp_path):
+    for name, rows in (("a.png", OTHER_ROWS), ("b.png", OTHER_ROWS[::-1])):
+        renumbered(rows, range(12)).save(tmp_path / name)
+    words = "number 0 is shown as"
+    refuses(words, run_here, pix2pix, run, tmp_path, tmp_path / "out")
+
+def test_a_map_to_translate_is_offered_no_palette_json(run, tmp_path):
+    Image.new("RGB", (64, 64), (9, 200, 9)).save(tmp_path / "a.png")
+    words = "no class's; correct it, or give a map of the classes that this run learned"
+    refuses(words, run_here, pix2pix, run, tmp_path / "a.png", tmp_path / "out.png")
+
+def test_a_run_is_not_scored_by_maps_of_other_classes(tmp_path):
+    side = street_pairs(tmp_path / "street", "BtoA")
+    turned = [[name, colour[::-1]] for name, colour in STREET]
+    (tmp_path / "street" / "palette.json").write_text(json.dumps(turned))
+    words = "palette.json: has other classes than the run"
+    refuses(words, metrics.use_pictures, side, tmp_path / "street")
+
+def test_numbers_of_classes_are_not_scored_as_pictures(tmp_path):
+    for name, image in (("real", NUMBERED["colours"]), ("fake", NUMBERED["grey"])):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "a.png")
+    words = "fake/a.png: holds whole numbers up to 11.*write them in the classes' colours"
+    refuses(words, metrics.read_folders, tmp_path / "real", tmp_path / "fake")
+
 def test_dark_photos_of_runs_with_a_palette_and_dark_frames_are_pictures(tmp_path):
     dark = Image.fromarray(np.full((64, 64), 29, np.uint8))
     dark.save(tmp_path / "a.png")
