@@ -5034,6 +5034,16 @@ def test_a_photo_is_no_label_map_and_a_blurred_map_is_one(run, tmp_path):
     run_here(pix2pix, run, tmp_path / "blurred.png", tmp_path / "out.png")
     assert (tmp_path / "out.png").exists()
 
+def test_a_grey_and_busy_photo_is_no_map_of_classes_that_are_grey_too(tmp_path):
+    """Its colours are nowhere far from those of STREET."""
+    rng = np.random.default_rng(0)
+    photo = rng.integers(100, 156, (64, 64, 3), np.uint8)
+    settings = settings_for(palette=STREET)
+    for flat_rows in (0, 4):                               # a clear sky
+        photo[:flat_rows] = 128
+        Image.fromarray(photo).save(tmp_path / "a.png")
+        refuses("colour .* is no class's", data.read_input, settings, tmp_path / "a.png")
+
 def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers = np.zeros((64, 64), np.uint8)
     numbers[5:9, 7:9] = 12
@@ -6009,6 +6019,29 @@ def test_a_second_band_is_not_dropped_without_a_word(tmp_path):
     options = {"photometric": "minisblack", "planarconfig": "contig"}
     path = save_tiff(tmp_path / "a.tif", whole_numbers("u1", 2), **options)
     refuses("second band", data.open_picture, path)
+
+@pytest.mark.parametrize("kind, channels, packing, words", [
+    ("u1", 1, 34887, "packed by deflate or LZW, or not packed"),
+    ("f4", 3, 1, r"16-bit unsigned, or as .npy, \(H, W, 3\)"),
+    ("u1", 5, 1, "keep three bands, or one of a label map.*--in-channels")])
+def test_advice_on_a_tiff_that_pillow_does_not_read_fits_it(
+        kind, channels, packing, words, tmp_path):
+    photometric = "rgb" if channels == 3 else "minisblack"
+    values = whole_numbers(kind, channels).squeeze()
+    options = {"photometric": photometric, "planarconfig": "contig"} if channels > 1 else {}
+    path = save_tiff(tmp_path / "a.tif", values, **options)
+    tag = struct.pack("<HHI", 259, 3, 1)
+    head, unpacked = path.read_bytes().split(tag, 1)
+    path.write_bytes(head + tag + struct.pack("<H", packing) + unpacked[2:])
+    refuses(words, data.open_picture, path)
+
+def test_a_mark_of_no_data_may_be_taken_off(tmp_path):
+    """As QGIS marks what it rasterizes: 0, which is a class all the same."""
+    mark = (42113, 2, 0, "0", False)
+    path = save_tiff(tmp_path / "a.tif", BANDS.astype(np.float32), extratags=[mark])
+    refuses("no data.*-unsetnodata", data.open_label_map, path, STREET)
+    save_tiff(path, BANDS.astype(np.float32))
+    assert np.array_equal(data.open_label_map(path, STREET), BANDS)
 
 def test_16_bit_bands_that_pillow_takes_for_8_bit_ones_are_refused(tmp_path):
     bands = np.ascontiguousarray(whole_numbers("u2", 3).transpose(2, 0, 1))
