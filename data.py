@@ -1599,6 +1599,7 @@ def exact_classes(stored, image, palette):
         how = None                                         # smeared colours, no numbers
     if how:
         refuse_place(values, used, colours, numbers, how, palette)
+    refuse_outlines(values, used, colours, palette)
     return None, None
 
 
@@ -1718,14 +1719,7 @@ def choose_reading(mode, used, colours, numbers, palette):
         fits = all(v is not None and (v < count or v == 255) for v in values)
         return list(values) if fits else None
 
-    by_colour = [exact.get(colour) for colour in colours]
-    colour_words = "by colour"
-    border = mode == "P" and used[-1] == 255 and by_colour[-1] is None
-    if border and colours[-1] != (255, 255, 255):          # white may be a mask's class 1
-        by_colour[-1] = 255
-        colour_words = "by colour, row 255 to ignore"
-    if None in by_colour:
-        by_colour = None
+    by_colour, colour_words = classes_shown(mode, used, colours, exact)
     by_number = legal(numbers)
     by_row = legal(used) if mode == "P" else None
     if by_row and by_colour is None and by_number is None:
@@ -1761,6 +1755,18 @@ def choose_reading(mode, used, colours, numbers, palette):
     return None, "row" if mode == "P" else None
 
 
+def classes_shown(mode, used, colours, exact):
+    """-> the classes of colours, or None where some are no class's; and how these are read. Row 255
+    of a palette may be in any colour: a border, such as VOC's."""
+    classes = [exact.get(colour) for colour in colours]
+    words = "by colour"
+    border = mode == "P" and used[-1] == 255 and classes[-1] is None
+    if border and colours[-1] != (255, 255, 255):          # white may be a mask's class 1
+        classes[-1] = 255
+        words = "by colour, row 255 to ignore"
+    return (None if None in classes else classes), words
+
+
 def refuse_a_mask(numbers, count):
     """Refuses 0 and 255 of two classes, of which none is white."""
     if count == 2 and 255 in numbers and 1 not in numbers:
@@ -1778,6 +1784,29 @@ def refuse_rows_alike(used, colours, readings, by_row):
         if other != row and apart:
             raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
                           f"class, or two? Give each class a colour of its own")
+
+
+def refuse_outlines(values, used, colours, palette):
+    """Refuses a map of classes' colours, and of one or two more that lie between no two of them, so
+    that no resizing has made these: outlines, of 1% of the pixels or more."""
+    known = np.array([colour for _, colour in known_colours(palette)], float)        # (M, 3)
+    others = []
+    for value, colour in zip(used, colours):
+        if colour is not None and (known != colour).any(1).all():
+            others.append((value, colour))
+    if len(others) > 2 or len(others) == len(used):
+        return
+    to_other = known - known[:, None]                      # (M, M, 3)
+    squared = np.maximum((to_other ** 2).sum(2), 1)
+    for value, colour in others:
+        from_first = colour - known[:, None]               # (M, 1, 3)
+        share = ((from_first * to_other).sum(2) / squared).clip(0, 1)    # of the way to the other
+        off = np.linalg.norm(from_first - share[..., None] * to_other, axis=2)
+        places = values == value
+        if off.min() > 40 and places.mean() >= 0.01:
+            y, x = np.argwhere(places)[0]
+            raise OSError(f"colour {colour} at x={x}, y={y} is no class's; correct it, or "
+                          f"{PALETTE_HELP}")
 
 
 def refuse_rows_apart(used, colours, exact, by_row):
@@ -1827,8 +1856,8 @@ def place_of_no_class(picture, palette):
 
     By greyish palettes photos have no patch far off, but they are busy: 3x3 pixels range over 15
     or more, as the median, where under .3 of them all are near a class's colour. Of maps with so
-    few near, which a blur of 8 pixels made, 3x3 pixels range over 13 at most. Tried on 35 photos, as
-    they are and at 128x128, by six palettes: of 420 readings 3 take one for a map (without: 43)."""
+    few near, which a blur of 8 pixels made, 3x3 pixels range over 13 at most. Tried on 35 photos,
+    as they are and at 128x128, by six palettes: of 420 readings 3 take one for a map (else 43)."""
     around = ranges(picture.numpy(), 1)                    # (H, W)
     few = picture[:, ::4, ::4]
     off = distances_of(few.flatten(1).T, palette)

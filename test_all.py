@@ -5044,6 +5044,19 @@ def test_a_grey_and_busy_photo_is_no_map_of_classes_that_are_grey_too(tmp_path):
         Image.fromarray(photo).save(tmp_path / "a.png")
         refuses("colour .* is no class's", data.read_input, settings, tmp_path / "a.png")
 
+def test_outlines_in_a_colour_of_their_own_are_no_smears(tmp_path):
+    """1 pixel wide, so that nothing of them is flat; VOC's are (224, 224, 192)."""
+    edges = BANDS != np.roll(BANDS, 1, axis=1)
+    for mode in ("RGB", "P"):
+        outlined = BAND_COLOURS.copy()
+        outlined[edges] = (224, 224, 192)
+        Image.fromarray(outlined).convert(mode, palette=1, colors=16).save(tmp_path / "a.png")
+        words = r"colour \(224, 224, 192\) at x=\d+, y=0 is no class's"
+        refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
+    outlined[edges] = (128, 0, 64)                         # between building and car, or nearly
+    Image.fromarray(outlined).save(tmp_path / "a.png")
+    assert data.open_label_map(tmp_path / "a.png", STREET) is None
+
 def test_a_rare_number_of_no_class_is_refused_in_rgb_as_in_grey(tmp_path):
     numbers = np.zeros((64, 64), np.uint8)
     numbers[5:9, 7:9] = 12
