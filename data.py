@@ -1855,13 +1855,15 @@ def place_of_no_class(picture, palette):
     thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours.
 
     By greyish palettes photos have no patch far off, but they are busy: 3x3 pixels range over 15
-    or more, as the median, where under .3 of them all are near a class's colour. Of maps with so
-    few near, which a blur of 8 pixels made, 3x3 pixels range over 13 at most. Tried on 35 photos,
-    as they are and at 128x128, by six palettes: of 420 readings 3 take one for a map (else 43)."""
+    to 51, as the median, where under .3 of them all are near a class's colour. Of maps with so few
+    near they range over 13 at most, blurred by 8 pixels, or over 92 and more, small and in a JPEG.
+    Tried on 35 photos, as they are and at 128x128, by six palettes: of 420 readings 3 take one for
+    a map (else 43)."""
     around = ranges(picture.numpy(), 1)                    # (H, W)
     few = picture[:, ::4, ::4]
     off = distances_of(few.flatten(1).T, palette)
-    if np.median(around) > 14 and (off <= 20).mean() < 0.3:              # too busy for a map
+    busy = 14 < np.median(around) < 70                     # as photos are
+    if busy and (off <= 20).mean() < 0.3:
         y, x = divmod(int(off.argmax()), few.shape[2])
         return 4 * y, 4 * x
     flat = around <= 2
