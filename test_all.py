@@ -5302,7 +5302,7 @@ MASK_OF_16_BITS = {
 @pytest.mark.parametrize("kind", ["png", "npy"])
 @pytest.mark.parametrize("values", MASK_OF_16_BITS)
 def test_a_mask_of_16_bits_is_black_and_white_too(values, kind, tmp_path):
-    mask = np.array(MASK_OF_16_BITS[values], np.uint16)[1 * (BANDS > 5)]
+    mask = np.array(MASK_OF_16_BITS[values], np.uint16)[(BANDS > 5).astype(int)]
     path = tmp_path / f"a.{kind}"
     if kind == "npy":
         np.save(path, mask.astype(np.int64))
