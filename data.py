@@ -134,7 +134,7 @@ class Task:
     out_channels: int = 3
     epochs: int = 200
     batch: int = 1
-    crop: bool = True          # load at 286/256 of the size, crop at random
+    jitter: bool = True        # load at 286/256 of the size, crop at random
     mirror: tuple = (-1,)      # at random: -1 left and right, -2 top and bottom
 
 
@@ -145,20 +145,21 @@ TASKS = {
     "segmentation": Task("pairs", "cityscapes", palette=CITYSCAPES, labels="y"),  # Sec. 4.6
     "maps": Task("pairs", "maps", unpaired_study=True),
     "aerial": Task("pairs", "maps", direction="BtoA", unpaired_study=True),
-    "edges2shoes": Task("pairs", "edges2shoes", sketch=True, epochs=15, batch=4, crop=False,
+    "edges2shoes": Task("pairs", "edges2shoes", sketch=True, epochs=15, batch=4, jitter=False,
                         mirror=()),
-    "edges2handbags": Task("pairs", "edges2handbags", sketch=True, epochs=15, batch=4, crop=False),
+    "edges2handbags": Task("pairs", "edges2handbags", sketch=True, epochs=15, batch=4,
+                           jitter=False),
     "day2night": Task("pairs", "night2day", direction="BtoA", epochs=17, batch=4),
     "thermal": Task("pairs", epochs=10, batch=4),
     "colorization": Task("photos", hides="colour", in_channels=1, out_channels=2, epochs=6,
-                         batch=4, crop=False),
+                         batch=4, jitter=False),
     "inpainting": Task("photos", hides="centre", epochs=25, batch=4, mirror=()),
     "pairs": Task("pairs"),
-    "shapes": Task("label maps", drawn="shapes", palette=SHAPES, crop=False, epochs=None,
+    "shapes": Task("label maps", drawn="shapes", palette=SHAPES, jitter=False, epochs=None,
                    mirror=(-1, -2)),
-    "semantic-facades": Task("label maps", "facades", drawn="facades", palette=FACADES, crop=False,
-                             epochs=None),
-    "semantic-cityscapes": Task("label maps", palette=CITYSCAPES, crop=False, epochs=None),
+    "semantic-facades": Task("label maps", "facades", drawn="facades", palette=FACADES,
+                             jitter=False, epochs=None),
+    "semantic-cityscapes": Task("label maps", palette=CITYSCAPES, jitter=False, epochs=None),
 }
 
 
@@ -177,7 +178,7 @@ class Pictures:
     read_picture. settings: a dict, such as settings_of gives.
 
     Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
-    ones have settings["size"]; those to train on 286/256 of it, where the task crops. With --crop
+    ones have settings["size"]; those to train on 286/256 of it, where the task jitters. With --crop
     none is resized: those to train on stay whole, held-out ones are cut from the middle.
 
     names: one of each picture. files: its path, or its two; None where pictures are drawn.
@@ -187,7 +188,7 @@ class Pictures:
         self.settings = settings
         row = TASKS[settings["task"]]
         self.size = settings["size"]
-        if split == "train" and row.crop:                  # 286: the authors' code; no reason given
+        if split == "train" and row.jitter:                # 286: the authors' code; no reason given
             self.size = [round(side * 286 / 256) for side in self.size]
         self.whole = bool(settings.get("crop")) and split == "train"
         self.files = None
@@ -3596,7 +3597,7 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
     for line in what_was_read(settings, train, held):
         print(line)
     save_picture(out, sheet_of(settings, train))
-    how = "cropped" if row.crop or train.whole else "resized"
+    how = "cropped" if row.jitter or train.whole else "resized"
     mirrored = ", mirrored in training" if mirror_of(settings) else ""
     print(f"{out}: {how} to {size[0]}x{size[1]}{mirrored}")
 
