@@ -23,8 +23,8 @@ To copy it out, take this file alone; it needs torch, numpy and pillow:
     pictures = training(settings)
     rng = torch.Generator().manual_seed(0)
     for batch in pictures.batches(epoch_order(len(pictures), batch=1, seed=0, epoch=0)):
-        batch = augment(batch, settings["size"], mirror_of(settings), rng)   # (1, 6, 256, 256)
-        x, y = to_network(settings, batch)                                   # (1, 3, 256, 256) each
+        batch = augment(settings, batch, rng)              # (1, 6, 256, 256)
+        x, y = to_network(settings, batch)                 # (1, 3, 256, 256) each
 """
 import argparse
 import difflib
@@ -289,24 +289,26 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
     return complete.view(-1, world, batch)[:, rank].tolist()
 
 
-def augment(pictures, size, mirror, rng, rank=0, world=1):
-    """Random crop and mirror of each picture, both halves alike: (n, C, H, W) -> (n, C, *size).
-    mirror: -1 for left and right, -2 for top and bottom. rng, a torch.Generator on the CPU, draws
-    for the whole batch of n * world pictures, and each rank takes its own: two processes crop as
-    one would. A list of whole pictures (--crop): see whole_places."""
+def augment(settings, pictures, rng, rank=0, world=1):
+    """Random crop and mirror of each picture, both halves alike: uint8 (n, C, H, W), or a list of
+    whole pictures (--crop), -> (n, C, *size). rng, a torch.Generator on the CPU, draws for the
+    whole batch of n * world pictures, and each rank takes its own: two processes crop as one would.
+    """
+    height, width = settings["size"]
     n = len(pictures)
     total = n * world
     mine = slice(rank * n, (rank + 1) * n)
     if isinstance(pictures, list):
-        tops, lefts = whole_places(pictures, size, torch.rand(2, total, generator=rng)[:, mine])
+        shares = torch.rand(2, total, generator=rng)[:, mine]
+        tops, lefts = whole_places(pictures, [height, width], shares)
     else:
         h, w = pictures.shape[2:]
-        tops = torch.randint(h - size[0] + 1, (total,), generator=rng)[mine].tolist()
-        lefts = torch.randint(w - size[1] + 1, (total,), generator=rng)[mine].tolist()
+        tops = torch.randint(h - height + 1, (total,), generator=rng)[mine].tolist()
+        lefts = torch.randint(w - width + 1, (total,), generator=rng)[mine].tolist()
     crops = []
     for picture, top, left in zip(pictures, tops, lefts):
-        crops.append(picture[:, top:top + size[0], left:left + size[1]])
-    for dim in mirror:
+        crops.append(picture[:, top:top + height, left:left + width])
+    for dim in mirror_of(settings):
         turned = (torch.rand(total, generator=rng)[mine] < 0.5).tolist()
         crops = [crop.flip(dim) if turn else crop for crop, turn in zip(crops, turned)]
     return torch.stack(crops)
@@ -3607,7 +3609,7 @@ def sheet_of(settings, train):
     shown = train.together([train[i] for i in range(min(4, len(train)))])
     if TASKS[settings["task"]].kind != "label maps":
         rng = torch.Generator().manual_seed(0)
-        x, y = to_network(settings, augment(shown, settings["size"], mirror_of(settings), rng))
+        x, y = to_network(settings, augment(settings, shown, rng))
         return contact_sheet(list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y))))
     rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
     how = how_labels_are_read(settings, train.files[0]) if train.files else None

@@ -518,7 +518,8 @@ def test_halves_are_cropped_and_mirrored_alike():
     half = noise_picture(3, 72, 72)
     pairs = torch.cat([half, half]).expand(16, -1, -1, -1)
     rng = torch.Generator().manual_seed(0)
-    out = data.augment(pairs, [64, 64], (-1, -2), rng)
+    settings = settings_for(mirror=[-1, -2])
+    out = data.augment(settings, pairs, rng)
     assert out.shape == (16, 6, 64, 64)
     assert torch.equal(out[:, :3], out[:, 3:])
     different = {picture.numpy().tobytes() for picture in out}
@@ -2012,7 +2013,7 @@ def sixteen_crops(mirror):
     half = torch.stack([rows, columns, columns % 7]).byte()
     pairs = torch.cat([half, half]).expand(16, -1, -1, -1)
     rng = torch.Generator().manual_seed(0)
-    return data.augment(pairs, [64, 64], mirror, rng)
+    return data.augment(settings_for(mirror=mirror), pairs, rng)
 
 @pytest.mark.parametrize("mirror", [[], [-1], [-1, -2]])
 @pytest.mark.parametrize("channel, dim", [(0, -2), (1, -1)])
@@ -5663,7 +5664,8 @@ def test_crops_are_windows_of_the_whole_picture(memory, tmp_path):
     pictures = data.training(settings, memory)
     assert (pictures.cache is None) == (memory < 1)
     batch = next(pictures.batches([range(8)]))
-    crops = data.augment(batch, [64, 64], [], torch.Generator().manual_seed(0))
+    settings["mirror"] = []
+    crops = data.augment(settings, batch, torch.Generator().manual_seed(0))
     assert torch.equal(crops[:, :3], crops[:, 3:])
     for row, column in crops[:, :2, 0, 0].tolist():
         assert row <= 36
@@ -5684,7 +5686,7 @@ def test_two_processes_crop_as_one():
 
     def crops(some, rank, world):
         rng = torch.Generator().manual_seed(3)
-        return data.augment(some, [64, 64], [-1], rng, rank, world)
+        return data.augment(settings_for(), some, rng, rank, world)
     both = torch.cat([crops(whole[:2], 0, 2), crops(whole[2:], 1, 2)])
     assert torch.equal(both, crops(whole, 0, 1))
 
@@ -10031,7 +10033,7 @@ def kept(pair, size):
 
     def load(batch):
         rng = torch.Generator().manual_seed(0)
-        return data.augment(pixels.expand(batch, -1, -1, -1), [size, size], [-1], rng)
+        return data.augment(settings_for(size=size), pixels.expand(batch, -1, -1, -1), rng)
     return load
 
 def timed(function, *args):
@@ -10124,7 +10126,7 @@ def step_on_stream(step, folder, memory):
     pictures = data.training(settings, memory).batches(order)
 
     def next_step():
-        batch = data.augment(next(pictures), [256, 256], [-1], torch.Generator())
+        batch = data.augment(settings, next(pictures), torch.Generator())
         step(*data.to_network(settings, batch))
     return next_step
 
