@@ -8,12 +8,13 @@
 # What happens: a picture that Pillow opened from a file still has its filename after that. The
 #   Image feature takes the filename for the picture: it stores the path and no pixels, and the next
 #   access opens the old file. Nothing is said, and map() has run. resize() and copy() return a
-#   picture without a filename, and are stored. So are all changes if the set holds the files' bytes,
-#   as sets from the hub do: their pictures have no filename. Dataset.from_dict does as map() does.
-# Why it matters: borders painted as void, classes merged by a new palette, maps made smaller: in the
-#   function all is right, and in the set it is gone. The same lines work on a set from the hub, and
-#   not on one's own folder. Where the photo goes through resize() and its map through thumbnail(),
-#   the two have different sizes; where both are painted on, no size tells.
+#   picture without a filename, and are stored. So are all changes where the set holds the bytes of
+#   the files, as sets from the hub do: their pictures have no filename. Dataset.from_dict does as
+#   map() does.
+# Why it matters: borders painted as void, classes merged by a new palette, maps made smaller: in
+#   the function all is right, and in the set it is gone. The same lines work on a set from the hub,
+#   and not on one's own folder. Where the photo goes through resize() and its map through
+#   thumbnail(), the two have different sizes; where both are painted on, no size tells.
 # Seen (is the change in the set afterwards?):
 #                    folder  files' bytes  from_dict
 #   drawn            no      yes           no
