@@ -8366,7 +8366,7 @@ def test_a_server_that_has_other_runs_now_is_told_in_words(page, painter, monkey
 
 def test_another_picture_calls_an_old_ones_photo_off(page, slow_server):
     page.opened()
-    assert page.js("touched(); const {signal} = asked.stop; $('clear').click();"
+    assert page.js("needPhoto(); const {signal} = asked.stop; $('clear').click();"
                    "return signal.aborted")
     assert page.js("useSeed(1); const {signal} = asked.stop; hurried = false; useSeed(2);"
                    "return signal.aborted")
@@ -8789,9 +8789,9 @@ def test_what_was_painted_last_is_kept_for_the_next_tab(page):
     page.opened()
     page.drag((20, 20), (60, 60))
     page.js("keep()")
-    there = "return kept('localStorage', kindOf(run))"
+    there = "return stored('localStorage', kindOf(run))"
     assert page.js(there + ".cells") == page.js("return pack(cells)")
-    assert page.js("return kept('localStorage', 'run')[0]") == page.js("return run.name")
+    assert page.js("return stored('localStorage', 'run')[0]") == page.js("return run.name")
     # Another tab paints later, this one is closed last.
     page.js("store('localStorage', kindOf(run), 'newer'); keep()")
     assert page.js(there) == "newer"
@@ -8843,7 +8843,7 @@ def test_an_example_that_another_run_asked_for_is_dropped(page):
     "new Response('<html>', {status: 429, headers: {'Content-Type': 'text/html'}})"])
 def test_a_broken_or_foreign_reply_is_said_plainly_and_asked_again(reply, page):
     page.opened()
-    page.js("window.ask_ = fetch; window.fetch = () => Promise.resolve(" + reply + "); touched()")
+    page.js("window.ask_ = fetch; window.fetch = () => Promise.resolve(" + reply + "); needPhoto()")
     page.until(lambda: "tried again" in page.said())
     assert "json" not in page.said().lower()
     assert "<" not in page.said()
@@ -8878,7 +8878,7 @@ def test_a_late_example_waits_for_the_strokes_end(page):
     page.press("undo")
     assert (page.cells() == before).all()
 
-def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
+def test_a_walk_is_one_undo_and_waits_for_a_dream(page, painter):
     page.opened()
     assert page.js("return $('walk').disabled")
     painted = page.cells()
@@ -8889,8 +8889,9 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page):
     for step in (10, 35, 60):
         page.js("$('walk').value = arguments[0]; $('walk').oninput()", step)
         page.until(lambda: page.js("return lastEdit") == "walk")
-    page.until(lambda: (page.cells() != dream).any())
-    time.sleep(0.5)
+    last = answer(painter, "dream", seed=page.js("return dreamt"), walk=60)["cells"]
+    page.until(lambda: page.js("return sent(cells)") == last)
+    assert (page.cells() != dream).any()
     page.press("undo")
     assert (page.cells() == dream).all()
     page.press("undo")
@@ -9035,7 +9036,7 @@ def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     page.opened()
     photo = page.photo()
     cells = page.cells().astype(np.uint8).tobytes()
-    page.js("$('insides').open = true; $('skips').children[5].click()")
+    page.js("$('inside').open = true; $('skips').children[5].click()")
     assert page.photo() != photo and page.photo().endswith(
         answer(painter, cells=cells, muted=[5])["png"])
     page.js("$('skips').children[5].click()")
@@ -9043,12 +9044,12 @@ def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     quiet = page.photo()
     page.press("noise")
     assert page.photo() == quiet != photo
-    page.js("$('insides').open = false")
+    page.js("$('inside').open = false")
 
 def test_a_photo_that_was_made_with_parts_off_says_so_beside_a_closed_panel(page):
     page.opened()
     assert page.js("return $('whose').textContent") == "Its photo"
-    page.js("$('insides').open = true; $('skips').children[5].click(); $('insides').open = false")
+    page.js("$('inside').open = true; $('skips').children[5].click(); $('inside').open = false")
     page.photo()
     assert page.js("return $('whose').textContent") == "Its photo, with parts switched off"
 
@@ -9057,12 +9058,12 @@ def test_a_photo_that_was_made_with_parts_off_says_so_beside_a_closed_panel(page
 def judging(page):
     """The page, its panel open and D asked about the photo."""
     page.opened()
-    page.js("$('insides').open = true")
+    page.js("$('inside').open = true")
     choose_on(page, "judge", "fake")
     page.until(lambda: page.js("return verdict"))
     yield page
     choose_on(page, "judge", "")
-    page.js("$('insides').open = false")
+    page.js("$('inside').open = false")
     page.photo()
 
 def test_the_real_photo_is_that_of_the_example_that_is_shown(judging):
