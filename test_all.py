@@ -3862,7 +3862,7 @@ def test_fit_is_shrinking_translating_and_enlarging(run, tmp_path):
     run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "out.png", "--fit")
     # As training shrinks label maps: to the very colours of classes.
     small = data.to_tensor(data.to_image(large).resize((64, 64), Image.Resampling.NEAREST))
-    assert not paint.illegal(settings_for(), small).any()
+    assert not paint.of_no_class(settings_for(), small).any()
     [output] = outputs_of(run, [small])
     wanted = data.to_image(output).resize((128, 128), Image.Resampling.BICUBIC)
     found = data.to_tensor(Image.open(tmp_path / "out.png"))
@@ -7569,7 +7569,7 @@ def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(
     assert fooled(0)["fooled"]
     # The second one counts.
     assert fooled(1)["fooled"] is None
-    with monkeypatch.context() as patch, pytest.raises(data.Refusal):
+    with monkeypatch.context() as patch, pytest.raises(paint.NotKept):
         full = mock.Mock(side_effect=data.Refusal(""))
         patch.setattr(data, "write_whole", full)
         fooled(2)
@@ -7825,7 +7825,7 @@ def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path)
     data.save_picture(tmp_path / "off.png", picture)
     cells, words = opened_as(facades_run, tmp_path / "off.png")
     assert (cells[:15] == 1).all()
-    assert words.startswith("25.0% of its pixels moved to a class")
+    assert words == "25.0% of its pixels moved to a class, as their colours were none's"
 
 def damaged_files():
     whole = stored(PHOTO.resize((64, 64)), "PNG")
@@ -7855,8 +7855,9 @@ def test_a_photo_that_is_opened_as_a_label_map_is_told_where_it_belongs(facades_
     picture.save(tmp_path / "map.jpg", quality=80)
     assert Image.open(tmp_path / "map.jpg").getcolors(256) is None
     cells, _ = opened_as(facades_run, tmp_path / "map.png")
-    smeared, _ = opened_as(facades_run, tmp_path / "map.jpg")
+    smeared, words = opened_as(facades_run, tmp_path / "map.jpg")
     assert (smeared == cells).float().mean() > 0.7
+    assert "thin parts may be read wrong" in words
     # Nor is a small one, of whose pixels few have a class's colour, as many real ones in a JPEG.
     small = data.to_image(data.colorize(data.draw_facade(3, size=64)[1], FACADES))
     small.save(tmp_path / "small.jpg", quality=50)
@@ -7906,9 +7907,10 @@ class Chromium:
         return self.driver.get_screenshot_as_png()
 
     def faults(self):
-        """What the page was forbidden, or failed at; that a server is gone, a test wants to see."""
+        """What the page was forbidden, or failed at; that a server is gone, or refuses, tests want
+        to see."""
         return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"
-                and not re.search("net::ERR_|status of 4", entry["message"])]
+                and not re.search("net::ERR_|status of (4|507)", entry["message"])]
 
 
 class Firefox:
@@ -9249,6 +9251,40 @@ def test_an_answer_whose_reply_is_lost_can_be_given_again_and_counts_once(page, 
     page.until(lambda: "Practice 2 of 10" in page.said())
     session = list(painter.studio.sessions.values())[-1]
     assert len(session["answers"]) == 1
+
+@pytest.fixture
+def short_study(page, monkeypatch):
+    """The page of a study of two answers, the first of them given."""
+    monkeypatch.setattr(paint, "PRACTICE", 1)
+    monkeypatch.setattr(paint, "TRIALS", 1)
+    page.opened(path="study")
+    page.press("start")
+    page.until(lambda: not page.js("return $('left').disabled"))
+    page.press("left")
+    page.until(lambda: page.said().endswith("Pair 1 of 1."))
+    page.until(lambda: not page.js("return $('left').disabled"))
+    return page
+
+BUTTONS_OFF = "return ['start', 'left', 'right'].map(id => $(id).disabled)"
+
+def test_a_session_that_is_over_takes_no_answer(short_study, painter):
+    painter.studio.sessions.clear()                        # as when paint.py was started anew
+    short_study.press("left")
+    short_study.until(lambda: "session is over" in short_study.said())
+    assert short_study.js(BUTTONS_OFF) == [False, True, True]
+
+def test_a_study_that_could_not_be_kept_takes_its_last_answer_again(short_study):
+    with mock.patch.object(data, "write_whole", side_effect=data.Refusal("disk: full")):
+        short_study.press("left")
+        short_study.until(lambda: short_study.said().startswith("disk: full; then give"))
+    assert short_study.js(BUTTONS_OFF) == [False, False, False]
+    short_study.press("left")
+    short_study.until(lambda: short_study.said().startswith("Thank you!"))
+
+def test_a_studys_words_stand_below_its_pictures(page):
+    page.opened(1920, 1080, "study")
+    box = "return $(arguments[0]).getBoundingClientRect().toJSON()"
+    assert page.js(box, "status")["top"] - page.js(box, "study")["bottom"] < 20
 
 
 # files that copy out
