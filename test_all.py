@@ -8410,6 +8410,34 @@ def test_a_pen_draws_though_its_palm_came_first(page):
     assert not page.cells().any()
 
 
+def test_a_pens_other_end_erases(page):
+    page.opened()
+    page.press("class 10", "brush")
+    page.js("cells.fill(10); map.setPointerCapture = () => {}; window.pen = (kind, x, button) => {"
+            "const {left, top, width: side} = map.getBoundingClientRect();"
+            "const clientX = left + side * (x + .5) / width;"
+            "const clientY = top + side * 20.5 / width;"
+            "map['onpointer' + kind]({type: 'pointer' + kind, pointerType: 'pen', pointerId: 7,"
+            "button, clientX, clientY}); }; setSize(1);"
+            "pen('down', 20, 5); pen('move', 60, -1); pen('up', 60, 5)")
+    erased = np.argwhere(page.cells() != 10).tolist()
+    assert erased == [[20, x] for x in range(20, 61)]
+    page.js("pen('down', 20, 0); pen('up', 20, 0); delete map.setPointerCapture")
+    assert page.cells()[20, 20] == 10
+
+def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(either):
+    page = either
+    page.opened()
+    page.press("brush")
+    page.drag((20, 20), (60, 60))
+    page.photo()
+    page.js("window.drawn = 0; const draw = drawMarks; drawMarks = () => { drawn++; draw(); }")
+    assert page.js("return $('under').textContent").startswith("60, 60")
+    away = page.pointer((-30, 60))
+    del away["actions"][1:]
+    page.browser.act(away)
+    assert page.js("return [$('under').textContent, drawn > 0]") == ["", True]
+
 def test_escape_takes_a_stroke_back(either):
     page = either
     page.opened()
@@ -8503,6 +8531,13 @@ def test_the_picker_says_that_it_found_nothing(page):
     page.press("picker")
     page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp()")
     assert page.said().startswith("None of the colours")
+    assert page.js("return tool") == "picker"              # to be tried again
+
+def test_a_picker_that_the_system_took_away_stays_in_the_hand(page):
+    page.opened()
+    assert page.js("useTool('picker'); moveTo({x: 20, y: 20}); penDown(1);"
+                   "map.onpointercancel({pointerId: 1, type: 'pointercancel'});"
+                   "return tool") == "picker"
 
 
 def test_a_block_goes_behind_what_stands_before_it(page):
@@ -8517,6 +8552,20 @@ def test_a_block_goes_behind_what_stands_before_it(page):
     painted = page.cells()
     assert set(np.unique(painted)) - {0} == {1, 2, 4, 5}
     assert (painted == 2).sum() == window
+
+def test_a_street_begins_as_sky_on_which_each_block_shows(page):
+    page.opened()
+    page.js("run = {...run, palette: arguments[0]}; window.showExample = async () => {}; setUp()",
+            data.CITYSCAPES)
+    sky = [name for name, _ in data.CITYSCAPES].index("sky")
+    assert (page.cells() == sky).all()
+    page.press("block road")
+    page.drag((64, 64))
+    assert set(np.unique(page.cells())) == {0, 1, sky}     # road, sidewalk
+    page.press("eraser")
+    page.js("setSize(64)")
+    page.drag((0, 64), (127, 64))
+    assert (page.cells()[64] == sky).all()
 
 def test_a_block_takes_its_size_from_a_drag(page):
     page.opened()
@@ -8643,6 +8692,12 @@ def test_the_wheel_zooms_and_the_zoomed_cells_are_hit(smallest_brush):
     page.js("map.focus()")
     page.keys("0")
     assert zoom_of(page) == 1
+
+def test_a_pinch_on_a_trackpad_zooms_as_far_as_one_on_a_screen(page):
+    page.opened()
+    page.js("for (let i = 0; i < 10; i++) $('easel').dispatchEvent(new WheelEvent('wheel',"
+            "{deltaY: -10, ctrlKey: true, cancelable: true}))")
+    assert zoom_of(page) > 2
 
 def test_keys_zoom(smallest_brush):
     page = smallest_brush
@@ -8773,6 +8828,29 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     assert (page.cells() == painted).all()
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
 
+def test_no_runs_photo_stands_beside_another_runs_map(page, slow_server):
+    page.opened()
+    page.press("four")
+    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
+    page.until(lambda: all(page.js(sources)))
+    page.js("window.shown = []; $('photo').onload = () => shown.push([run.name, photoName]);"
+            "needPhoto(); hurried = true;"                 # a photo is on its way
+            "$('runs').selectedIndex = 2; $('runs').onchange()")
+    assert page.js("return [$('photo').getAttribute('src'), photoText]") == [None, ""]
+    assert not any(page.js(sources))
+    page.photo()
+    assert page.js("return shown") == [["plain", "plain-seed0-photo.png"]]
+    page.press("four")
+
+def test_no_photo_of_a_blank_map_is_asked_for_before_the_first_example(page):
+    page.opened()
+    page.js("window.asking = []; const ask = fetch; window.fetch = (address, more) => {"
+            "asking.push([address, JSON.parse(more.body).cells]); return ask(address, more); };"
+            "sessionStorage.clear(); localStorage.clear(); setUp()")
+    page.until(lambda: page.js("return photoVersion === version && asking.length > 1"))
+    example = page.js("return sent(cells)")
+    assert page.js("return asking") == [["example", None], ["translate", example]]
+
 def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
     page.opened()
     page.js("moveTo({x: 9, y: 9}); $('runs').selectedIndex = 2; $('runs').onchange()")
@@ -8857,6 +8935,10 @@ def test_a_saved_photo_has_the_name_of_its_own_seed(page):
     page.until(lambda: page.js("return photoName.endsWith('seed0-photo.png')"))
     assert page.js("useSeed(7); return photoName").endswith("seed0-photo.png")
     page.until(lambda: page.js("return photoName.endsWith('seed7-photo.png')"))
+    # Also of one that is made while another noise is chosen.
+    page.js("window.saved = ''; const before = download; download = (blob, name) => {"
+            "saved = name; download = before; }; saveBoth(); useSeed(8)")
+    page.until(lambda: page.js("return saved") == "facades-seed7-map-photo.png")
 
 def test_a_late_example_waits_for_the_strokes_end(page):
     page.opened()
@@ -8898,6 +8980,17 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page, painter):
     assert (page.cells() == dream).all()
     page.press("undo")
     assert (page.cells() == painted).all()
+
+def test_a_walked_dream_is_kept_for_the_next_tab(page, painter):
+    page.opened()
+    page.press("dream")
+    page.until(lambda: not page.js("return $('walk').disabled"))
+    page.js("keep(); $('walk').value = 60; $('walk').oninput()")
+    walked = answer(painter, "dream", seed=page.js("return dreamt"), walk=60)["cells"]
+    page.until(lambda: page.js("return sent(cells)") == walked)
+    page.js("keep()")
+    there = page.js("return stored('localStorage', kindOf(run)).cells")
+    assert there == page.js("return pack(cells)")
 
 def test_noises_go_forward_and_back(page):
     page.opened()
@@ -9081,6 +9174,12 @@ def test_the_real_photo_is_that_of_the_example_that_is_shown(judging):
     assert judging.js("return [shownExample, ...judged]") == [before + 1] * 2
     judging.press("clear")                             # is painting on the same example
     assert judging.js("return shownExample") == before + 1
+
+def test_a_real_photos_heading_names_the_example_that_was_asked_for(judging):
+    # Not the one that has come meanwhile.
+    judging.js("const judged = {...verdict, real: photoText};"
+               "return showPhoto({png: photoText, judged}, null, {run, version, example: 7})")
+    assert judging.js("return $('whose').textContent") == "Example 7's real photo"
 
 def test_the_panel_shows_ds_verdict(judging, painter):
     cells = judging.cells().astype(np.uint8).tobytes()
