@@ -8437,6 +8437,9 @@ def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(either):
     del away["actions"][1:]
     page.browser.act(away)
     assert page.js("return [$('under').textContent, drawn > 0]") == ["", True]
+    # Of a finger it can still be read when that is lifted.
+    page.drag((20, 20), (60, 60), kind="touch")
+    assert page.js("return $('under').textContent").startswith("60, 60")
 
 def test_escape_takes_a_stroke_back(either):
     page = either
