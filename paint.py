@@ -76,10 +76,6 @@ FIELDS = {
 }
 
 
-class NotKept(Exception):
-    """A finished study could not be written; its last answer may come again."""
-
-
 class Studio:
     """The runs, and a method for each thing that the page can ask of them: it takes a run and a
     request, a dict with FIELDS, and returns a dict. One at a time, under self.lock."""
@@ -476,6 +472,10 @@ POLICY = ("default-src 'none'; connect-src 'self'; img-src data: blob:; "
 
 class Gone(Exception):
     """Whoever asked has hung up."""
+
+
+class NotKept(Exception):
+    """A finished study could not be written; its last answer may come again."""
 
 
 class WhileWanted(TorchFunctionMode):
