@@ -8734,6 +8734,21 @@ def two_fingers(page):
     page.browser.act(one, other)
     assert zoom_of(page) > 2
 
+def test_two_fingers_are_two_fingers_though_the_page_is_busy(page):
+    page.opened()
+    assert page.js("""
+        map.setPointerCapture = () => {};
+        const finger = (pointerId, timeStamp) => ({pointerType: "touch", pointerId, timeStamp,
+            type: "pointerup", button: 0, clientX: 400, clientY: 300});
+        map.onpointerdown(finger(1, 1000));
+        const end = performance.now() + 2 * SOON;
+        while (performance.now() < end);
+        map.onpointerdown(finger(2, 1050));
+        const pinched = pinch !== null;
+        for (const id of [1, 2]) map.onpointerup(finger(id, 1100));
+        delete map.setPointerCapture;
+        return [pinched, touches.size, stroke]""") == [True, 0, None]
+
 def test_two_fingers_leave_no_corner(page):
     corners_of_a_polygon(page, (100, 100))
     two_fingers(page)
