@@ -841,11 +841,14 @@ LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
-TAGS = {"role": 254, "older role": 255, "width": 256, "height": 257, "bits": 258, "packing": 259,
-        "photometric": 262, "fill order": 266, "strip starts": 273, "turn": 274, "samples": 277,
-        "strip height": 278, "strip sizes": 279, "planes": 284, "predictor": 317,
-        "tile width": 322, "tile height": 323, "tile starts": 324, "tile sizes": 325,
-        "kind": 339, "nodata": 42113}                      # TIFF's; a JPEG's EXIF has them, too
+TAGS = {  # TIFF's, and a JPEG's EXIF has them, too: number, what is meant where it is missing
+    "role": (254, 0), "older role": (255, 0), "width": (256, None), "height": (257, None),
+    "bits": (258, (1,)), "packing": (259, 1), "photometric": (262, 1), "fill order": (266, 1),
+    "strip starts": (273, None), "turn": (274, 1), "samples": (277, 1),
+    "strip height": (278, None), "strip sizes": (279, None), "planes": (284, 1),
+    "predictor": (317, 1), "tile width": (322, None), "tile height": (323, None),
+    "tile starts": (324, None), "tile sizes": (325, None), "kind": (339, (1,)),
+    "nodata": (42113, "")}
 DROP_HELP = ("drop it, as by `gdal_translate -b 1 -b 2 -b 3` or `magick IN -alpha off OUT`, or "
              "train on all bands with --in-channels or --out-channels")
 PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
@@ -892,7 +895,10 @@ def opened(path, page=None):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-            image.seek(only_page(image) if page is None else page)
+            pages = pages_of(image) if page is None else [page]
+            if len(pages) != 1:
+                raise OSError("it has several frames or pages")
+            image.seek(pages[0])
             check_area(image.width, image.height)
             yield image
 
@@ -912,25 +918,13 @@ def check_area(width, height):
                       f"a side, or cut it into parts")
 
 
-def only_page(image):
-    """The number of a file's one picture; refuses what has several."""
-    pages = pages_of(image)
-    if len(pages) != 1:
-        raise OSError("it has several frames or pages")
-    return pages[0]
-
-
 def pages_of(image, most=64):
-    """The numbers of an opened file's frames, or of a TIFF's full pages; it looks at `most`."""
+    """The numbers of an opened file's frames, or of a TIFF's pages, but for overviews and masks; it
+    looks at `most` of these."""
     if image.format == "MPO":                              # a phone's JPEG, a preview behind it
         return [0]
-    if image.format == "TIFF":
-        return full_pages(image, most)
-    return range(getattr(image, "n_frames", 1))
-
-
-def full_pages(image, most):
-    """The numbers of a TIFF's pages, but for overviews and masks."""
+    if image.format != "TIFF":
+        return range(getattr(image, "n_frames", 1))
     pages = []
     for page in range(most):
         try:
@@ -944,10 +938,16 @@ def full_pages(image, most):
     return pages
 
 
+def tag(tags, name):
+    """One of a TIFF's tags, as Pillow has read them, by its name in TAGS."""
+    number, otherwise = TAGS[name]
+    return tags.get(number, otherwise)
+
+
 def is_full(tags):
     """Whether a TIFF's page is neither a mask nor reduced."""
-    reduced_or_mask = tags.get(TAGS["role"], 0) & 5        # 1: reduced, 4: a mask
-    return not reduced_or_mask and tags.get(TAGS["older role"]) != 2
+    reduced_or_mask = tag(tags, "role") & 5                # 1: reduced, 4: a mask
+    return not reduced_or_mask and tag(tags, "older role") != 2
 
 
 def what_it_is(path):
@@ -955,8 +955,8 @@ def what_it_is(path):
     if is_tiff(path):
         with suppress(Exception):                          # damaged, too
             tags = tiff_pages(Path(path).read_bytes())[0]
-            bits = tags.get(TAGS["bits"], (1,))
-            kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
+            bits = tag(tags, "bits")
+            kind = {2: "signed", 3: "float"}.get(tag(tags, "kind")[0], "unsigned")
             advice = "write it as 32-bit float or 16-bit unsigned"
             if len(bits) > 1:
                 advice += ", or train on all bands with --in-channels or --out-channels"
@@ -967,47 +967,75 @@ def what_it_is(path):
     return f"not {', '.join(FORMATS)}: it begins with {start}"           # b'<!DOCTYPE' is a page
 
 
-def read_stored(path, page=None, most=3):
-    """Decodes a file, once, and turns it upright. page: see opened. most: of 16-bit RGBA, how many
-    bands are kept."""
-    if is_numpy(path):
-        return read_numpy(path)
+def read_stored(path, channels=3, page=None):
+    """A file, decoded once, as a run of so many channels takes it. Of 3, any picture: grey will be
+    RGB, and alpha opacity. Else .bands are what it holds, and just as many. page: see opened."""
+    with refusing(path):
+        check_file(path)
+        if is_numpy(path):
+            mapped = numpy_map(path)
+            values = np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
+            stored = stored_values(path, values)
+        elif channels not in (1, 3) and is_tiff(path):
+            stored = stored_values(path, *tiff_values(path))
+        else:
+            stored = decoded(path, page, 3 if channels == 3 else 4)
+        if channels != 3:
+            stored = replace(stored, bands=bands_of(stored))
+        if stored.bands is None:
+            return stored
+        found = stored.bands.shape[2]
+        grey = channels == 3 and found == 1
+        if found != channels and not grey:
+            raise OSError(f"has {found} channels, and {channels} are wanted; write it so, or train "
+                          f"with other --in-channels or --out-channels")
+    return stored
+
+
+def decoded(path, page, most):
+    """What Pillow reads, turned upright. most: of 16-bit RGBA, how many bands are kept."""
     with opened(path, page) as image:
+        refuse_what_is_dropped(path, image)
         raw = raw_mode(image)
         white = white_of(image)
-        tags = getattr(image, "tag_v2", {})
         lossy = is_lossy(path, image)
-        signed = image.mode == "L" and tags.get(TAGS["kind"], (1,))[0] == 2
-        deep_grey = signed or image.mode in ("I", "F") or image.mode.startswith("I;16")
-        deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
-        if ";16" in raw and not deep_grey and not deep_rgb:
-            raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-        refuse_unread_bands(image, raw, tags)
-        if bits_cut_off(path, image):
-            raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
-                          "write it as a 16-bit PNG or TIFF, or with 8 bits")
+        deep_grey = is_deep_grey(image)
+        deep_rgb = ";16" in raw and not deep_grey
         low = low_bytes(path, raw, page) if deep_rgb else None
-        turn = image.getexif().get(TAGS["turn"], 1)
+        turn = tag(image.getexif(), "turn")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
         bands = None
         if deep_grey:
-            bands = np.array(image)[..., None]
-            if signed:                                     # 8 bits, -128 to 127
-                bands = bands.view(np.int8)
-            check_deep(bands, tags)
-            if raw == "I;12":
-                bands = bands << 4 | bands >> 8            # 4095 becomes 65535
-            if image.format == "PPM" and image.mode == "I":
-                bands = bands.astype(np.uint16)            # 65535 is its white
-            if raw.startswith("I;32") and tags.get(TAGS["kind"], (1,))[0] == 1:
-                bands = bands.view(np.uint32)
+            bands = deep_grey_values(image, raw)
         elif deep_rgb:
             bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
     return Stored(Path(path), image, bands, step, lossy, turn)
+
+
+def is_deep_grey(image):
+    """Whether an opened file is grey, of more than 8 bits or signed: Pillow takes -1 for 255."""
+    signed = tag(getattr(image, "tag_v2", {}), "kind")[0] == 2
+    return image.mode[0] in "IF" or (image.mode == "L" and signed)
+
+
+def deep_grey_values(image, raw):
+    """The values of a picture that is_deep_grey: (H, W, 1)."""
+    tags = getattr(image, "tag_v2", {})
+    values = np.array(image)[..., None]
+    if image.mode == "L":
+        values = values.view(np.int8)
+    check_deep(values, tags)
+    if raw == "I;12":
+        return values << 4 | values >> 8                   # 4095 becomes 65535
+    if image.format == "PPM" and image.mode == "I":
+        return values.astype(np.uint16)                    # 65535 is its white
+    if raw.startswith("I;32") and tag(tags, "kind")[0] == 1:
+        return values.view(np.uint32)
+    return values
 
 
 def is_lossy(path, image):
@@ -1082,23 +1110,30 @@ def low_bytes(path, raw, page=None):
         return np.array(image)
 
 
-def refuse_unread_bands(image, raw, tags):
-    """Refuses TIFFs of which Pillow would drop bands, or misread them: without a word, it takes
-    16-bit bands, stored one after another and not compressed, for 8-bit ones."""
-    if image.mode == "RGB" and tags.get(TAGS["samples"], 3) > 3:
+def refuse_what_is_dropped(path, image):
+    """Refuses an opened file of which Pillow would drop bands or bits, or misread them: without a
+    word, it takes 16-bit bands, stored one after another and not compressed, for 8-bit ones."""
+    raw = raw_mode(image)
+    tags = getattr(image, "tag_v2", {})
+    if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
+        raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
+    if image.mode == "RGB" and tag(tags, "samples") > 3:
         raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-    if image.mode == "L" and tags.get(TAGS["samples"], 1) > 1:
+    if image.mode == "L" and tag(tags, "samples") > 1:
         raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
-    if raw in ("R", "L") and max(tags.get(TAGS["bits"], (8,))) > 8:
+    if raw in ("R", "L") and max(tag(tags, "bits")) > 8:
         raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
+    if bits_cut_off(path, image):
+        raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
+                      "write it as a 16-bit PNG or TIFF, or with 8 bits")
 
 
 def check_deep(values, tags):
     """Refuses values (H, W, C) that stand for none, and scales that run the other way."""
-    if tags.get(TAGS["photometric"]) == 0:
+    if tag(tags, "photometric") == 0:
         raise OSError("a MinIsWhite TIFF of more than 8 bits: 0 is white; invert it")
     bad = ~np.isfinite(values)
-    nodata = str(tags.get(TAGS["nodata"], "")).strip(" \0")
+    nodata = str(tag(tags, "nodata")).strip(" \0")
     with suppress(ValueError):
         bad |= values == float(nodata)
     if bad.any():
@@ -1107,29 +1142,6 @@ def check_deep(values, tags):
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
-
-CHANNELS_HELP = "write it so, or train with other --in-channels or --out-channels"
-
-
-def read_bands(path, channels=3):
-    """A file as a run of so many channels takes it: Stored. Of 3, as everywhere, any picture: grey
-    becomes RGB, alpha opacity. Else .bands are what the file holds, and just as many."""
-    if channels == 3:
-        return read_stored(path)
-    with refusing(path):
-        check_file(path)
-        if is_numpy(path):
-            stored = in_bands(path, numpy_values(path))
-        elif channels > 1 and is_tiff(path):
-            stored = in_bands(path, *tiff_values(path))
-        else:
-            stored = read_stored(path, most=4)
-            stored = replace(stored, bands=bands_of(stored))
-        found = stored.bands.shape[2]
-        if found != channels:
-            raise OSError(f"has {found} channels, and {channels} are wanted; {CHANNELS_HELP}")
-    return stored
-
 
 def bands_of(stored):
     """The channels of what Pillow has decoded, (H, W, C): grey is one, alpha one more."""
@@ -1143,36 +1155,19 @@ def bands_of(stored):
     return np.atleast_3d(np.asarray(image))
 
 
-def in_bands(path, values, tags=None):
-    """Values (H, W, C), uint8 as they are, others measured, whose range a folder tells -> Stored,
-    its picture a stand-in of that size."""
+def stored_values(path, values, tags=None):
+    """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture; others are bands,
+    behind a blank of that size, and what is not uint8 is measured: a folder tells its range."""
+    height, width, channels = values.shape
+    if values.dtype == np.uint8 and channels in (1, 3):
+        return Stored(Path(path), from_array(values))
     if values.dtype != np.uint8:
         check_deep(values, tags or {})
-    height, width = values.shape[:2]
     return Stored(Path(path), Image.new("L", (width, height)), values)
 
 
 def is_numpy(path):
     return Path(path).suffix.lower() == ".npy"
-
-
-def read_numpy(path):
-    """A .npy of one channel or three, as if a picture held the same values."""
-    with refusing(path):
-        check_file(path)
-        stored = in_bands(path, numpy_values(path))
-        channels = stored.bands.shape[2]
-        if channels not in (1, 3):
-            raise OSError(f"has {channels} channels, and 3 are wanted; {CHANNELS_HELP}")
-        if stored.bands.dtype == np.uint8:
-            return replace(stored, image=from_array(stored.bands), bands=None)
-        return stored
-
-
-def numpy_values(path):
-    """The numbers in a .npy -> (H, W, C), in this machine's byte order."""
-    mapped = numpy_map(path)
-    return np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
 
 
 def numpy_map(path):
@@ -1208,7 +1203,7 @@ def area_of(path):
             return height * width
         if is_tiff(path):
             tags = tiff_pages(Path(path).read_bytes())[0]
-            return tags[TAGS["width"]] * tags[TAGS["height"]]
+            return tag(tags, "width") * tag(tags, "height")
         with opened(path) as image:
             return image.width * image.height
     return 0
@@ -1263,22 +1258,24 @@ def tiff_pages(content):
 def page_values(content, tags):
     """One page of a TIFF -> (H, W, bands), put together from its strips or tiles."""
     dtype = tiff_dtype(content, tags)
-    height = tags[TAGS["height"]]
-    width = tags[TAGS["width"]]
-    bands = tags.get(TAGS["samples"], 1)
+    height = tag(tags, "height")
+    width = tag(tags, "width")
+    bands = tag(tags, "samples")
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
-    if tags.get(TAGS["planes"], 1) == 2:                              # one band after another
+    if tag(tags, "planes") == 2:                              # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
-    high, wide, starts, sizes = layout(tags)
+    high = tag(tags, "tile height") or min(tag(tags, "strip height") or height, height)
+    wide = tag(tags, "tile width") or width
+    starts = tag(tags, "tile starts") or tag(tags, "strip starts")
+    sizes = tag(tags, "tile sizes") or tag(tags, "strip sizes")
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
     if count != len(starts) or count != len(sizes):
         raise OSError(f"a damaged TIFF: it should have {count} strips or tiles")
     places = itertools.product(planes, range(0, height, high), range(0, width, wide))
     for (plane, top, left), start, size in zip(places, starts, sizes):
         place = plane[top:top + high, left:left + wide]
-        tiled = TAGS["tile width"] in tags
-        rows = high if tiled else len(place)               # the last strip is shorter
+        rows = high if tag(tags, "tile height") else len(place)          # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
         block = unpacked(content[start:start + size], tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
@@ -1287,28 +1284,17 @@ def page_values(content, tags):
 
 def page_bytes(content, tags):
     """What one page of a TIFF takes when it is unpacked."""
-    width = tags[TAGS["width"]]
-    height = tags[TAGS["height"]]
+    width = tag(tags, "width")
+    height = tag(tags, "height")
     check_area(width, height)
-    return width * height * tags.get(TAGS["samples"], 1) * tiff_dtype(content, tags).itemsize
-
-
-def layout(tags):
-    """The height and width of a page's tiles or strips, where each begins, its bytes."""
-    if TAGS["tile width"] in tags:
-        names = ("tile height", "tile width", "tile starts", "tile sizes")
-        return [tags[TAGS[name]] for name in names]
-    height = tags[TAGS["height"]]
-    high = min(tags.get(TAGS["strip height"], height), height)
-    return high, tags[TAGS["width"]], tags[TAGS["strip starts"]], tags[TAGS["strip sizes"]]
+    return width * height * tag(tags, "samples") * tiff_dtype(content, tags).itemsize
 
 
 def tiff_dtype(content, tags):
     """The kind of number in a page, or OSError where it is none of those read here."""
-    bits = set(tags.get(TAGS["bits"], (1,)))
-    kinds = set(tags.get(TAGS["kind"], (1,)))
-    others = {name: tags.get(TAGS[name], 1)
-              for name in ("photometric", "packing", "turn", "fill order")}
+    bits = set(tag(tags, "bits"))
+    kinds = set(tag(tags, "kind"))
+    others = {name: tag(tags, name) for name in ("photometric", "packing", "turn", "fill order")}
     plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
     upright = others["turn"] == others["fill order"] == 1
     known = others["photometric"] in (1, 2) and others["packing"] in UNPACKED
@@ -1326,13 +1312,13 @@ def unpacked(block, tags, shape, dtype):
     width = columns * bands * dtype.itemsize               # bytes of a row
     if rows * width > MOST_DECODED:
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
-    packing = tags.get(TAGS["packing"], 1)
+    packing = tag(tags, "packing")
     if packing != 1:
         strip = io.BytesIO(one_strip(block, packing, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
             block = image.tobytes()
     pixels = np.frombuffer(block, np.uint8, rows * width)
-    predictor = tags.get(TAGS["predictor"], 1)
+    predictor = tag(tags, "predictor")
     if predictor == 3:                                     # differences of bytes, the highest first
         pixels = pixels.reshape(rows, -1, bands).cumsum(1, dtype=np.uint8)
         pixels = pixels.reshape(rows, dtype.itemsize, -1).transpose(0, 2, 1)
@@ -1348,7 +1334,7 @@ def one_strip(block, packing, height, width):
     """A packed strip as a grey 8-bit TIFF of its own, of width bytes a row."""
     tags = {"width": width, "height": height, "bits": 8, "packing": packing, "photometric": 1,
             "strip starts": 122, "samples": 1, "strip height": height, "strip sizes": len(block)}
-    entries = [struct.pack("<HHII", TAGS[name], 4, 1, value) for name, value in tags.items()]
+    entries = [struct.pack("<HHII", TAGS[name][0], 4, 1, value) for name, value in tags.items()]
     head = struct.pack("<4sIH", b"II*\0", 8, len(tags))
     return head + b"".join(entries) + bytes(4) + block     # 122 bytes come before the block
 
@@ -1451,12 +1437,15 @@ def to_srgb(profile, mode):
     return None if same else transform
 
 
-def find_scale(paths, channels=3, advice=""):
+def find_scale(paths, channels=3, given=None, advice=""):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
     several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
-    advice: what else can be done where some have 8 bits, others more."""
-    found = in_threads(lambda path: deep_range(path, channels), paths)
-    deep = [values for values in found if values]
+    given: the scale of deep ones, if any are there. advice: what else can be done where some have 8
+    bits, others more."""
+    if given:
+        return given if any(has_8_bits(path) is False for path in paths) else None
+    found = in_threads(lambda path: extremes(path, channels), paths)
+    deep = [ends for ends in found if ends]
     if not deep:
         return None
     if () in found:
@@ -1466,22 +1455,22 @@ def find_scale(paths, channels=3, advice=""):
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
 
-def deep_range(path, channels=3):
+def extremes(path, channels):
     """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
     channels but RGB's; () of 8 bits; None: cannot be read."""
+    if channels == 3 and has_8_bits(path):
+        return ()
     try:
-        if channels == 3 and has_8_bits(path):
-            return ()
-        stored = read_bands(path, channels)
+        stored = read_stored(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
     values = deep_values(stored)
     if values is None:
         return ()
     refuse_numbers(stored)
-    if channels in (1, 3):
-        return float(values.min()), float(values.max())
-    return values.min((0, 1)).tolist(), values.max((0, 1)).tolist()
+    sides = None if channels in (1, 3) else (0, 1)
+    lowest, highest = values.min(sides), values.max(sides)
+    return lowest.astype(float).tolist(), highest.astype(float).tolist()
 
 
 def deep_values(stored):
@@ -1491,15 +1480,17 @@ def deep_values(stored):
 
 
 def has_8_bits(path):
-    """Whether a file's header says that no value has more, which spares decoding it."""
-    with open(path, "rb") as file:
-        if file.read(2) == b"\xff\xd8":                    # JPEG
-            return True
-    if is_numpy(path):
-        return False
-    with opened(path) as image:
-        signed = getattr(image, "tag_v2", {}).get(TAGS["kind"], (1,))[0] == 2
-        return not signed and image.mode[0] not in "IF" and ";16" not in raw_mode(image)
+    """Whether a file's header says that no value has more, which spares decoding it; None: it
+    cannot be read."""
+    with suppress(OSError, Refusal):                       # it is refused where it is read
+        with open(path, "rb") as file:
+            if file.read(2) == b"\xff\xd8":                # JPEG: there may be tens of thousands
+                return True
+        if is_numpy(path):
+            return False
+        with opened(path) as image:
+            return not is_deep_grey(image) and ";16" not in raw_mode(image)
+    return None
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
@@ -1564,23 +1555,23 @@ def label_map_in(stored, palette):
 
 def exact_classes(stored, image, palette):
     """label_map_in without nearest colours; (None, None) where it takes those."""
-    values, used, colours, numbers = meanings(stored, image)
+    values, used = values_used(stored, image)
     if used is None:                                       # over 256 colours
         return None, None
-    classes, how = choose_reading(image.mode, used, colours, numbers, palette)
+    classes, how = choose_reading(image.mode, used, palette)
     if classes is not None:
         return classes_at(values, used, classes), how
     if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
         how = None                                         # smeared colours, no numbers
     if how:
-        refuse_place(values, used, colours, numbers, how, palette)
+        refuse_place(values, used, how, palette)
     return None, None
 
 
 def classes_at(values, used, classes):
-    """The class of each of the used values, put in its place: uint8 of the shape of values."""
-    table = np.zeros(max(used) + 1, np.uint8)              # by value; 16 MB at most, for RGB
-    table[used] = classes
+    """The class of each value used, put in its place: uint8 (H, W)."""
+    table = np.zeros(used[-1].value + 1, np.uint8)         # 16 MB at most, for RGB
+    table[[one.value for one in used]] = classes
     return table[values]
 
 
@@ -1604,55 +1595,60 @@ def label_image(stored):
     return Image.fromarray((values if values.max() < 256 else values // 256).astype(np.uint8))
 
 
-def meanings(stored, image):
-    """What a label map's values may mean -> values (H, W), those used in rising order, the colour
-    and the number of each, or None; four times None, where over 256 colours are used."""
+@dataclass
+class Used:
+    """One of the values that a label map uses, and what it may mean."""
+    value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
+    colour: tuple        # (r, g, b); None where the file does not tell it
+    number: int          # None of a colour that is no grey
+
+
+def values_used(stored, image):
+    """A label map's values, (H, W), and [Used, ...] in rising order; None, None where it has over
+    256 colours."""
     if stored.bands is not None and stored.bands.shape[2] == 1:
         values = stored.bands[..., 0]
-        used = np.unique(values).tolist()
-        numbers = [round(value / stored.step) for value in used]
-        return values, used, [None] * len(used), numbers
+        levels = np.unique(values).tolist()
+        return values, [Used(level, None, round(level / stored.step)) for level in levels]
     if image.mode in ("1", "L", "P"):
-        values = np.array(image.convert("L") if image.mode == "1" else image)
-        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
+        levels = np.flatnonzero(image.histogram()).tolist()
         if image.mode == "P":
-            if tells_nothing(image):
-                return values, used, [None] * len(used), used
-            check_rows(image, used)
-            colours = [row_shown(image, value) for value in used]
-            return values, used, colours, [number_of(colour) for colour in colours]
-        colours = [(value, value, value) for value in used]
-        return values, used, colours, [round(value / stored.step) for value in used]
+            return values, rows_used(image, levels)
+        return values, [Used(k, (k, k, k), round(k / stored.step)) for k in levels]
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
-        return None, None, None, None
-    pixels = np.array(rgb).astype(np.int32)
-    values = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+        return None, None
     colours = sorted(colour for _, colour in counted)
-    used = [r << 16 | g << 8 | b for r, g, b in colours]
-    numbers = [number_of(colour) for colour in colours]
+    used = [Used(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
     if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
-        numbers = [r for r, _, _ in colours]
-    return values, used, colours, numbers
+        used = [replace(one, number=one.colour[0]) for one in used]
+    pixels = np.array(rgb).astype(np.int32)
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], used
 
 
-def rows_shown(image):
+def rows_used(image, rows):
+    """Used of some of the rows of a palette picture."""
+    if tells_nothing(image):
+        return [Used(row, None, row) for row in rows]
+    check_rows(image, rows)
+    shown = dict(enumerate(palette_rows(image)))
+    colours = [shown.get(row) for row in rows]             # 255 may have none
+    numbers = [grey_level(colour) if colour else 255 for colour in colours]
+    return [Used(*meaning) for meaning in zip(rows, colours, numbers)]
+
+
+def palette_rows(image):
     """The colours of a palette picture's rows, [(r, g, b), ...]."""
     return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
-
-
-def row_shown(image, row):
-    """The colour (r, g, b) of a row of a palette picture; None of 255 where there is no such row."""
-    rows = rows_shown(image)
-    return rows[row] if row < len(rows) else None
 
 
 def check_rows(image, used):
     """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
     lost the higher bits of its numbers. A palette of more, of the classes alone, may have 255 for
     pixels to ignore."""
-    count = len(rows_shown(image))
+    count = len(palette_rows(image))
     missing = [row for row in used if row >= count]
     if missing and (missing != [255] or count <= 16):
         raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers may "
@@ -1662,37 +1658,35 @@ def check_rows(image, used):
 def tells_nothing(image):
     """Whether a palette picture's rows are all of one colour, as where a program has set none, or
     has written TIFF's 16 bits as 8: the rows are then numbers."""
-    rows = rows_shown(image)
+    rows = palette_rows(image)
     return len(rows) > 1 and len(set(rows)) == 1
 
 
-def number_of(colour):
-    """k of a grey (k, k, k), else None; 255 of a row 255 that has no colour."""
-    if colour is None:
-        return 255
+def grey_level(colour):
+    """k of a grey (k, k, k), else None."""
     r, g, b = colour
     return r if r == g == b else None
 
 
-def choose_reading(mode, used, colours, numbers, palette):
+def choose_reading(mode, used, palette):
     """-> (the class of each value used, how); (None, how) where that reading has no such class;
-    (None, None) where colours must be matched by the nearest."""
+    (None, None) where colours must be matched by the nearest. A reading must fit all values."""
     count = len(palette)
-    exact = {colour: k for k, colour in known_colours(palette)}
+    known = {colour: k for k, colour in known_colours(palette)}
+    colours = [one.colour for one in used]
+    numbers = [one.number for one in used]
 
-    def legal(values):
-        fits = all(v is not None and (v < count or v == 255) for v in values)
-        return list(values) if fits else None
+    def legal(number):
+        fits = number is not None and (number < count or number == 255)
+        return number if fits else None
 
-    by_colour = [exact.get(colour) for colour in colours]
-    if None in by_colour:
-        by_colour = None
-    by_number = legal(numbers)
-    by_row = legal(used) if mode == "P" else None
+    readings = [[known.get(colour) for colour in colours], [legal(number) for number in numbers],
+                [legal(one.value) if mode == "P" else None for one in used]]
+    by_colour, by_number, by_row = [None if None in classes else classes for classes in readings]
     if by_row and None in colours:                         # its palette does not tell them all
         return by_row, "by row, from palette files"
     if by_row:
-        refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
+        refuse_rows_alike(used, [by_colour, by_number], by_row)
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
         if 255 in numbers or by_row == by_colour:          # white is a class's colour
@@ -1713,7 +1707,7 @@ def choose_reading(mode, used, colours, numbers, palette):
     if by_row:
         return by_row, "by row, from palette files"
     # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
-    grey = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
+    grey = mode in ("1", "L") and any(grey_level(colour) is None for colour in known)
     untold = all(colour is None for colour in colours)
     if grey or few or untold:
         return None, "number"
@@ -1727,33 +1721,33 @@ def refuse_a_mask(numbers, count):
                       "0 and 1, or give the classes black and white in palette.json")
 
 
-def refuse_rows_alike(used, colours, readings, by_row):
+def refuse_rows_alike(used, readings, by_row):
     """Refuses rows of a palette that are shown in one colour where they are classes of their own by
     row, but by colour, or by the colours' numbers, one class."""
+    if all(reading in (None, by_row) for reading in readings):
+        return
     first = {}                                             # row by colour
-    for row, colour in zip(used, colours):
-        other = first.setdefault(colour, row)
-        apart = any(reading not in (None, by_row) for reading in readings)
-        if other != row and apart:
-            raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
-                          f"class, or two? Give each class a colour of its own")
+    for one in used:
+        other = first.setdefault(one.colour, one.value)
+        if other != one.value:
+            raise OSError(f"rows {other} and {one.value} of its palette are both shown as "
+                          f"{one.colour}: one class, or two? Give each class a colour of its own")
 
 
-def refuse_place(values, used, colours, numbers, how, palette):
+def refuse_place(values, used, how, palette):
     """Names the first number, or row of a palette file, that is no class's, and its place."""
-    count = len(palette)
-    if how == "row":
-        numbers = used
-    for value, colour, number in zip(used, colours, numbers):
-        known = number < count or number == 255
-        if how == "row":
-            known = known and colour in [None, *(tuple(rgb) for _, rgb in palette)]
+    by_row = how == "row"
+    colours = [None, *(tuple(colour) for _, colour in palette)]
+    for one in used:
+        number = one.value if by_row else one.number
+        known = number < len(palette) or number == 255
+        if by_row:
+            known = known and one.colour in colours
         if not known:
-            y, x = np.argwhere(values == value)[0]
-            seen = f", shown as {colour}," if how == "row" else ""
-            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
-                          f"nor is it a class's colour; correct it, or {PALETTE_HELP}")
-    raise OSError(f"its rows are neither classes nor class colours; {PALETTE_HELP}")
+            y, x = np.argwhere(values == one.value)[0]
+            seen = f", shown as {one.colour}," if by_row else ""
+            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{len(palette) - 1} or "
+                          f"255, nor is it a class's colour; correct it, or {PALETTE_HELP}")
 
 
 def check_colours(path, picture, palette):
@@ -1773,8 +1767,8 @@ def place_of_no_class(picture, palette):
     over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
     thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
     flat = ranges(picture.numpy(), 1) <= 2                 # (H, W)
-    solid = flat
-    if not flat.any():
+    patches = flat.any()
+    if not patches:
         if to_image(picture).getcolors(256) is None:       # a blur, or a photo
             return place_in_a_photo(picture, palette)
         flat = ~flat                                       # dots: each pixel is a patch
@@ -1784,10 +1778,11 @@ def place_of_no_class(picture, palette):
     smeared = ((off > 0) & (off <= 40)).mean() > 0.01
     if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
         solid = flat & (ranges(picture.numpy(), 4) <= 2)
-    if solid.any():
-        off = off[solid[flat]]
-        flat = solid
-    wrong = (off > 40) & solid.any()
+        patches = solid.any()
+        if patches:
+            off = off[solid[flat]]
+            flat = solid
+    wrong = (off > 40) & patches
     if (off > 5).mean() > 0.5:
         wrong = off > 5
     return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
@@ -1835,14 +1830,15 @@ def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
-    values, used, colours, numbers = meanings(stored, image)
-    if used is not None and 255 in numbers:
+    values, used = values_used(stored, image)
+    numbers = [None] if used is None else [one.number for one in used]
+    if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if used is None or None in numbers:
+    if None in numbers:
         raise OSError("holds colours, not Cityscapes' labelIds")
-    classes, how = choose_reading(image.mode, used, colours, numbers, known)
+    classes, how = choose_reading(image.mode, used, known)
     if classes is None:
-        refuse_place(values, used, colours, numbers, how, known)
+        refuse_place(values, used, how, known)
     ids = classes_at(values, used, classes)
     if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
         raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
@@ -1871,8 +1867,7 @@ def read_labels(files, palette):
 def label_part(files, palette):
     """The label map among a task's files: the last, or the right half of a side-by-side pair."""
     stored = read_stored(files[-1])
-    w, h = stored.image.size
-    if len(files) == 2 or w % 2 or not has_shape(w / 2, h, [1, 1]):
+    if len(files) == 2 or not is_two_halves(stored, [1, 1]):
         return stored
     photo, labels = halves(stored)
     return stored if is_label_map(photo, palette) else labels
@@ -1922,8 +1917,8 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, used, colours, _ = meanings(stored, label_image(stored))
-    return [(row, colour) for row, colour in zip(used, colours) if colour is not None]
+    _, used = values_used(stored, label_image(stored))
+    return [(one.value, one.colour) for one in used if one.colour is not None]
 
 
 # Pairs: which way up, which shape
@@ -1931,6 +1926,13 @@ def rows_of(path, palette):
 def has_shape(width, height, size):
     """Whether width x height pixels have the shape of size, [height, width], to 2%."""
     return abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
+
+
+def is_two_halves(stored, size):
+    """Whether a picture may be two halves of the shape of size, [height, width], side by side; of
+    any shape, where size is None."""
+    width, height = stored.image.size
+    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
 
 def shape_of_pairs(settings):
@@ -1946,10 +1948,10 @@ def stored_pair(settings, files):
         if channels[0] != channels[1]:
             raise Refusal(f"{files[0]}: halves side by side have one number of channels, but "
                           f"{channels} are wanted; put them into A/ and B/")
-        stored = read_bands(files[0], channels[0])
+        stored = read_stored(files[0], channels[0])
         check_shape(stored, size, side_by_side=True)
         return halves(stored)
-    a, b = [read_bands(path, count) for path, count in zip(files, channels)]
+    a, b = [read_stored(path, count) for path, count in zip(files, channels)]
     check_turned(a, b)
     if a.image.size != b.image.size:
         raise Refusal(f"{a.path}: is {a.image.width}x{a.image.height}, but {b.path} is "
@@ -1987,16 +1989,16 @@ def check_shape(stored, size, side_by_side=False, advice=None):
     """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
     size None: any shape will do. advice: in place of a --size, where the size is a run's."""
     w, h = stored.image.size
-    half = w / 2 if side_by_side else w
+    if side_by_side:
+        what, width, fits = "a pair side by side", w / 2, is_two_halves(stored, size)
+    else:
+        what, width, fits = "a picture", w, size is None or has_shape(w, h, size)
+    if fits:
+        return
     if size is None:
-        if half % 1:
-            raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
-        return
-    if half % 1 == 0 and has_shape(half, h, size):
-        return
-    what = "a pair side by side" if side_by_side else "a picture"
+        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
     if advice is None:
-        fit = fitting_size(h, half, min(size)) if half % 1 == 0 else None
+        fit = fitting_size(h, width, min(size)) if width % 1 == 0 else None
         advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
         if side_by_side:
             advice += ", or put single pictures into A/ and B/"
@@ -2036,27 +2038,14 @@ def survey(name, settings, scale=None):
             agree_on_rows([paths[-1] for paths in files], palette)
             scales.append(None)
         else:
-            scales.append(scale_of_half(paths, channels_of(settings, half), scale))
+            scales.append(find_scale(paths, channels_of(settings, half), scale,
+                                     ", or a scale for the latter: --range 0 65535"))
     if len(files[0]) == 1:                                 # side by side
         scales = scales * 2
     if scale and not any(scales):
         raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
                       f"out")
     return scales if any(scales) else None
-
-
-def scale_of_half(paths, channels, scale):
-    """The scale of all A or all B: the one given, where pictures of more than 8 bits are there."""
-    if not scale:
-        return find_scale(paths, channels, ", or a scale for the latter: --range 0 65535")
-    return scale if any(map(may_be_deep, paths)) else None
-
-
-def may_be_deep(path):
-    """Whether a file's header leaves it open that a value has more than 8 bits."""
-    with suppress(OSError, Refusal):                       # it is refused where it is read
-        return not has_8_bits(path)
-    return False
 
 
 def check_scale(scale):
@@ -2207,18 +2196,11 @@ def read_input(settings, path, pair=False):
     return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
 
-def may_be_a_pair(settings, stored):
-    """Whether a picture may be two halves of shape_of_pairs, side by side."""
-    width, height = stored.image.size
-    size = shape_of_pairs(settings)
-    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
-
-
 def refuse_a_whole_pair(settings, stored, half):
     """Refuses what may be a whole pair, of which one half (0 or 1) is a label map and the other is
     none: by nearest colour its photo would be labels, too, and nobody would be told. Tried: of 46
     photos of streets at most .33 of the pixels have a class's colour, of 100 of facades none."""
-    if not may_be_a_pair(settings, stored):
+    if not is_two_halves(stored, shape_of_pairs(settings)):
         return
     parts = halves(stored)
     palette = settings["palette"]
@@ -2232,7 +2214,7 @@ def refuse_a_whole_pair(settings, stored, half):
 def stored_of(path, channels=3):
     """A file's picture of so many channels; or path itself, where it is one already, of a film."""
     if not isinstance(path, Stored):
-        return read_bands(path, channels)
+        return read_stored(path, channels)
     if channels != 3:
         raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
                       f"single pictures")
@@ -2347,7 +2329,7 @@ def frames_of(path):
         for number, page in enumerate(pages_of(image, MOST_FRAMES), 1):
             name = Path(f"{path}, {'page' if tiff else 'frame'} {number}")
             if tiff:
-                yield replace(read_stored(path, page), path=name)
+                yield replace(read_stored(path, page=page), path=name)
                 continue
             with refusing(name):
                 image.seek(page)
@@ -3567,7 +3549,7 @@ def own_size(name, pictures, size):
     if pictures["data"] is None or row.kind == "label maps":     # SemGAN's are squares
         return size
     files = split_files(pictures["data"], "train")[0]
-    w, h = read_bands(files[0], channels_of(pictures, halves_named(pictures)[0])).image.size
+    w, h = read_stored(files[0], channels_of(pictures, halves_named(pictures)[0])).image.size
     if row.kind == "pairs" and len(files) == 1:
         w = w / 2
     return fitting_size(h, w, size[0]) or size
