@@ -583,8 +583,9 @@ def pictures_of(name, folder=None, range=None, choices=None):
     labels, range (given: [low, high], one scale for deep values; else found over the folder).
     choices: settings of add_pair_flags that are not the task's."""
     choices = choices or {}
-    if range is not None:
-        check_scale(range)
+    if range is not None and not -math.inf < range[0] < range[1] < math.inf:
+        raise Refusal(f"--range {range[0]:g} {range[1]:g}: is no range; give two numbers, the lower "
+                      f"first")
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
              "range": None, "labels": None}
@@ -1043,22 +1044,9 @@ def is_lossy(path, image):
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
     if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        return b"VP8 " in webp_parts(path)
+        first = re.search(rb"ALPH|VP8[ L]", Path(path).read_bytes())     # ALPH: alpha of "VP8 "
+        return first is not None and first[0] != b"VP8L"
     return image.format in LOSSY
-
-
-def webp_parts(path):
-    """The names of a WebP file's parts; what they hold is not read."""
-    names = []
-    with open(path, "rb") as file:
-        file.seek(12)                                      # behind "RIFF", a size and "WEBP"
-        head = file.read(8)
-        while len(head) == 8:
-            name, size = struct.unpack("<4sI", head)
-            names.append(name)
-            file.seek(size + size % 2, os.SEEK_CUR)
-            head = file.read(8)
-    return names
 
 
 def raw_mode(image):
@@ -1097,7 +1085,7 @@ def white_of(image):
     return image.tile[0].args[-1]
 
 
-def low_bytes(path, raw, page=None):
+def low_bytes(path, raw, page):
     """Of 16-bit RGB, Pillow keeps the high bytes: in the other byte order, these are the low."""
     native = {"little": "L", "big": "B"}[sys.byteorder]
     order = raw[-1].replace("N", native)
@@ -1346,7 +1334,7 @@ def open_picture(path, scale=None):
     return photo_of(read_stored(path), scale)
 
 
-def photo_of(stored, scale=None):
+def photo_of(stored, scale):
     """Stored -> a Pillow RGB picture, as a browser shows it."""
     with refusing(stored.path):
         profile = stored.image.info.get("icc_profile")
@@ -1360,7 +1348,7 @@ def photo_of(stored, scale=None):
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def to_8_bits(stored, scale=None):
+def to_8_bits(stored, scale):
     """Deep values -> 8-bit grey or RGB: scale's low is 0, its high 255. None: all of 16 bits."""
     levels = scaled(stored.bands, scale)                   # (H, W, 1 or 3)
     clear = stored.image.info.get("transparency")          # one value may mean "clear"
@@ -1373,7 +1361,7 @@ def to_8_bits(stored, scale=None):
     return image
 
 
-def scaled(values, scale=None):
+def scaled(values, scale):
     """Measured values, (H, W, C) -> uint8: scale's low is 0, its high 255; each may be a number, or
     one for each channel. None: all of 16 bits."""
     if scale is None and (values.dtype.kind, values.itemsize) != ("u", 2):
@@ -2048,13 +2036,6 @@ def survey(name, settings, scale=None):
     return scales if any(scales) else None
 
 
-def check_scale(scale):
-    """Refuses a --range that is none."""
-    low, high = scale
-    if not -math.inf < low < high < math.inf:
-        raise Refusal(f"--range {low:g} {high:g}: is no range; give two numbers, the lower first")
-
-
 def check_ids(paths):
     """Refuses _labelIds.png of which none has a number over 18: Cityscapes' trainIds end there, and
     its own have vegetation, sky and cars above."""
@@ -2137,13 +2118,10 @@ def unused_words(folder, *splits):
     """A line such as "5 files not used: 3 .heic, 2 broken links, folders more/", or none."""
     folder = Path(folder)
     used = {path for pictures in splits for paths in pictures.files for path in paths}
-    homes = {path.parent for path in used}
-    homes |= {parent for home in homes for parent in home.parents}
+    homes = {home for path in used for home in path.parents}
     counts = Counter()
     folders = []
-    for home in sorted(homes):
-        if home != folder and folder not in home.parents:
-            continue
+    for home in sorted(home for home in homes if folder in (home, *home.parents)):
         for path in sorted(home.iterdir()):
             expected = path.name in ("test", "palette.json", "sheet.png")
             if path in used or path in homes or expected or path.name.startswith("."):
@@ -2467,11 +2445,11 @@ def keep_pieces(lines, strong, least):
     return kept
 
 
-def edges(photos, threshold=12.0):
+def edges(photos):
     """Photos as line drawings: uint8 (N, 3, H, W) -> (N, 1, H, W), lines 0 on 255, 1 pixel wide.
-    Canny 1986: smooth, take the gradient (threshold: levels a pixel), keep its ridges, join weak
-    ones to strong ones, drop pieces under 5 pixels. The paper's edges are HED's, a network that has
-    learned people's outlines of objects; these follow contrast: texture and shadows, too."""
+    Canny 1986: smooth, take the gradient, keep its ridges, join weak ones to strong ones, drop
+    pieces under 5 pixels. The paper's edges are HED's, a network that has learned people's outlines
+    of objects; these follow contrast: texture and shadows, too."""
     dy, dx = torch.gradient(smooth(photos), dim=(2, 3))
     slope, channel = torch.hypot(dx, dy).max(1, keepdim=True)            # the strongest channel
     dx = dx.gather(1, channel)
@@ -2481,8 +2459,9 @@ def edges(photos, threshold=12.0):
     across = torch.where(dx * dy > 0, torch.maximum(se, nw), torch.maximum(ne, sw))
     across = torch.where(dx.abs() > 2.4 * dy.abs(), torch.maximum(e, w), across)  # tan 67.5 degrees
     across = torch.where(dy.abs() > 2.4 * dx.abs(), torch.maximum(n, s), across)
-    ridges = (slope >= across) & (slope > 0.4 * threshold)
-    lines = keep_pieces(thin(ridges), slope > threshold, 5)
+    strong = 12.0                                          # levels a pixel
+    ridges = (slope >= across) & (slope > 0.4 * strong)
+    lines = keep_pieces(thin(ridges), slope > strong, 5)
     return torch.where(lines, 0, 255).byte()
 
 
@@ -2512,10 +2491,10 @@ def clean_sketch(image, size):
 
 # k-means: label maps of any photos, by clustering their colours: "Imagine your World"
 
-def kmeans_palette(pixels, classes, seed=0):
+def kmeans_palette(pixels, classes):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
     An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     pixels = pixels.float()
     colours = len(pixels.unique(dim=0))
     if colours < classes:
@@ -2543,7 +2522,7 @@ def first_centres(pixels, classes, rng):
     return centres
 
 
-def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
+def kmeans_folder(photos, out, classes, size=(256, 256)):
     """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
     Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
     are cut to the shape of size. palette.json and sheet.png, to judge the labels by, join them."""
@@ -2556,12 +2535,12 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     for name in ("train", "val", "palette.json", "sheet.png"):           # what will be written
         if (out / name).exists():
             raise Refusal(f"{out / name}: is there already; give OUT a new folder")
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     scale = find_scale(files)
     if scale:
         print(scale_words(scale, photos))
     sample = sample_pixels(files, 200_000, rng, scale)
-    colours = kmeans_palette(sample, classes, seed).tolist()
+    colours = kmeans_palette(sample, classes).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=rng)[:max(1, len(files) // 5)].tolist()
     tiles = []                                             # of the sheet
@@ -2578,7 +2557,7 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     save_picture(out / "sheet.png", contact_sheet(rows))
 
 
-def sample_pixels(files, count, rng, scale=None):
+def sample_pixels(files, count, rng, scale):
     """Some `count` pixels of all files together: uint8 (M, 3)."""
     sample = []
     for path in files:
@@ -3008,8 +2987,9 @@ def output_values(settings, x, fake):
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 
-def contact_sheet(rows, titles=(), gap=4):
+def contact_sheet(rows, titles=()):
     """Rows of pictures, uint8 (3, h, w), under their titles -> one picture, uint8 (3, H, W)."""
+    gap = 4                                                # pixels
     pictures = [picture for row in rows for picture in row]
     h = max(picture.shape[1] for picture in pictures) + gap
     w = max(picture.shape[2] for picture in pictures) + gap
@@ -3026,7 +3006,7 @@ def contact_sheet(rows, titles=(), gap=4):
     return to_tensor(sheet)
 
 
-def film(run, out, largest=300_000, seconds=8):
+def film(run, out, largest=300_000):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
     The sheets show the same pictures at all times, so what moves is what was learned. Where all
@@ -3045,7 +3025,7 @@ def film(run, out, largest=300_000, seconds=8):
         for count in (32, 16, 8):
             chosen = spread_by_logarithm(sheets, count)
             frames = [film_frame(path, width) for path in chosen]
-            content = animated(frames, seconds)
+            content = animated(frames)
             if len(content) <= largest:
                 write_whole(out, content)
                 return len(frames), len(content)
@@ -3074,13 +3054,13 @@ def film_frame(path, width):
     return frame
 
 
-def animated(frames, seconds):
-    """Pillow RGB pictures of one size -> the bytes of a GIF that repeats for ever."""
+def animated(frames):
+    """Pillow RGB pictures of one size -> the bytes of a GIF of 8 seconds that repeats for ever."""
     # One palette for all, the last frame's (the first is grey), so that what stands still keeps its
     # bytes; without dithering, whose dots would move.
     palette = frames[-1].quantize(128)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    pause = round(seconds / len(frames) * 100) * 10        # GIF counts in hundredths of a second
+    pause = round(8 / len(frames) * 100) * 10              # GIF counts in hundredths of a second
     pauses = [pause] * (len(frames) - 1) + [2_000]         # milliseconds
     content = io.BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
@@ -3473,7 +3453,7 @@ def kmeans_command():
     parser.add_argument("--classes", type=positive(int), default=8, help="default 8")
     parser.add_argument("--size", type=sides, default=default_size(), help="whose shape is cut")
     options = parse_options(parser)
-    kmeans_folder(options.photos, options.out, options.classes, size=options.size)
+    kmeans_folder(options.photos, options.out, options.classes, options.size)
 
 
 def edges_command():

@@ -2626,7 +2626,7 @@ def test_what_is_no_sheet_is_in_no_film(tmp_path):
     order = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "film_frame", lambda path, width: order.append(path.stem))
-        patch.setattr(data, "animated", lambda frames, seconds: b"")
+        patch.setattr(data, "animated", lambda frames: b"")
         data.film(tmp_path, tmp_path / "film.gif")
     assert order == ["999999", "1000000"]
 
