@@ -584,8 +584,8 @@ def pictures_of(name, folder=None, range=None, choices=None):
     choices: settings of add_pair_flags that are not the task's."""
     choices = choices or {}
     if range is not None and not -math.inf < range[0] < range[1] < math.inf:
-        raise Refusal(f"--range {range[0]:g} {range[1]:g}: is no range; give two numbers, the lower "
-                      f"first")
+        raise Refusal(f"--range {range[0]:g} {range[1]:g}: is no range; give two numbers, the "
+                      f"lower first")
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
              "range": None, "labels": None}
@@ -865,8 +865,8 @@ class Stored:
     path: Path
     image: Image.Image
     bands: np.ndarray = None
-    step: float = 1            # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255,
-    #                            those of a PGM up to its own white, we those of 12 bits
+    step: float = 1            # from one number to the next: Pillow spreads those of 1, 2, 4 bits
+    #                            over 0-255, a PGM's up to 255 or 65535; here 12 bits become 16
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
 
@@ -976,9 +976,9 @@ def read_stored(path, channels=3, page=None):
         if is_numpy(path):
             mapped = numpy_map(path)
             values = np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
-            stored = stored_values(path, values)
+            stored = stored_array(path, values)
         elif channels not in (1, 3) and is_tiff(path):
-            stored = stored_values(path, *tiff_values(path))
+            stored = stored_array(path, *tiff_values(path))
         else:
             stored = decoded(path, page, 3 if channels == 3 else 4)
         if channels != 3:
@@ -1017,6 +1017,41 @@ def decoded(path, page, most):
     return Stored(Path(path), image, bands, step, lossy, turn)
 
 
+def refuse_what_is_dropped(path, image):
+    """Refuses an opened file of which Pillow would drop bands or bits, or misread them: without a
+    word, it takes 16-bit bands, stored one after another and not compressed, for 8-bit ones."""
+    raw = raw_mode(image)
+    tags = getattr(image, "tag_v2", {})
+    if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
+        raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
+    if image.mode == "RGB" and tag(tags, "samples") > 3:
+        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
+    if image.mode == "L" and tag(tags, "samples") > 1:
+        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
+    if raw in ("R", "L") and max(tag(tags, "bits")) > 8:
+        raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
+    if bits_cut_off(path, image):
+        raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
+                      "write it as a 16-bit PNG or TIFF, or with 8 bits")
+
+
+def bits_cut_off(path, image):
+    """Whether a PPM or JPEG 2000 file of colours, or an SGI, has more than 8 bits a value."""
+    if image.format == "SGI":
+        return image.tile[0].codec_name == "SGI16" or image.tile[0].args[-1] == 2
+    if image.mode in ("L", "I", "F", "I;16"):
+        return False
+    if image.format == "PPM":
+        return (white_of(image) or 255) > 255
+    if image.format == "JPEG2000":
+        with open(path, "rb") as file:
+            content = file.read(100_000)
+        head = content.find(b"\xff\x4f\xff\x51")           # its codestream's first two marks
+        bits = content[head + 42:head + 43]                # the first channel's, less one
+        return head >= 0 and bits > b"" and bits[0] & 127 > 7
+    return False
+
+
 def is_deep_grey(image):
     """Whether an opened file is grey, of more than 8 bits or signed: Pillow takes -1 for 255."""
     signed = tag(getattr(image, "tag_v2", {}), "kind")[0] == 2
@@ -1039,83 +1074,6 @@ def deep_grey_values(image, raw):
     return values
 
 
-def is_lossy(path, image):
-    """Whether a file may have changed a value a little, when it was written."""
-    if image.format == "TIFF":
-        return image.info.get("compression") in LOSSY_TIFF
-    if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        first = re.search(rb"ALPH|VP8[ L]", Path(path).read_bytes())     # ALPH: alpha of "VP8 "
-        return first is not None and first[0] != b"VP8L"
-    return image.format in LOSSY
-
-
-def raw_mode(image):
-    """Pillow's name for how a file holds its values, such as "RGB;16B"."""
-    if not image.tile:
-        return image.mode
-    arguments = image.tile[0].args
-    return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
-
-
-def bits_cut_off(path, image):
-    """Whether a PPM or JPEG 2000 file of colours, or an SGI, has more than 8 bits a value."""
-    if image.format == "SGI":
-        return image.tile[0].codec_name == "SGI16" or image.tile[0].args[-1] == 2
-    if image.mode in ("L", "I", "F", "I;16"):
-        return False
-    if image.format == "PPM":
-        return (white_of(image) or 255) > 255
-    if image.format == "JPEG2000":
-        with open(path, "rb") as file:
-            content = file.read(100_000)
-        head = content.find(b"\xff\x4f\xff\x51")           # its codestream's first two marks
-        bits = content[head + 42:head + 43]                # the first channel's, less one
-        return head >= 0 and bits > b"" and bits[0] & 127 > 7
-    return False
-
-
-def white_of(image):
-    """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
-    if raw_mode(image) == "I;12":
-        return 4095
-    if image.format != "PPM" or image.mode == "1":         # a PBM has no white in its header
-        return None
-    if not image.tile or not image.tile[0].codec_name.startswith("ppm"):
-        return None
-    return image.tile[0].args[-1]
-
-
-def low_bytes(path, raw, page):
-    """Of 16-bit RGB, Pillow keeps the high bytes: in the other byte order, these are the low."""
-    native = {"little": "L", "big": "B"}[sys.byteorder]
-    order = raw[-1].replace("N", native)
-    raw = raw[:-1] + {"L": "B", "B": "L"}[order]
-    with opened(path, page) as image:
-        tile = image.tile[0]
-        arguments = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
-        image.tile = [one._replace(args=arguments) for one in image.tile]
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.array(image)
-
-
-def refuse_what_is_dropped(path, image):
-    """Refuses an opened file of which Pillow would drop bands or bits, or misread them: without a
-    word, it takes 16-bit bands, stored one after another and not compressed, for 8-bit ones."""
-    raw = raw_mode(image)
-    tags = getattr(image, "tag_v2", {})
-    if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
-        raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-    if image.mode == "RGB" and tag(tags, "samples") > 3:
-        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-    if image.mode == "L" and tag(tags, "samples") > 1:
-        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
-    if raw in ("R", "L") and max(tag(tags, "bits")) > 8:
-        raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
-    if bits_cut_off(path, image):
-        raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
-                      "write it as a 16-bit PNG or TIFF, or with 8 bits")
-
-
 def check_deep(values, tags):
     """Refuses values (H, W, C) that stand for none, and scales that run the other way."""
     if tag(tags, "photometric") == 0:
@@ -1127,6 +1085,48 @@ def check_deep(values, tags):
     if bad.any():
         y, x, band = np.argwhere(bad)[0]
         raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; fill such places first")
+
+
+def low_bytes(path, raw, page):
+    """The low bytes of 16-bit RGB. Pillow keeps the high ones: asked for the other byte order, it
+    takes the low ones for them."""
+    native = {"little": "L", "big": "B"}[sys.byteorder]
+    order = raw[-1].replace("N", native)
+    raw = raw[:-1] + {"L": "B", "B": "L"}[order]
+    with opened(path, page) as image:
+        tile = image.tile[0]
+        arguments = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
+        image.tile = [one._replace(args=arguments) for one in image.tile]
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(image)
+
+
+def raw_mode(image):
+    """Pillow's name for how a file holds its values, such as "RGB;16B"."""
+    if not image.tile:
+        return image.mode
+    arguments = image.tile[0].args
+    return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
+
+
+def white_of(image):
+    """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
+    if raw_mode(image) == "I;12":
+        return 4095
+    grey_or_rgb = image.format == "PPM" and image.mode != "1"             # a PBM tells no white
+    if grey_or_rgb and image.tile[0].codec_name.startswith("ppm"):
+        return image.tile[0].args[-1]
+    return None
+
+
+def is_lossy(path, image):
+    """Whether a file may have changed a value a little, when it was written."""
+    if image.format == "TIFF":
+        return image.info.get("compression") in LOSSY_TIFF
+    if image.format == "WEBP":                             # "VP8L" is its lossless kind
+        first = re.search(rb"ALPH|VP8[ L]", Path(path).read_bytes())     # ALPH: alpha of "VP8 "
+        return first is not None and first[0] != b"VP8L"
+    return image.format in LOSSY
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
@@ -1143,9 +1143,9 @@ def bands_of(stored):
     return np.atleast_3d(np.asarray(image))
 
 
-def stored_values(path, values, tags=None):
-    """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture; others are bands,
-    behind a blank of that size, and what is not uint8 is measured: a folder tells its range."""
+def stored_array(path, values, tags=None):
+    """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture, others are .bands,
+    beside a blank of that size. What is not uint8 was measured: its folder tells the range."""
     height, width, channels = values.shape
     if values.dtype == np.uint8 and channels in (1, 3):
         return Stored(Path(path), from_array(values))
@@ -1190,8 +1190,8 @@ def area_of(path):
             height, width = numpy_map(path).shape[:2]
             return height * width
         if is_tiff(path):
-            tags = tiff_pages(Path(path).read_bytes())[0]
-            return tag(tags, "width") * tag(tags, "height")
+            height, width, _ = page_shape(tiff_pages(Path(path).read_bytes())[0])
+            return height * width
         with opened(path) as image:
             return image.width * image.height
     return 0
@@ -1213,7 +1213,8 @@ def tiff_values(path):
     content = Path(path).read_bytes()
     try:
         pages = tiff_pages(content)
-        if sum(page_bytes(content, tags) for tags in pages) > MOST_DECODED:
+        sizes = [math.prod(page_shape(tags)) * tiff_dtype(content, tags).itemsize for tags in pages]
+        if sum(sizes) > MOST_DECODED:
             raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
         values = np.concatenate([page_values(content, tags) for tags in pages], axis=2)
     except (MemoryError, OSError):
@@ -1243,15 +1244,20 @@ def tiff_pages(content):
     return pages
 
 
+def page_shape(tags):
+    """(height, width, bands) of a page."""
+    height, width = tag(tags, "height"), tag(tags, "width")
+    check_area(width, height)
+    return height, width, tag(tags, "samples")
+
+
 def page_values(content, tags):
     """One page of a TIFF -> (H, W, bands), put together from its strips or tiles."""
     dtype = tiff_dtype(content, tags)
-    height = tag(tags, "height")
-    width = tag(tags, "width")
-    bands = tag(tags, "samples")
+    height, width, bands = page_shape(tags)
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
-    if tag(tags, "planes") == 2:                              # one band after another
+    if tag(tags, "planes") == 2:                           # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
     high = tag(tags, "tile height") or min(tag(tags, "strip height") or height, height)
     wide = tag(tags, "tile width") or width
@@ -1268,14 +1274,6 @@ def page_values(content, tags):
         block = unpacked(content[start:start + size], tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
     return values
-
-
-def page_bytes(content, tags):
-    """What one page of a TIFF takes when it is unpacked."""
-    width = tag(tags, "width")
-    height = tag(tags, "height")
-    check_area(width, height)
-    return width * height * tag(tags, "samples") * tiff_dtype(content, tags).itemsize
 
 
 def tiff_dtype(content, tags):
@@ -1507,7 +1505,8 @@ def levels_or_rows(stored):
     return np.asarray(image.convert("L"))
 
 
-# Label maps: numbers or colours
+# Label maps: numbers or colours. The values that a file uses may mean classes by their numbers, by
+# their colours or by their rows in a palette: a reading must fit all of them.
 
 def open_label_map(path, palette):
     """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
@@ -1531,35 +1530,32 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
+        found = how = None
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            classes, how = exact_classes(stored, image, palette)
+            values, found = meanings(stored, image)
+        if found:                                          # at most 256 colours, none smeared
+            classes, how = choose_reading(image.mode, found, palette)
             if classes is not None:
-                return classes, how
-        check_colours(stored.path, to_tensor(image.convert("RGB")), palette)
+                return classes_at(values, found, classes), how
+            if how == "number":
+                refuse_place(values, found, how, palette)
+        picture = to_tensor(image.convert("RGB"))
+        place = place_of_no_class(picture, palette)
+        if place and how == "row":
+            refuse_place(values, found, how, palette)
+        if place:
+            y, x = place
+            raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
+                          f"class's; correct it, or {PALETTE_HELP}")
         return None, "by nearest colour"
 
 
-def exact_classes(stored, image, palette):
-    """label_map_in without nearest colours; (None, None) where it takes those."""
-    values, used = values_used(stored, image)
-    if used is None:                                       # over 256 colours
-        return None, None
-    classes, how = choose_reading(image.mode, used, palette)
-    if classes is not None:
-        return classes_at(values, used, classes), how
-    if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
-        how = None                                         # smeared colours, no numbers
-    if how:
-        refuse_place(values, used, how, palette)
-    return None, None
-
-
-def classes_at(values, used, classes):
-    """The class of each value used, put in its place: uint8 (H, W)."""
-    table = np.zeros(used[-1].value + 1, np.uint8)         # 16 MB at most, for RGB
-    table[[one.value for one in used]] = classes
+def classes_at(values, found, classes):
+    """The class of each Meaning in found, put where its value is: uint8 (H, W)."""
+    table = np.zeros(found[-1].value + 1, np.uint8)         # by value; 16 MB at most, for RGB
+    table[[one.value for one in found]] = classes
     return table[values]
 
 
@@ -1584,47 +1580,47 @@ def label_image(stored):
 
 
 @dataclass
-class Used:
-    """One of the values that a label map uses, and what it may mean."""
+class Meaning:
+    """What one of the values that a label map uses may mean."""
     value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
     colour: tuple        # (r, g, b); None where the file does not tell it
     number: int          # None of a colour that is no grey
 
 
-def values_used(stored, image):
-    """A label map's values, (H, W), and [Used, ...] in rising order; None, None where it has over
-    256 colours."""
+def meanings(stored, image):
+    """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
+    None where it has over 256 colours."""
     if stored.bands is not None and stored.bands.shape[2] == 1:
         values = stored.bands[..., 0]
         levels = np.unique(values).tolist()
-        return values, [Used(level, None, round(level / stored.step)) for level in levels]
+        return values, [Meaning(level, None, round(level / stored.step)) for level in levels]
     if image.mode in ("1", "L", "P"):
         values = np.asarray(image.convert("L") if image.mode == "1" else image)
         levels = np.flatnonzero(image.histogram()).tolist()
         if image.mode == "P":
-            return values, rows_used(image, levels)
-        return values, [Used(k, (k, k, k), round(k / stored.step)) for k in levels]
+            return values, meanings_of_rows(image, levels)
+        return values, [Meaning(k, (k, k, k), round(k / stored.step)) for k in levels]
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
         return None, None
     colours = sorted(colour for _, colour in counted)
-    used = [Used(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
+    found = [Meaning(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
     if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
-        used = [replace(one, number=one.colour[0]) for one in used]
+        found = [replace(one, number=one.colour[0]) for one in found]
     pixels = np.array(rgb).astype(np.int32)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], used
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], found
 
 
-def rows_used(image, rows):
-    """Used of some of the rows of a palette picture."""
+def meanings_of_rows(image, rows):
+    """The Meaning of some of the rows of a palette picture."""
     if tells_nothing(image):
-        return [Used(row, None, row) for row in rows]
+        return [Meaning(row, None, row) for row in rows]
     check_rows(image, rows)
     shown = dict(enumerate(palette_rows(image)))
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
-    return [Used(*meaning) for meaning in zip(rows, colours, numbers)]
+    return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
 
 
 def palette_rows(image):
@@ -1639,8 +1635,8 @@ def check_rows(image, used):
     count = len(palette_rows(image))
     missing = [row for row in used if row >= count]
     if missing and (missing != [255] or count <= 16):
-        raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers may "
-                      f"have been lost as it was written; write it as 8-bit grey")
+        raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers "
+                      f"may have been lost as it was written; write it as 8-bit grey")
 
 
 def tells_nothing(image):
@@ -1656,25 +1652,28 @@ def grey_level(colour):
     return r if r == g == b else None
 
 
-def choose_reading(mode, used, palette):
-    """-> (the class of each value used, how); (None, how) where that reading has no such class;
-    (None, None) where colours must be matched by the nearest. A reading must fit all values."""
+def choose_reading(mode, found, palette):
+    """Of each Meaning in found -> (its class, how); (None, how) where that reading has no such
+    class; (None, None) where colours must be matched by the nearest."""
     count = len(palette)
-    known = {colour: k for k, colour in known_colours(palette)}
-    colours = [one.colour for one in used]
-    numbers = [one.number for one in used]
+    exact = {colour: k for k, colour in known_colours(palette)}
+    used = [one.value for one in found]
+    colours = [one.colour for one in found]
+    numbers = [one.number for one in found]
 
-    def legal(number):
-        fits = number is not None and (number < count or number == 255)
-        return number if fits else None
+    def legal(values):
+        fits = all(v is not None and (v < count or v == 255) for v in values)
+        return list(values) if fits else None
 
-    readings = [[known.get(colour) for colour in colours], [legal(number) for number in numbers],
-                [legal(one.value) if mode == "P" else None for one in used]]
-    by_colour, by_number, by_row = [None if None in classes else classes for classes in readings]
+    by_colour = [exact.get(colour) for colour in colours]
+    if None in by_colour:
+        by_colour = None
+    by_number = legal(numbers)
+    by_row = legal(used) if mode == "P" else None
     if by_row and None in colours:                         # its palette does not tell them all
         return by_row, "by row, from palette files"
     if by_row:
-        refuse_rows_alike(used, [by_colour, by_number], by_row)
+        refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
         if 255 in numbers or by_row == by_colour:          # white is a class's colour
@@ -1694,10 +1693,9 @@ def choose_reading(mode, used, palette):
         return None, None                                  # smeared, and no numbers
     if by_row:
         return by_row, "by row, from palette files"
-    # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
-    grey = mode in ("1", "L") and any(grey_level(colour) is None for colour in known)
-    untold = all(colour is None for colour in colours)
-    if grey or few or untold:
+    # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
+    grey = mode in ("1", "L") and any(grey_level(colour) is None for colour in exact)
+    if grey or few or not any(colours):                    # none is told
         return None, "number"
     return None, "row" if mode == "P" else None
 
@@ -1709,24 +1707,24 @@ def refuse_a_mask(numbers, count):
                       "0 and 1, or give the classes black and white in palette.json")
 
 
-def refuse_rows_alike(used, readings, by_row):
+def refuse_rows_alike(used, colours, readings, by_row):
     """Refuses rows of a palette that are shown in one colour where they are classes of their own by
     row, but by colour, or by the colours' numbers, one class."""
     if all(reading in (None, by_row) for reading in readings):
         return
     first = {}                                             # row by colour
-    for one in used:
-        other = first.setdefault(one.colour, one.value)
-        if other != one.value:
-            raise OSError(f"rows {other} and {one.value} of its palette are both shown as "
-                          f"{one.colour}: one class, or two? Give each class a colour of its own")
+    for row, colour in zip(used, colours):
+        other = first.setdefault(colour, row)
+        if other != row:
+            raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
+                          f"class, or two? Give each class a colour of its own")
 
 
-def refuse_place(values, used, how, palette):
+def refuse_place(values, found, how, palette):
     """Names the first number, or row of a palette file, that is no class's, and its place."""
     by_row = how == "row"
     colours = [None, *(tuple(colour) for _, colour in palette)]
-    for one in used:
+    for one in found:
         number = one.value if by_row else one.number
         known = number < len(palette) or number == 255
         if by_row:
@@ -1736,16 +1734,6 @@ def refuse_place(values, used, how, palette):
             seen = f", shown as {one.colour}," if by_row else ""
             raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{len(palette) - 1} or "
                           f"255, nor is it a class's colour; correct it, or {PALETTE_HELP}")
-
-
-def check_colours(path, picture, palette):
-    """Refuses uint8 (3, H, W) with colours of no class; see place_of_no_class."""
-    place = place_of_no_class(picture, palette)
-    if place:
-        y, x = place
-        colour = tuple(picture[:, y, x].tolist())
-        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
-                      f"{PALETTE_HELP}")
 
 
 def place_of_no_class(picture, palette):
@@ -1818,16 +1806,16 @@ def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
-    values, used = values_used(stored, image)
-    numbers = [None] if used is None else [one.number for one in used]
+    values, found = meanings(stored, image)
+    numbers = [None] if found is None else [one.number for one in found]
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
     if None in numbers:
         raise OSError("holds colours, not Cityscapes' labelIds")
-    classes, how = choose_reading(image.mode, used, known)
+    classes, how = choose_reading(image.mode, found, known)
     if classes is None:
-        refuse_place(values, used, how, known)
-    ids = classes_at(values, used, classes)
+        refuse_place(values, found, how, known)
+    ids = classes_at(values, found, classes)
     if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
         raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
                       "trainIds, or another set's numbers?")
@@ -1905,8 +1893,8 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, used = values_used(stored, label_image(stored))
-    return [(one.value, one.colour) for one in used if one.colour is not None]
+    _, found = meanings(stored, label_image(stored))
+    return [(one.value, one.colour) for one in found if one.colour is not None]
 
 
 # Pairs: which way up, which shape
@@ -1977,16 +1965,15 @@ def check_shape(stored, size, side_by_side=False, advice=None):
     """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
     size None: any shape will do. advice: in place of a --size, where the size is a run's."""
     w, h = stored.image.size
-    if side_by_side:
-        what, width, fits = "a pair side by side", w / 2, is_two_halves(stored, size)
-    else:
-        what, width, fits = "a picture", w, size is None or has_shape(w, h, size)
-    if fits:
+    width = w / 2 if side_by_side else w
+    whole = width % 1 == 0                                 # pixels
+    if whole and (size is None or has_shape(width, h, size)):
         return
     if size is None:
         raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
+    what = "a pair side by side" if side_by_side else "a picture"
     if advice is None:
-        fit = fitting_size(h, width, min(size)) if width % 1 == 0 else None
+        fit = fitting_size(h, width, min(size)) if whole else None
         advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
         if side_by_side:
             advice += ", or put single pictures into A/ and B/"
