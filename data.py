@@ -23,8 +23,8 @@ To copy it out, take this file alone; it needs torch, numpy and pillow:
     pictures = training(settings)
     rng = torch.Generator().manual_seed(0)
     for batch in pictures.batches(epoch_order(len(pictures), batch=1, seed=0, epoch=0)):
-        batch = augment(batch, settings["size"], mirror_of(settings), rng)   # (1, 6, 256, 256)
-        x, y = to_network(settings, batch)                                   # (1, 3, 256, 256) each
+        batch = augment(settings, batch, rng)              # (1, 6, 256, 256)
+        x, y = to_network(settings, batch)                 # (1, 3, 256, 256) each
 """
 import argparse
 import difflib
@@ -134,7 +134,7 @@ class Task:
     out_channels: int = 3
     epochs: int = 200
     batch: int = 1
-    crop: bool = True          # load at 286/256 of the size, crop at random
+    jitter: bool = True        # load at 286/256 of the size, crop at random
     mirror: tuple = (-1,)      # at random: -1 left and right, -2 top and bottom
 
 
@@ -145,20 +145,21 @@ TASKS = {
     "segmentation": Task("pairs", "cityscapes", palette=CITYSCAPES, labels="y"),  # Sec. 4.6
     "maps": Task("pairs", "maps", unpaired_study=True),
     "aerial": Task("pairs", "maps", direction="BtoA", unpaired_study=True),
-    "edges2shoes": Task("pairs", "edges2shoes", sketch=True, epochs=15, batch=4, crop=False,
+    "edges2shoes": Task("pairs", "edges2shoes", sketch=True, epochs=15, batch=4, jitter=False,
                         mirror=()),
-    "edges2handbags": Task("pairs", "edges2handbags", sketch=True, epochs=15, batch=4, crop=False),
+    "edges2handbags": Task("pairs", "edges2handbags", sketch=True, epochs=15, batch=4,
+                           jitter=False),
     "day2night": Task("pairs", "night2day", direction="BtoA", epochs=17, batch=4),
     "thermal": Task("pairs", epochs=10, batch=4),
     "colorization": Task("photos", hides="colour", in_channels=1, out_channels=2, epochs=6,
-                         batch=4, crop=False),
+                         batch=4, jitter=False),
     "inpainting": Task("photos", hides="centre", epochs=25, batch=4, mirror=()),
     "pairs": Task("pairs"),
-    "shapes": Task("label maps", drawn="shapes", palette=SHAPES, crop=False, epochs=None,
+    "shapes": Task("label maps", drawn="shapes", palette=SHAPES, jitter=False, epochs=None,
                    mirror=(-1, -2)),
-    "semantic-facades": Task("label maps", "facades", drawn="facades", palette=FACADES, crop=False,
-                             epochs=None),
-    "semantic-cityscapes": Task("label maps", palette=CITYSCAPES, crop=False, epochs=None),
+    "semantic-facades": Task("label maps", "facades", drawn="facades", palette=FACADES,
+                             jitter=False, epochs=None),
+    "semantic-cityscapes": Task("label maps", palette=CITYSCAPES, jitter=False, epochs=None),
 }
 
 
@@ -177,7 +178,7 @@ class Pictures:
     read_picture. settings: a dict, such as settings_of gives.
 
     Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
-    ones have settings["size"]; those to train on 286/256 of it, where the task crops. With --crop
+    ones have settings["size"]; those to train on 286/256 of it, where the task jitters. With --crop
     none is resized: those to train on stay whole, held-out ones are cut from the middle.
 
     names: one of each picture. files: its path, or its two; None where pictures are drawn.
@@ -187,7 +188,7 @@ class Pictures:
         self.settings = settings
         row = TASKS[settings["task"]]
         self.size = settings["size"]
-        if split == "train" and row.crop:                  # 286: the authors' code; no reason given
+        if split == "train" and row.jitter:                # 286: the authors' code; no reason given
             self.size = [round(side * 286 / 256) for side in self.size]
         self.whole = bool(settings.get("crop")) and split == "train"
         self.files = None
@@ -288,24 +289,26 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
     return complete.view(-1, world, batch)[:, rank].tolist()
 
 
-def augment(pictures, size, mirror, rng, rank=0, world=1):
-    """Random crop and mirror of each picture, both halves alike: (n, C, H, W) -> (n, C, *size).
-    mirror: -1 for left and right, -2 for top and bottom. rng, a torch.Generator on the CPU, draws
-    for the whole batch of n * world pictures, and each rank takes its own: two processes crop as
-    one would. A list of whole pictures (--crop): see whole_places."""
+def augment(settings, pictures, rng, rank=0, world=1):
+    """Random crop and mirror of each picture, both halves alike: uint8 (n, C, H, W), or a list of
+    whole pictures (--crop), -> (n, C, *size). rng, a torch.Generator on the CPU, draws for the
+    whole batch of n * world pictures, and each rank takes its own: two processes crop as one would.
+    """
+    height, width = settings["size"]
     n = len(pictures)
     total = n * world
     mine = slice(rank * n, (rank + 1) * n)
     if isinstance(pictures, list):
-        tops, lefts = whole_places(pictures, size, torch.rand(2, total, generator=rng)[:, mine])
+        shares = torch.rand(2, total, generator=rng)[:, mine]
+        tops, lefts = whole_places(pictures, [height, width], shares)
     else:
         h, w = pictures.shape[2:]
-        tops = torch.randint(h - size[0] + 1, (total,), generator=rng)[mine].tolist()
-        lefts = torch.randint(w - size[1] + 1, (total,), generator=rng)[mine].tolist()
+        tops = torch.randint(h - height + 1, (total,), generator=rng)[mine].tolist()
+        lefts = torch.randint(w - width + 1, (total,), generator=rng)[mine].tolist()
     crops = []
     for picture, top, left in zip(pictures, tops, lefts):
-        crops.append(picture[:, top:top + size[0], left:left + size[1]])
-    for dim in mirror:
+        crops.append(picture[:, top:top + height, left:left + width])
+    for dim in mirror_of(settings):
         turned = (torch.rand(total, generator=rng)[mine] < 0.5).tolist()
         crops = [crop.flip(dim) if turn else crop for crop, turn in zip(crops, turned)]
     return torch.stack(crops)
@@ -583,8 +586,9 @@ def pictures_of(name, folder=None, range=None, choices=None):
     labels, range (given: [low, high], one scale for deep values; else found over the folder).
     choices: settings of add_pair_flags that are not the task's."""
     choices = choices or {}
-    if range is not None:
-        check_scale(range)
+    if range is not None and not -math.inf < range[0] < range[1] < math.inf:
+        raise Refusal(f"--range {range[0]:g} {range[1]:g}: is no range; give two numbers, the "
+                      f"lower first")
     folder, drawn = locate(name, folder)
     found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
              "range": None, "labels": None}
@@ -841,11 +845,14 @@ LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
-TAGS = {"role": 254, "older role": 255, "width": 256, "height": 257, "bits": 258, "packing": 259,
-        "photometric": 262, "fill order": 266, "strip starts": 273, "turn": 274, "samples": 277,
-        "strip height": 278, "strip sizes": 279, "planes": 284, "predictor": 317,
-        "tile width": 322, "tile height": 323, "tile starts": 324, "tile sizes": 325,
-        "kind": 339, "nodata": 42113}                      # TIFF's; a JPEG's EXIF has them, too
+TAGS = {  # TIFF's, and a JPEG's EXIF has them, too: number, what is meant where it is missing
+    "role": (254, 0), "older role": (255, 0), "width": (256, None), "height": (257, None),
+    "bits": (258, (1,)), "packing": (259, 1), "photometric": (262, 1), "fill order": (266, 1),
+    "strip starts": (273, None), "turn": (274, 1), "samples": (277, 1),
+    "strip height": (278, None), "strip sizes": (279, None), "planes": (284, 1),
+    "predictor": (317, 1), "tile width": (322, None), "tile height": (323, None),
+    "tile starts": (324, None), "tile sizes": (325, None), "kind": (339, (1,)),
+    "nodata": (42113, "")}
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
              "--out-channels")
@@ -862,8 +869,8 @@ class Stored:
     path: Path
     image: Image.Image
     bands: np.ndarray = None
-    step: float = 1            # between numbers: Pillow spreads those of 1, 2, 4 bits over 0-255,
-    #                            those of a PGM up to its own white, we those of 12 bits
+    step: float = 1            # from one number to the next: Pillow spreads those of 1, 2, 4 bits
+    #                            over 0-255, a PGM's up to 255 or 65535; here 12 bits become 16
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
     inverted: bool = False     # a TIFF's 0 is white, and read as 255
@@ -894,7 +901,10 @@ def opened(path, page=None):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
         with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-            image.seek(only_page(image) if page is None else page)
+            pages = pages_of(image) if page is None else [page]
+            if len(pages) != 1:
+                raise OSError("it has several frames or pages")
+            image.seek(pages[0])
             check_area(image.width, image.height)
             yield image
 
@@ -914,25 +924,13 @@ def check_area(width, height):
                       f"a side, or cut it into parts")
 
 
-def only_page(image):
-    """The number of a file's one picture; refuses what has several."""
-    pages = pages_of(image)
-    if len(pages) != 1:
-        raise OSError("it has several frames or pages")
-    return pages[0]
-
-
 def pages_of(image, most=64):
-    """The numbers of an opened file's frames, or of a TIFF's full pages; it looks at `most`."""
+    """The numbers of an opened file's frames, or of a TIFF's pages, but for overviews and masks; it
+    looks at `most` of these."""
     if image.format == "MPO":                              # a phone's JPEG, a preview behind it
         return [0]
-    if image.format == "TIFF":
-        return full_pages(image, most)
-    return range(getattr(image, "n_frames", 1))
-
-
-def full_pages(image, most):
-    """The numbers of a TIFF's pages, but for overviews and masks."""
+    if image.format != "TIFF":
+        return range(getattr(image, "n_frames", 1))
     pages = []
     for page in range(most):
         try:
@@ -946,10 +944,16 @@ def full_pages(image, most):
     return pages
 
 
+def tag(tags, name):
+    """One of a TIFF's tags, as Pillow has read them, by its name in TAGS."""
+    number, otherwise = TAGS[name]
+    return tags.get(number, otherwise)
+
+
 def is_full(tags):
     """Whether a TIFF's page is neither a mask nor reduced."""
-    reduced_or_mask = tags.get(TAGS["role"], 0) & 5        # 1: reduced, 4: a mask
-    return not reduced_or_mask and tags.get(TAGS["older role"]) != 2
+    reduced_or_mask = tag(tags, "role") & 5                # 1: reduced, 4: a mask
+    return not reduced_or_mask and tag(tags, "older role") != 2
 
 
 def what_it_is(path):
@@ -957,10 +961,10 @@ def what_it_is(path):
     if is_tiff(path):
         with suppress(Exception):                          # damaged, too
             tags = tiff_pages(Path(path).read_bytes())[0]
-            bits = tags.get(TAGS["bits"], (1,))
-            kind = {2: "signed", 3: "float"}.get(tags.get(TAGS["kind"], (1,))[0], "unsigned")
+            bits = tag(tags, "bits")
+            kind = {2: "signed", 3: "float"}.get(tag(tags, "kind")[0], "unsigned")
             advice = "write it as 32-bit float or 16-bit unsigned"
-            if tags.get(TAGS["packing"], 1) not in UNPACKED:
+            if tag(tags, "packing") not in UNPACKED:
                 advice = "write it packed by deflate or LZW, or not packed"
             elif len(bits) == 3:
                 advice = "write it as 16-bit unsigned, or as .npy, (H, W, 3)"
@@ -974,79 +978,73 @@ def what_it_is(path):
     return f"not {', '.join(FORMATS)}: it begins with {start}"           # b'<!DOCTYPE' is a page
 
 
-def read_stored(path, page=None, most=3):
-    """Decodes a file, once, and turns it upright. page: see opened. most: of 16-bit RGBA, how many
-    bands are kept."""
-    if is_numpy(path):
-        return read_numpy(path)
+def read_stored(path, channels=3, page=None):
+    """A file, decoded once, as a run of so many channels takes it. Of 3, any picture: grey will be
+    RGB, and alpha opacity. Else .bands are what it holds, and just as many. page: see opened."""
+    with refusing(path):
+        check_file(path)
+        if is_numpy(path):
+            mapped = numpy_map(path)
+            values = np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
+            stored = stored_array(path, values)
+        elif channels not in (1, 3) and is_tiff(path):
+            stored = stored_array(path, *tiff_values(path))
+        else:
+            stored = decoded(path, page, 3 if channels == 3 else 4)
+        if channels != 3:
+            stored = replace(stored, bands=bands_of(stored))
+        if stored.bands is None:
+            return stored
+        found = stored.bands.shape[2]
+        grey = channels == 3 and found == 1
+        if found != channels and not grey:
+            raise OSError(f"has {found} channels, and {channels} are wanted; write it so (a label "
+                          f"map: one, of class numbers), or train with other --in-channels or "
+                          f"--out-channels")
+    return stored
+
+
+def decoded(path, page, most):
+    """What Pillow reads, turned upright. most: of 16-bit RGBA, how many bands are kept."""
     with opened(path, page) as image:
+        refuse_what_is_dropped(path, image)
         raw = raw_mode(image)
         white = white_of(image)
-        tags = getattr(image, "tag_v2", {})
         lossy = is_lossy(path, image)
-        signed = image.mode == "L" and tags.get(TAGS["kind"], (1,))[0] == 2
-        deep_grey = signed or image.mode in ("I", "F") or image.mode.startswith("I;16")
-        deep_rgb = raw.startswith(("RGB;16", "RGBA;16"))
-        if ";16" in raw and not deep_grey and not deep_rgb:
-            raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-        refuse_unread_bands(image, raw, tags)
-        if bits_cut_off(path, image):
-            raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
-                          "write it as a 16-bit PNG or TIFF, or with 8 bits")
+        deep_grey = is_deep_grey(image)
+        deep_rgb = ";16" in raw and not deep_grey
         low = low_bytes(path, raw, page) if deep_rgb else None
-        turn = image.getexif().get(TAGS["turn"], 1)
+        turn = tag(image.getexif(), "turn")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
         bands = None
         if deep_grey:
-            bands = np.array(image)[..., None]
-            if signed:                                     # 8 bits, -128 to 127
-                bands = bands.view(np.int8)
-            check_deep(bands, tags)
-            if raw == "I;12":
-                bands = bands << 4 | bands >> 8            # 4095 becomes 65535
-            if image.format == "PPM" and image.mode == "I":
-                bands = bands.astype(np.uint16)            # 65535 is its white
-            if raw.startswith("I;32") and tags.get(TAGS["kind"], (1,))[0] == 1:
-                bands = bands.view(np.uint32)
+            bands = deep_grey_values(image, raw)
         elif deep_rgb:
             bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-    inverted = tags.get(TAGS["photometric"]) == 0
+        inverted = tag(getattr(image, "tag_v2", {}), "photometric") == 0
     return Stored(Path(path), image, bands, step, lossy, turn, inverted)
 
 
-def is_lossy(path, image):
-    """Whether a file may have changed a value a little, when it was written."""
-    if image.format == "TIFF":
-        return image.info.get("compression") in LOSSY_TIFF
-    if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        return b"VP8 " in webp_parts(path)
-    return image.format in LOSSY
-
-
-def webp_parts(path):
-    """The names of a WebP file's parts; what they hold is not read."""
-    names = []
-    with open(path, "rb") as file:
-        file.seek(12)                                      # behind "RIFF", a size and "WEBP"
-        head = file.read(8)
-        while len(head) == 8:
-            name, size = struct.unpack("<4sI", head)
-            names.append(name)
-            file.seek(size + size % 2, os.SEEK_CUR)
-            head = file.read(8)
-    return names
-
-
-def raw_mode(image):
-    """Pillow's name for how a file holds its values, such as "RGB;16B"."""
-    if not image.tile:
-        return image.mode
-    arguments = image.tile[0].args
-    return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
+def refuse_what_is_dropped(path, image):
+    """Refuses an opened file of which Pillow would drop bands or bits, or misread them: without a
+    word, it takes 16-bit bands, stored one after another and not compressed, for 8-bit ones."""
+    raw = raw_mode(image)
+    tags = getattr(image, "tag_v2", {})
+    if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
+        raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
+    if image.mode == "RGB" and tag(tags, "samples") > 3:
+        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
+    if image.mode == "L" and tag(tags, "samples") > 1:
+        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
+    if raw in ("R", "L") and max(tag(tags, "bits")) > 8:
+        raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
+    if bits_cut_off(path, image):
+        raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
+                      "write it as a 16-bit PNG or TIFF, or with 8 bits")
 
 
 def bits_cut_off(path, image):
@@ -1066,19 +1064,46 @@ def bits_cut_off(path, image):
     return False
 
 
-def white_of(image):
-    """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
-    if raw_mode(image) == "I;12":
-        return 4095
-    if image.format != "PPM" or image.mode == "1":         # a PBM has no white in its header
-        return None
-    if not image.tile or not image.tile[0].codec_name.startswith("ppm"):
-        return None
-    return image.tile[0].args[-1]
+def is_deep_grey(image):
+    """Whether an opened file is grey, of more than 8 bits or signed: Pillow takes -1 for 255."""
+    signed = tag(getattr(image, "tag_v2", {}), "kind")[0] == 2
+    return image.mode[0] in "IF" or (image.mode == "L" and signed)
 
 
-def low_bytes(path, raw, page=None):
-    """Of 16-bit RGB, Pillow keeps the high bytes: in the other byte order, these are the low."""
+def deep_grey_values(image, raw):
+    """The values of a picture that is_deep_grey: (H, W, 1)."""
+    tags = getattr(image, "tag_v2", {})
+    values = np.array(image)[..., None]
+    if image.mode == "L":
+        values = values.view(np.int8)
+    check_deep(values, tags)
+    if raw == "I;12":
+        return values << 4 | values >> 8                   # 4095 becomes 65535
+    if image.format == "PPM" and image.mode == "I":
+        return values.astype(np.uint16)                    # 65535 is its white
+    if raw.startswith("I;32") and tag(tags, "kind")[0] == 1:
+        return values.view(np.uint32)
+    return values
+
+
+def check_deep(values, tags):
+    """Refuses values (H, W, C) that stand for none, and scales that run the other way."""
+    if tag(tags, "photometric") == 0:
+        raise OSError("a MinIsWhite TIFF of more than 8 bits: 0 is white; invert it")
+    bad = ~np.isfinite(values)
+    advice = "fill such places first"
+    nodata = str(tag(tags, "nodata")).strip(" \0")
+    with suppress(ValueError):
+        bad |= values == float(nodata)
+        advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
+    if bad.any():
+        y, x, band = np.argwhere(bad)[0]
+        raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; {advice}")
+
+
+def low_bytes(path, raw, page):
+    """The low bytes of 16-bit RGB. Pillow keeps the high ones: asked for the other byte order, it
+    takes the low ones for them."""
     native = {"little": "L", "big": "B"}[sys.byteorder]
     order = raw[-1].replace("N", native)
     raw = raw[:-1] + {"L": "B", "B": "L"}[order]
@@ -1090,57 +1115,35 @@ def low_bytes(path, raw, page=None):
         return np.array(image)
 
 
-def refuse_unread_bands(image, raw, tags):
-    """Refuses TIFFs of which Pillow would drop bands, or misread them: without a word, it takes
-    16-bit bands, stored one after another and not compressed, for 8-bit ones."""
-    if image.mode == "RGB" and tags.get(TAGS["samples"], 3) > 3:
-        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-    if image.mode == "L" and tags.get(TAGS["samples"], 1) > 1:
-        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
-    if raw in ("R", "L") and max(tags.get(TAGS["bits"], (8,))) > 8:
-        raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
+def raw_mode(image):
+    """Pillow's name for how a file holds its values, such as "RGB;16B"."""
+    if not image.tile:
+        return image.mode
+    arguments = image.tile[0].args
+    return str(arguments[0] if isinstance(arguments, (tuple, list)) else arguments)
 
 
-def check_deep(values, tags):
-    """Refuses values (H, W, C) that stand for none, and scales that run the other way."""
-    if tags.get(TAGS["photometric"]) == 0:
-        raise OSError("a MinIsWhite TIFF of more than 8 bits: 0 is white; invert it")
-    bad = ~np.isfinite(values)
-    advice = "fill such places first"
-    nodata = str(tags.get(TAGS["nodata"], "")).strip(" \0")
-    with suppress(ValueError):
-        bad |= values == float(nodata)
-        advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
-    if bad.any():
-        y, x, band = np.argwhere(bad)[0]
-        raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; {advice}")
+def white_of(image):
+    """The white of a PGM or PPM, as its header says, or of 12 bits; None where it is as usual."""
+    if raw_mode(image) == "I;12":
+        return 4095
+    grey_or_rgb = image.format == "PPM" and image.mode != "1"             # a PBM tells no white
+    if grey_or_rgb and image.tile[0].codec_name.startswith("ppm"):
+        return image.tile[0].args[-1]
+    return None
+
+
+def is_lossy(path, image):
+    """Whether a file may have changed a value a little, when it was written."""
+    if image.format == "TIFF":
+        return image.info.get("compression") in LOSSY_TIFF
+    if image.format == "WEBP":                             # "VP8L" is its lossless kind
+        first = re.search(rb"ALPH|VP8[ L]", Path(path).read_bytes())     # ALPH: alpha of "VP8 "
+        return first is not None and first[0] != b"VP8L"
+    return image.format in LOSSY
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
-
-CHANNELS_HELP = ("write it so (a label map: one, of class numbers), or train with other "
-                 "--in-channels or --out-channels")
-
-
-def read_bands(path, channels=3):
-    """A file as a run of so many channels takes it: Stored. Of 3, as everywhere, any picture: grey
-    becomes RGB, alpha opacity. Else .bands are what the file holds, and just as many."""
-    if channels == 3:
-        return read_stored(path)
-    with refusing(path):
-        check_file(path)
-        if is_numpy(path):
-            stored = in_bands(path, numpy_values(path))
-        elif channels > 1 and is_tiff(path):
-            stored = in_bands(path, *tiff_values(path))
-        else:
-            stored = read_stored(path, most=4)
-            stored = replace(stored, bands=bands_of(stored))
-        found = stored.bands.shape[2]
-        if found != channels:
-            raise OSError(f"has {found} channels, and {channels} are wanted; {CHANNELS_HELP}")
-    return stored
-
 
 def bands_of(stored):
     """The channels of what Pillow has decoded, (H, W, C): grey is one, alpha one more."""
@@ -1154,36 +1157,19 @@ def bands_of(stored):
     return np.atleast_3d(np.asarray(image))
 
 
-def in_bands(path, values, tags=None):
-    """Values (H, W, C), uint8 as they are, others measured, whose range a folder tells -> Stored,
-    its picture a stand-in of that size."""
+def stored_array(path, values, tags=None):
+    """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture, others are .bands,
+    beside a blank of that size. What is not uint8 was measured: its folder tells the range."""
+    height, width, channels = values.shape
+    if values.dtype == np.uint8 and channels in (1, 3):
+        return Stored(Path(path), from_array(values))
     if values.dtype != np.uint8:
         check_deep(values, tags or {})
-    height, width = values.shape[:2]
     return Stored(Path(path), Image.new("L", (width, height)), values)
 
 
 def is_numpy(path):
     return Path(path).suffix.lower() == ".npy"
-
-
-def read_numpy(path):
-    """A .npy of one channel or three, as if a picture held the same values."""
-    with refusing(path):
-        check_file(path)
-        stored = in_bands(path, numpy_values(path))
-        channels = stored.bands.shape[2]
-        if channels not in (1, 3):
-            raise OSError(f"has {channels} channels, and 3 are wanted; {CHANNELS_HELP}")
-        if stored.bands.dtype == np.uint8:
-            return replace(stored, image=from_array(stored.bands), bands=None)
-        return stored
-
-
-def numpy_values(path):
-    """The numbers in a .npy -> (H, W, C), in this machine's byte order."""
-    mapped = numpy_map(path)
-    return np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
 
 
 def numpy_map(path):
@@ -1218,8 +1204,8 @@ def area_of(path):
             height, width = numpy_map(path).shape[:2]
             return height * width
         if is_tiff(path):
-            tags = tiff_pages(Path(path).read_bytes())[0]
-            return tags[TAGS["width"]] * tags[TAGS["height"]]
+            height, width, _ = page_shape(tiff_pages(Path(path).read_bytes())[0])
+            return height * width
         with opened(path) as image:
             return image.width * image.height
     return 0
@@ -1241,7 +1227,8 @@ def tiff_values(path):
     content = Path(path).read_bytes()
     try:
         pages = tiff_pages(content)
-        if sum(page_bytes(content, tags) for tags in pages) > MOST_DECODED:
+        sizes = [math.prod(page_shape(tags)) * tiff_dtype(content, tags).itemsize for tags in pages]
+        if sum(sizes) > MOST_DECODED:
             raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
         values = np.concatenate([page_values(content, tags) for tags in pages], axis=2)
     except (MemoryError, OSError):
@@ -1271,55 +1258,43 @@ def tiff_pages(content):
     return pages
 
 
+def page_shape(tags):
+    """(height, width, bands) of a page."""
+    height, width = tag(tags, "height"), tag(tags, "width")
+    check_area(width, height)
+    return height, width, tag(tags, "samples")
+
+
 def page_values(content, tags):
     """One page of a TIFF -> (H, W, bands), put together from its strips or tiles."""
     dtype = tiff_dtype(content, tags)
-    height = tags[TAGS["height"]]
-    width = tags[TAGS["width"]]
-    bands = tags.get(TAGS["samples"], 1)
+    height, width, bands = page_shape(tags)
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
-    if tags.get(TAGS["planes"], 1) == 2:                              # one band after another
+    if tag(tags, "planes") == 2:                           # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
-    high, wide, starts, sizes = layout(tags)
+    high = tag(tags, "tile height") or min(tag(tags, "strip height") or height, height)
+    wide = tag(tags, "tile width") or width
+    starts = tag(tags, "tile starts") or tag(tags, "strip starts")
+    sizes = tag(tags, "tile sizes") or tag(tags, "strip sizes")
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
     if count != len(starts) or count != len(sizes):
         raise OSError(f"a damaged TIFF: it should have {count} strips or tiles")
     places = itertools.product(planes, range(0, height, high), range(0, width, wide))
     for (plane, top, left), start, size in zip(places, starts, sizes):
         place = plane[top:top + high, left:left + wide]
-        tiled = TAGS["tile width"] in tags
-        rows = high if tiled else len(place)               # the last strip is shorter
+        rows = high if tag(tags, "tile height") else len(place)          # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
         block = unpacked(content[start:start + size], tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
     return values
 
 
-def page_bytes(content, tags):
-    """What one page of a TIFF takes when it is unpacked."""
-    width = tags[TAGS["width"]]
-    height = tags[TAGS["height"]]
-    check_area(width, height)
-    return width * height * tags.get(TAGS["samples"], 1) * tiff_dtype(content, tags).itemsize
-
-
-def layout(tags):
-    """The height and width of a page's tiles or strips, where each begins, its bytes."""
-    if TAGS["tile width"] in tags:
-        names = ("tile height", "tile width", "tile starts", "tile sizes")
-        return [tags[TAGS[name]] for name in names]
-    height = tags[TAGS["height"]]
-    high = min(tags.get(TAGS["strip height"], height), height)
-    return high, tags[TAGS["width"]], tags[TAGS["strip starts"]], tags[TAGS["strip sizes"]]
-
-
 def tiff_dtype(content, tags):
     """The kind of number in a page, or OSError where it is none of those read here."""
-    bits = set(tags.get(TAGS["bits"], (1,)))
-    kinds = set(tags.get(TAGS["kind"], (1,)))
-    others = {name: tags.get(TAGS[name], 1)
-              for name in ("photometric", "packing", "turn", "fill order")}
+    bits = set(tag(tags, "bits"))
+    kinds = set(tag(tags, "kind"))
+    others = {name: tag(tags, name) for name in ("photometric", "packing", "turn", "fill order")}
     plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
     upright = others["turn"] == others["fill order"] == 1
     known = others["photometric"] in (1, 2) and others["packing"] in UNPACKED
@@ -1337,13 +1312,13 @@ def unpacked(block, tags, shape, dtype):
     width = columns * bands * dtype.itemsize               # bytes of a row
     if rows * width > MOST_DECODED:
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
-    packing = tags.get(TAGS["packing"], 1)
+    packing = tag(tags, "packing")
     if packing != 1:
         strip = io.BytesIO(one_strip(block, packing, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
             block = image.tobytes()
     pixels = np.frombuffer(block, np.uint8, rows * width)
-    predictor = tags.get(TAGS["predictor"], 1)
+    predictor = tag(tags, "predictor")
     if predictor == 3:                                     # differences of bytes, the highest first
         pixels = pixels.reshape(rows, -1, bands).cumsum(1, dtype=np.uint8)
         pixels = pixels.reshape(rows, dtype.itemsize, -1).transpose(0, 2, 1)
@@ -1359,7 +1334,7 @@ def one_strip(block, packing, height, width):
     """A packed strip as a grey 8-bit TIFF of its own, of width bytes a row."""
     tags = {"width": width, "height": height, "bits": 8, "packing": packing, "photometric": 1,
             "strip starts": 122, "samples": 1, "strip height": height, "strip sizes": len(block)}
-    entries = [struct.pack("<HHII", TAGS[name], 4, 1, value) for name, value in tags.items()]
+    entries = [struct.pack("<HHII", TAGS[name][0], 4, 1, value) for name, value in tags.items()]
     head = struct.pack("<4sIH", b"II*\0", 8, len(tags))
     return head + b"".join(entries) + bytes(4) + block     # 122 bytes come before the block
 
@@ -1371,7 +1346,7 @@ def open_picture(path, scale=None):
     return photo_of(read_stored(path), scale)
 
 
-def photo_of(stored, scale=None):
+def photo_of(stored, scale):
     """Stored -> a Pillow RGB picture, as a browser shows it."""
     with refusing(stored.path):
         profile = stored.image.info.get("icc_profile")
@@ -1385,7 +1360,7 @@ def photo_of(stored, scale=None):
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def to_8_bits(stored, scale=None):
+def to_8_bits(stored, scale):
     """Deep values -> 8-bit grey or RGB: scale's low is 0, its high 255. None: all of 16 bits."""
     levels = scaled(stored.bands, scale)                   # (H, W, 1 or 3)
     clear = stored.image.info.get("transparency")          # one value may mean "clear"
@@ -1398,7 +1373,7 @@ def to_8_bits(stored, scale=None):
     return image
 
 
-def scaled(values, scale=None):
+def scaled(values, scale):
     """Measured values, (H, W, C) -> uint8: scale's low is 0, its high 255; each may be a number, or
     one for each channel. None: all of 16 bits."""
     if scale is None and (values.dtype.kind, values.itemsize) != ("u", 2):
@@ -1462,12 +1437,15 @@ def to_srgb(profile, mode):
     return None if same else transform
 
 
-def find_scale(paths, channels=3, advice=""):
+def find_scale(paths, channels=3, given=None, advice=""):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
     several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
-    advice: what else can be done where some have 8 bits, others more."""
-    found = in_threads(lambda path: deep_range(path, channels), paths)
-    deep = [values for values in found if values]
+    given: the scale of deep ones, if any are there. advice: what else can be done where some have 8
+    bits, others more."""
+    if given:
+        return given if any(has_8_bits(path) is False for path in paths) else None
+    found = in_threads(lambda path: extremes(path, channels), paths)
+    deep = [ends for ends in found if ends]
     if not deep:
         return None
     if () in found:
@@ -1477,22 +1455,22 @@ def find_scale(paths, channels=3, advice=""):
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
 
-def deep_range(path, channels=3):
+def extremes(path, channels):
     """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
     channels but RGB's; () of 8 bits; None: cannot be read."""
+    if channels == 3 and has_8_bits(path):
+        return ()
     try:
-        if channels == 3 and has_8_bits(path):
-            return ()
-        stored = read_bands(path, channels)
+        stored = read_stored(path, channels)
     except (OSError, Refusal):                             # it is refused where it is read
         return None
     values = deep_values(stored)
     if values is None:
         return ()
     refuse_numbers(stored)
-    if channels in (1, 3):
-        return float(values.min()), float(values.max())
-    return values.min((0, 1)).tolist(), values.max((0, 1)).tolist()
+    sides = None if channels in (1, 3) else (0, 1)
+    lowest, highest = values.min(sides), values.max(sides)
+    return lowest.astype(float).tolist(), highest.astype(float).tolist()
 
 
 def deep_values(stored):
@@ -1502,15 +1480,17 @@ def deep_values(stored):
 
 
 def has_8_bits(path):
-    """Whether a file's header says that no value has more, which spares decoding it."""
-    with open(path, "rb") as file:
-        if file.read(2) == b"\xff\xd8":                    # JPEG
-            return True
-    if is_numpy(path):
-        return False
-    with opened(path) as image:
-        signed = getattr(image, "tag_v2", {}).get(TAGS["kind"], (1,))[0] == 2
-        return not signed and image.mode[0] not in "IF" and ";16" not in raw_mode(image)
+    """Whether a file's header says that no value has more, which spares decoding it; None: it
+    cannot be read."""
+    with suppress(OSError, Refusal):                       # it is refused where it is read
+        with open(path, "rb") as file:
+            if file.read(2) == b"\xff\xd8":                # JPEG: there may be tens of thousands
+                return True
+        if is_numpy(path):
+            return False
+        with opened(path) as image:
+            return not is_deep_grey(image) and ";16" not in raw_mode(image)
+    return None
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
@@ -1550,7 +1530,8 @@ def few_levels(stored):
     return None
 
 
-# Label maps: numbers or colours
+# Label maps: numbers or colours. The values that a file uses may mean classes by their numbers, by
+# their colours or by their rows in a palette: a reading must fit all of them.
 
 def open_label_map(path, palette):
     """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
@@ -1574,39 +1555,42 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
+        found = how = None
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            classes, how = exact_classes(stored, image, palette)
+            values, found = meanings(stored, image)
+        if found:                                          # at most 256 colours, none smeared
+            classes, how = choose_reading(image.mode, found, palette)
             if classes is not None:
-                return classes, how
-        check_colours(stored.path, to_tensor(image.convert("RGB")), palette)
+                refuse_inverted(stored, how)
+                return classes_at(values, found, classes), how
+            if how == "number":
+                refuse_place(values, found, how, palette)
+        picture = to_tensor(image.convert("RGB"))
+        place = place_of_no_class(picture, palette)
+        if place and how == "row":
+            refuse_place(values, found, how, palette)
+        if found:
+            refuse_outlines(values, found, palette)
+        if place:
+            y, x = place
+            raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
+                          f"class's; correct it, or {PALETTE_HELP}")
         return None, "by nearest colour"
 
 
-def exact_classes(stored, image, palette):
-    """label_map_in without nearest colours; (None, None) where it takes those."""
-    values, used, colours, numbers = meanings(stored, image)
-    if used is None:                                       # over 256 colours
-        return None, None
-    classes, how = choose_reading(image.mode, used, colours, numbers, palette)
-    if classes is not None:
-        if stored.inverted and how.startswith("by number"):
-            raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that "
-                          "are stored, or shown? It does not say; write them as PNG")
-        return classes_at(values, used, classes), how
-    if how == "row" and not place_of_no_class(to_tensor(image.convert("RGB")), palette):
-        how = None                                         # smeared colours, no numbers
-    if how:
-        refuse_place(values, used, colours, numbers, how, palette)
-    refuse_outlines(values, used, colours, palette)
-    return None, None
+def refuse_inverted(stored, how):
+    """Refuses numbers of which nobody can say whether they are those stored or those shown."""
+    if stored.inverted and how.startswith("by number"):
+        raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
+                      "stored, or shown? It does not say; write them as PNG")
 
 
-def classes_at(values, used, classes):
-    """The class of each of the used values, put in its place: uint8 of the shape of values."""
-    table = np.zeros(max(used) + 1, np.uint8)              # by value; 16 MB at most, for RGB
-    table[used] = classes
+def classes_at(values, found, classes):
+    """The class of each Meaning in found, put where its value is: uint8 (H, W)."""
+    table = np.zeros(found[-1].value + 1, np.uint8)         # by value; 16 MB at most, for RGB
+    table[[one.value for one in found]] = classes
     return table[values]
 
 
@@ -1639,81 +1623,87 @@ def numbers_alone(stored):
     return stored.step != 1 or (values.max() > 255 and (values % 257).any())
 
 
+@dataclass
+class Meaning:
+    """What one of the values that a label map uses may mean."""
+    value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
+    colour: tuple        # (r, g, b); None where the file does not tell it
+    number: int          # None of a colour that is no grey
+
+
 def meanings(stored, image):
-    """What a label map's values may mean -> values (H, W), those used in rising order, the colour
-    and the number of each, or None; four times None, where over 256 colours are used."""
+    """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
+    None where it has over 256 colours."""
     if numbers_alone(stored):
         values = stored.bands[..., 0].astype(np.int32)
-        used = np.unique(values).tolist()
-        numbers = [round(value / stored.step) for value in used]
-        return values, used, [None] * len(used), numbers
+        levels = np.unique(values).tolist()
+        return values, [Meaning(level, None, round(level / stored.step)) for level in levels]
     if image.mode in ("1", "L", "P"):
-        values = np.array(image.convert("L") if image.mode == "1" else image)
-        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+        values = np.asarray(image.convert("L") if image.mode == "1" else image)
+        levels = np.flatnonzero(image.histogram()).tolist()
         if image.mode == "P":
-            if tells_nothing(image):
-                return values, used, [None] * len(used), used
-            check_rows(image, used)
-            colours = [row_shown(image, value) for value in used]
-            return values, used, colours, [number_of(colour) for colour in colours]
-        colours = [(value, value, value) for value in used]
-        return values, used, colours, [round(value / stored.step) for value in used]
+            return values, meanings_of_rows(image, levels)
+        return values, [Meaning(k, (k, k, k), round(k / stored.step)) for k in levels]
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
-        return None, None, None, None
-    pixels = np.array(rgb).astype(np.int32)
-    values = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+        return None, None
     colours = sorted(colour for _, colour in counted)
-    used = [r << 16 | g << 8 | b for r, g, b in colours]
-    numbers = [number_of(colour) for colour in colours]
+    found = [Meaning(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
     if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
-        numbers = [r for r, _, _ in colours]
-    return values, used, colours, numbers
+        found = [replace(one, number=one.colour[0]) for one in found]
+    pixels = np.array(rgb).astype(np.int32)
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], found
 
 
-def rows_shown(image):
+def meanings_of_rows(image, rows):
+    """The Meaning of some of the rows of a palette picture."""
+    if tells_nothing(image):
+        return [Meaning(row, None, row) for row in rows]
+    check_rows(image, rows)
+    shown = dict(enumerate(palette_rows(image)))
+    colours = [shown.get(row) for row in rows]             # 255 may have none
+    numbers = [grey_level(colour) if colour else 255 for colour in colours]
+    return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
+
+
+def palette_rows(image):
     """The colours of a palette picture's rows, [(r, g, b), ...]."""
     return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
-
-
-def row_shown(image, row):
-    """The colour (r, g, b) of a row of a palette picture; None of 255 where there is no such row."""
-    rows = rows_shown(image)
-    return rows[row] if row < len(rows) else None
 
 
 def check_rows(image, used):
     """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
     lost the higher bits of its numbers. A palette of more, of the classes alone, may have 255 for
     pixels to ignore."""
-    count = len(rows_shown(image))
+    count = len(palette_rows(image))
     missing = [row for row in used if row >= count]
     if missing and (missing != [255] or count <= 16):
-        raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers may "
-                      f"have been lost as it was written; write it as 8-bit grey")
+        raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers "
+                      f"may have been lost as it was written; write it as 8-bit grey")
 
 
 def tells_nothing(image):
     """Whether a palette picture's rows are all of one colour, as where a program has set none, or
     has written TIFF's 16 bits as 8: the rows are then numbers."""
-    rows = rows_shown(image)
+    rows = palette_rows(image)
     return len(rows) > 1 and len(set(rows)) == 1
 
 
-def number_of(colour):
-    """k of a grey (k, k, k), else None; 255 of a row 255 that has no colour."""
-    if colour is None:
-        return 255
+def grey_level(colour):
+    """k of a grey (k, k, k), else None."""
     r, g, b = colour
     return r if r == g == b else None
 
 
-def choose_reading(mode, used, colours, numbers, palette):
-    """-> (the class of each value used, how); (None, how) where that reading has no such class;
-    (None, None) where colours must be matched by the nearest."""
+def choose_reading(mode, found, palette):
+    """Of each Meaning in found -> (its class, how); (None, how) where that reading has no such
+    class; (None, None) where colours must be matched by the nearest."""
     count = len(palette)
     exact = {colour: k for k, colour in known_colours(palette)}
+    used = [one.value for one in found]
+    colours = [one.colour for one in found]
+    numbers = [one.number for one in found]
 
     def legal(values):
         fits = all(v is not None and (v < count or v == 255) for v in values)
@@ -1747,10 +1737,9 @@ def choose_reading(mode, used, colours, numbers, palette):
         return None, None                                  # smeared, and no numbers
     if by_row:
         return by_row, "by row, from palette files"
-    # Grey levels are numbers, but where all classes are grey: then a resizing's are colours, too.
-    grey = mode in ("1", "L") and any(number_of(colour) is None for colour in exact)
-    untold = all(colour is None for colour in colours)
-    if grey or few or untold:
+    # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
+    grey = mode in ("1", "L") and any(grey_level(colour) is None for colour in exact)
+    if grey or few or not any(colours):                    # none is told
         return None, "number"
     return None, "row" if mode == "P" else None
 
@@ -1777,35 +1766,36 @@ def refuse_a_mask(numbers, count):
 def refuse_rows_alike(used, colours, readings, by_row):
     """Refuses rows of a palette that are shown in one colour where they are classes of their own by
     row, but by colour, or by the colours' numbers, one class."""
+    if all(reading in (None, by_row) for reading in readings):
+        return
     first = {}                                             # row by colour
     for row, colour in zip(used, colours):
         other = first.setdefault(colour, row)
-        apart = any(reading not in (None, by_row) for reading in readings)
-        if other != row and apart:
+        if other != row:
             raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
                           f"class, or two? Give each class a colour of its own")
 
 
-def refuse_outlines(values, used, colours, palette):
+def refuse_outlines(values, found, palette):
     """Refuses a map of classes' colours, and of one or two more that lie between no two of them, so
     that no resizing has made these: outlines, of 1% of the pixels or more."""
     known = np.array([colour for _, colour in known_colours(palette)], float)        # (M, 3)
     others = []
-    for value, colour in zip(used, colours):
-        if colour is not None and (known != colour).any(1).all():
-            others.append((value, colour))
-    if len(others) > 2 or len(others) == len(used):
+    for one in found:
+        if one.colour is not None and (known != one.colour).any(1).all():
+            others.append(one)
+    if len(others) > 2 or len(others) == len(found):
         return
     to_other = known - known[:, None]                      # (M, M, 3)
     squared = np.maximum((to_other ** 2).sum(2), 1)
-    for value, colour in others:
-        from_first = colour - known[:, None]               # (M, 1, 3)
+    for one in others:
+        from_first = one.colour - known[:, None]           # (M, 1, 3)
         share = ((from_first * to_other).sum(2) / squared).clip(0, 1)    # of the way to the other
         off = np.linalg.norm(from_first - share[..., None] * to_other, axis=2)
-        places = values == value
+        places = values == one.value
         if off.min() > 40 and places.mean() >= 0.01:
             y, x = np.argwhere(places)[0]
-            raise OSError(f"colour {colour} at x={x}, y={y} is no class's; correct it, or "
+            raise OSError(f"colour {one.colour} at x={x}, y={y} is no class's; correct it, or "
                           f"{PALETTE_HELP}")
 
 
@@ -1820,31 +1810,20 @@ def refuse_rows_apart(used, colours, exact, by_row):
                           f"rows are the classes, write it as 8-bit grey; else {PALETTE_HELP}")
 
 
-def refuse_place(values, used, colours, numbers, how, palette):
+def refuse_place(values, found, how, palette):
     """Names the first number, or row of a palette file, that is no class's, and its place."""
-    count = len(palette)
-    if how == "row":
-        numbers = used
-    for value, colour, number in zip(used, colours, numbers):
-        known = number < count or number == 255
-        if how == "row":
-            known = known and colour in [None, *(tuple(rgb) for _, rgb in palette)]
+    by_row = how == "row"
+    colours = [None, *(tuple(colour) for _, colour in palette)]
+    for one in found:
+        number = one.value if by_row else one.number
+        known = number < len(palette) or number == 255
+        if by_row:
+            known = known and one.colour in colours
         if not known:
-            y, x = np.argwhere(values == value)[0]
-            seen = f", shown as {colour}," if how == "row" else ""
-            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{count - 1} or 255, "
-                          f"nor is it a class's colour; correct it, or {PALETTE_HELP}")
-    raise OSError(f"its rows are neither classes nor class colours; {PALETTE_HELP}")
-
-
-def check_colours(path, picture, palette):
-    """Refuses uint8 (3, H, W) with colours of no class; see place_of_no_class."""
-    place = place_of_no_class(picture, palette)
-    if place:
-        y, x = place
-        colour = tuple(picture[:, y, x].tolist())
-        raise Refusal(f"{path}: colour {colour} at x={x}, y={y} is no class's; correct it, or "
-                      f"{PALETTE_HELP}")
+            y, x = np.argwhere(values == one.value)[0]
+            seen = f", shown as {one.colour}," if by_row else ""
+            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{len(palette) - 1} or "
+                          f"255, nor is it a class's colour; correct it, or {PALETTE_HELP}")
 
 
 def place_of_no_class(picture, palette):
@@ -1867,8 +1846,8 @@ def place_of_no_class(picture, palette):
         y, x = divmod(int(off.argmax()), few.shape[2])
         return 4 * y, 4 * x
     flat = around <= 2
-    solid = flat
-    if not flat.any():
+    patches = flat.any()
+    if not patches:
         if to_image(picture).getcolors(256) is None:       # a blur, or a photo
             return place_in_a_photo(picture, palette)
         flat = ~flat                                       # dots: each pixel is a patch
@@ -1878,10 +1857,11 @@ def place_of_no_class(picture, palette):
     smeared = ((off > 0) & (off <= 40)).mean() > 0.01
     if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
         solid = flat & (ranges(picture.numpy(), 4) <= 2)
-    if solid.any():
-        off = off[solid[flat]]
-        flat = solid
-    wrong = (off > 40) & solid.any()
+        patches = solid.any()
+        if patches:
+            off = off[solid[flat]]
+            flat = solid
+    wrong = (off > 40) & patches
     if (off > 5).mean() > 0.5:
         wrong = off > 5
     return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
@@ -1929,15 +1909,16 @@ def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
-    values, used, colours, numbers = meanings(stored, image)
-    if used is not None and 255 in numbers:
+    values, found = meanings(stored, image)
+    numbers = [None] if found is None else [one.number for one in found]
+    if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if used is None or None in numbers:
+    if None in numbers:
         raise OSError("holds colours, not Cityscapes' labelIds")
-    classes, how = choose_reading(image.mode, used, colours, numbers, known)
+    classes, how = choose_reading(image.mode, found, known)
     if classes is None:
-        refuse_place(values, used, colours, numbers, how, known)
-    ids = classes_at(values, used, classes)
+        refuse_place(values, found, how, known)
+    ids = classes_at(values, found, classes)
     if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
         raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
                       "trainIds, or another set's numbers?")
@@ -1965,8 +1946,7 @@ def read_labels(files, palette):
 def label_part(files, palette):
     """The label map among a task's files: the last, or the right half of a side-by-side pair."""
     stored = read_stored(files[-1])
-    w, h = stored.image.size
-    if len(files) == 2 or w % 2 or not has_shape(w / 2, h, [1, 1]):
+    if len(files) == 2 or not is_two_halves(stored, [1, 1]):
         return stored
     photo, labels = halves(stored)
     return stored if is_label_map(photo, palette) else labels
@@ -2016,8 +1996,8 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, used, colours, _ = meanings(stored, label_image(stored))
-    return [(row, colour) for row, colour in zip(used, colours) if colour is not None]
+    _, found = meanings(stored, label_image(stored))
+    return [(one.value, one.colour) for one in found if one.colour is not None]
 
 
 # Pairs: which way up, which shape
@@ -2025,6 +2005,13 @@ def rows_of(path, palette):
 def has_shape(width, height, size):
     """Whether width x height pixels have the shape of size, [height, width], to 2%."""
     return abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
+
+
+def is_two_halves(stored, size):
+    """Whether a picture may be two halves of the shape of size, [height, width], side by side; of
+    any shape, where size is None."""
+    width, height = stored.image.size
+    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
 
 def shape_of_pairs(settings):
@@ -2040,10 +2027,10 @@ def stored_pair(settings, files):
         if channels[0] != channels[1]:
             raise Refusal(f"{files[0]}: halves side by side have one number of channels, but "
                           f"{channels} are wanted; put them into A/ and B/")
-        stored = read_bands(files[0], channels[0])
+        stored = read_stored(files[0], channels[0])
         check_shape(stored, size, side_by_side=True)
         return halves(stored)
-    a, b = [read_bands(path, count) for path, count in zip(files, channels)]
+    a, b = [read_stored(path, count) for path, count in zip(files, channels)]
     check_turned(a, b)
     if a.image.size != b.image.size:
         raise Refusal(f"{a.path}: is {a.image.width}x{a.image.height}, but {b.path} is "
@@ -2081,16 +2068,15 @@ def check_shape(stored, size, side_by_side=False, advice=None):
     """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
     size None: any shape will do. advice: in place of a --size, where the size is a run's."""
     w, h = stored.image.size
-    half = w / 2 if side_by_side else w
+    width = w / 2 if side_by_side else w
+    whole = width % 1 == 0                                 # pixels
+    if whole and (size is None or has_shape(width, h, size)):
+        return
     if size is None:
-        if half % 1:
-            raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
-        return
-    if half % 1 == 0 and has_shape(half, h, size):
-        return
+        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
     what = "a pair side by side" if side_by_side else "a picture"
     if advice is None:
-        fit = fitting_size(h, half, min(size)) if half % 1 == 0 else None
+        fit = fitting_size(h, width, min(size)) if whole else None
         advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
         if side_by_side:
             advice += ", or put single pictures into A/ and B/"
@@ -2132,7 +2118,8 @@ def survey(name, settings, scale=None):
             agree_on_rows([paths[-1] for paths in files], palette)
             scales.append(None)
         else:
-            scales.append(scale_of_half(paths, channels_of(settings, half), scale))
+            scales.append(find_scale(paths, channels_of(settings, half), scale,
+                                     ", or a scale for the latter: --range 0 65535"))
     if len(files[0]) == 1:                                 # side by side
         scales = scales * 2
     if scale and not any(scales):
@@ -2156,27 +2143,6 @@ def refuse_other_half(settings, files):
         where = f"{files[half].parent.name}/"
     raise Refusal(f"{parts[half].path}: the label map of a pair should be {where}, but it is the "
                   f"other half; put label maps into labels/ and photos into photos/")
-
-
-def scale_of_half(paths, channels, scale):
-    """The scale of all A or all B: the one given, where pictures of more than 8 bits are there."""
-    if not scale:
-        return find_scale(paths, channels, ", or a scale for the latter: --range 0 65535")
-    return scale if any(map(may_be_deep, paths)) else None
-
-
-def may_be_deep(path):
-    """Whether a file's header leaves it open that a value has more than 8 bits."""
-    with suppress(OSError, Refusal):                       # it is refused where it is read
-        return not has_8_bits(path)
-    return False
-
-
-def check_scale(scale):
-    """Refuses a --range that is none."""
-    low, high = scale
-    if not -math.inf < low < high < math.inf:
-        raise Refusal(f"--range {low:g} {high:g}: is no range; give two numbers, the lower first")
 
 
 def check_ids(paths):
@@ -2278,13 +2244,10 @@ def unused_words(folder, *splits):
     """A line such as "5 files not used: 3 .heic, 2 broken links, folders more/", or none."""
     folder = Path(folder)
     used = {path for pictures in splits for paths in pictures.files for path in paths}
-    homes = {path.parent for path in used}
-    homes |= {parent for home in homes for parent in home.parents}
+    homes = {home for path in used for home in path.parents}
     counts = Counter()
     folders = []
-    for home in sorted(homes):
-        if home != folder and folder not in home.parents:
-            continue
+    for home in sorted(home for home in homes if folder in (home, *home.parents)):
         for path in sorted(home.iterdir()):
             expected = path.name in ("test", "sheet.png") or path == folder / "palette.json"
             if path in used or path in homes or expected or path.name.startswith("."):
@@ -2349,18 +2312,11 @@ def classes_learned():
         raise Refusal(str(refusal).replace(PALETTE_HELP, advice)) from None
 
 
-def may_be_a_pair(settings, stored):
-    """Whether a picture may be two halves of shape_of_pairs, side by side."""
-    width, height = stored.image.size
-    size = shape_of_pairs(settings)
-    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
-
-
 def refuse_a_whole_pair(settings, stored):
     """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
     nearest colour its photo would be labels, too, and nobody would be told. Tried: of 46 photos of
     streets at most .33 of the pixels have a class's colour, of 100 of facades none."""
-    if not may_be_a_pair(settings, stored):
+    if not is_two_halves(stored, shape_of_pairs(settings)):
         return
     parts = halves(stored)
     palette = settings["palette"]
@@ -2373,7 +2329,7 @@ def refuse_a_whole_pair(settings, stored):
 def stored_of(path, channels=3):
     """A file's picture of so many channels; or path itself, where it is one already, of a film."""
     if not isinstance(path, Stored):
-        return read_bands(path, channels)
+        return read_stored(path, channels)
     if channels != 3:
         raise Refusal(f"{path.path}: a film has 3 channels, and this run takes {channels}; give "
                       f"single pictures")
@@ -2488,7 +2444,7 @@ def frames_of(path):
         for number, page in enumerate(pages_of(image, MOST_FRAMES), 1):
             name = Path(f"{path}, {'page' if tiff else 'frame'} {number}")
             if tiff:
-                yield replace(read_stored(path, page), path=name)
+                yield replace(read_stored(path, page=page), path=name)
                 continue
             with refusing(name):
                 image.seek(page)
@@ -2626,11 +2582,11 @@ def keep_pieces(lines, strong, least):
     return kept
 
 
-def edges(photos, threshold=12.0):
+def edges(photos):
     """Photos as line drawings: uint8 (N, 3, H, W) -> (N, 1, H, W), lines 0 on 255, 1 pixel wide.
-    Canny 1986: smooth, take the gradient (threshold: levels a pixel), keep its ridges, join weak
-    ones to strong ones, drop pieces under 5 pixels. The paper's edges are HED's, a network that has
-    learned people's outlines of objects; these follow contrast: texture and shadows, too."""
+    Canny 1986: smooth, take the gradient, keep its ridges, join weak ones to strong ones, drop
+    pieces under 5 pixels. The paper's edges are HED's, a network that has learned people's outlines
+    of objects; these follow contrast: texture and shadows, too."""
     dy, dx = torch.gradient(smooth(photos), dim=(2, 3))
     slope, channel = torch.hypot(dx, dy).max(1, keepdim=True)            # the strongest channel
     dx = dx.gather(1, channel)
@@ -2640,8 +2596,9 @@ def edges(photos, threshold=12.0):
     across = torch.where(dx * dy > 0, torch.maximum(se, nw), torch.maximum(ne, sw))
     across = torch.where(dx.abs() > 2.4 * dy.abs(), torch.maximum(e, w), across)  # tan 67.5 degrees
     across = torch.where(dy.abs() > 2.4 * dx.abs(), torch.maximum(n, s), across)
-    ridges = (slope >= across) & (slope > 0.4 * threshold)
-    lines = keep_pieces(thin(ridges), slope > threshold, 5)
+    strong = 12.0                                          # levels a pixel
+    ridges = (slope >= across) & (slope > 0.4 * strong)
+    lines = keep_pieces(thin(ridges), slope > strong, 5)
     return torch.where(lines, 0, 255).byte()
 
 
@@ -2671,10 +2628,10 @@ def clean_sketch(image, size):
 
 # k-means: label maps of any photos, by clustering their colours: "Imagine your World"
 
-def kmeans_palette(pixels, classes, seed=0):
+def kmeans_palette(pixels, classes):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
     An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     pixels = pixels.float()
     colours = len(pixels.unique(dim=0))
     if colours < classes:
@@ -2702,7 +2659,7 @@ def first_centres(pixels, classes, rng):
     return centres
 
 
-def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
+def kmeans_folder(photos, out, classes, size=(256, 256)):
     """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
     Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
     are cut to the shape of size. palette.json and sheet.png, to judge the labels by, join them."""
@@ -2715,12 +2672,12 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     for name in ("train", "val", "palette.json", "sheet.png"):           # what will be written
         if (out / name).exists():
             raise Refusal(f"{out / name}: is there already; give OUT a new folder")
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     scale = find_scale(files)
     if scale:
         print(scale_words(scale, photos))
     sample = sample_pixels(files, 200_000, rng, scale)
-    colours = kmeans_palette(sample, classes, seed).tolist()
+    colours = kmeans_palette(sample, classes).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=rng)[:max(1, len(files) // 5)].tolist()
     tiles = []                                             # of the sheet
@@ -2737,7 +2694,7 @@ def kmeans_folder(photos, out, classes=8, seed=0, size=(256, 256)):
     save_picture(out / "sheet.png", contact_sheet(rows))
 
 
-def sample_pixels(files, count, rng, scale=None):
+def sample_pixels(files, count, rng, scale):
     """Some `count` pixels of all files together: uint8 (M, 3)."""
     sample = []
     for path in files:
@@ -3167,8 +3124,9 @@ def output_values(settings, x, fake):
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 
-def contact_sheet(rows, titles=(), gap=4):
+def contact_sheet(rows, titles=()):
     """Rows of pictures, uint8 (3, h, w), under their titles -> one picture, uint8 (3, H, W)."""
+    gap = 4                                                # pixels
     pictures = [picture for row in rows for picture in row]
     h = max(picture.shape[1] for picture in pictures) + gap
     w = max(picture.shape[2] for picture in pictures) + gap
@@ -3185,7 +3143,7 @@ def contact_sheet(rows, titles=(), gap=4):
     return to_tensor(sheet)
 
 
-def film(run, out, largest=300_000, seconds=8):
+def film(run, out, largest=300_000):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
     The sheets show the same pictures at all times, so what moves is what was learned. Where all
@@ -3204,7 +3162,7 @@ def film(run, out, largest=300_000, seconds=8):
         for count in (32, 16, 8):
             chosen = spread_by_logarithm(sheets, count)
             frames = [film_frame(path, width) for path in chosen]
-            content = animated(frames, seconds)
+            content = animated(frames)
             if len(content) <= largest:
                 write_whole(out, content)
                 return len(frames), len(content)
@@ -3233,13 +3191,13 @@ def film_frame(path, width):
     return frame
 
 
-def animated(frames, seconds):
-    """Pillow RGB pictures of one size -> the bytes of a GIF that repeats for ever."""
+def animated(frames):
+    """Pillow RGB pictures of one size -> the bytes of a GIF of 8 seconds that repeats for ever."""
     # One palette for all, the last frame's (the first is grey), so that what stands still keeps its
     # bytes; without dithering, whose dots would move.
     palette = frames[-1].quantize(128)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    pause = round(seconds / len(frames) * 100) * 10        # GIF counts in hundredths of a second
+    pause = round(8 / len(frames) * 100) * 10              # GIF counts in hundredths of a second
     pauses = [pause] * (len(frames) - 1) + [2_000]         # milliseconds
     content = io.BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
@@ -3632,7 +3590,7 @@ def kmeans_command():
     parser.add_argument("--classes", type=positive(int), default=8, help="default 8")
     parser.add_argument("--size", type=sides, default=default_size(), help="whose shape is cut")
     options = parse_options(parser)
-    kmeans_folder(options.photos, options.out, options.classes, size=options.size)
+    kmeans_folder(options.photos, options.out, options.classes, options.size)
 
 
 def edges_command():
@@ -3708,7 +3666,7 @@ def own_size(name, pictures, size):
     if pictures["data"] is None or row.kind == "label maps":     # SemGAN's are squares
         return size
     files = split_files(pictures["data"], "train")[0]
-    w, h = read_bands(files[0], channels_of(pictures, halves_named(pictures)[0])).image.size
+    w, h = read_stored(files[0], channels_of(pictures, halves_named(pictures)[0])).image.size
     if row.kind == "pairs" and len(files) == 1:
         w = w / 2
     return fitting_size(h, w, size[0]) or size
@@ -3737,7 +3695,7 @@ def task_sheet(name, folder, size, out, scale=None, choices=None):
     for line in what_was_read(settings, train, held):
         print(line)
     save_picture(out, sheet_of(settings, train))
-    how = "cropped" if row.crop or train.whole else "resized"
+    how = "cropped" if row.jitter or train.whole else "resized"
     mirrored = ", mirrored in training" if mirror_of(settings) else ""
     print(f"{out}: {how} to {size[0]}x{size[1]}{mirrored}")
 
@@ -3747,7 +3705,7 @@ def sheet_of(settings, train):
     shown = train.together([train[i] for i in range(min(4, len(train)))])
     if TASKS[settings["task"]].kind != "label maps":
         rng = torch.Generator().manual_seed(0)
-        x, y = to_network(settings, augment(shown, settings["size"], mirror_of(settings), rng))
+        x, y = to_network(settings, augment(settings, shown, rng))
         return contact_sheet(list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y))))
     rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
     how = how_labels_are_read(settings, train.files[0]) if train.files else None

@@ -51,21 +51,28 @@ import semgan
 
 PRACTICE = 10   # trials of a study with answers, pix2pix Sec. 4.1
 TRIALS = 40     # and those that count
-MOST_SIDE = 4096    # of a photo that is enlarged
-LARGEST = 24_000_000    # bytes of a file that the page opens: FILE_BODY holds it in base64
 SESSIONS = 16   # studies at most that are kept at once; the oldest gives way
-# Of a request, with what a missing one means. A value is turned into the kind of this one.
+MOST_SIDE = 4096        # of a photo that is enlarged: 50 MB in memory
+LARGEST = 24_000_000    # bytes of a file that the page opens: FILE_BODY holds it in base64
+
+# What a request may hold, each with its value where the request leaves it out; what comes is
+# brought to that value's type.
 FIELDS = {
-    "run": "", "seed": 0,                       # which run; the dropout noise's number
-    "cells": "",                                # the picture, as painted() reads it
-    "muted": [], "quiet": [],                   # numbers of skips and of dropouts to leave out
-    "judge": "", "example": 0,                  # D judges the "fake", or an example's "real" photo
-    "beside": False,                            # the map joins its photo in one picture
-    "enlarged": [],                             # [h, w] that the photo is brought to, or as it is
-    "file": "", "name": "",                     # an opened file in base64, and what it is called
-    "walk": 0,                                  # steps from a dream to others
-    "session": "", "fake": "",                  # of a study: which one, and the answer
-    "answered": 0,                              # after so many others
+    "run": "",          # the name of one of the runs
+    "seed": 0,          # the number of the dropout's noise, of an example, or of a dream
+    "cells": "",        # the picture in base64, as painted() reads it
+    "muted": [],        # skips that carry zeros, by number
+    "quiet": [],        # dropouts that are off, by number
+    "judge": "",        # "fake": D judges the photo made; "real": an example's; "": none
+    "example": 0,       # that example's number
+    "beside": False,    # whether the reply's picture has the map on the photo's left
+    "enlarged": [],     # [h, w] to bring the photo to; [] leaves it as it is
+    "file": "",         # an opened file in base64
+    "name": "",         # and what it is called
+    "walk": 0,          # how far to walk from a dream, in hundredths of the round
+    "session": "",      # the token of a study under way; "" begins one
+    "answered": 0,      # how many of its answers the page knows to have arrived
+    "fake": "",         # the next answer: "left" or "right"
 }
 
 
@@ -190,14 +197,14 @@ class Studio:
         session = self.sessions[token]
         run = session["run"]
         answers = session["answers"]                       # for each trial: was the person fooled?
-        asked = len(answers) < PRACTICE + TRIALS
-        if request["session"] and asked and request["answered"] == len(answers):
+        complete = len(answers) == PRACTICE + TRIALS
+        if request["session"] and request["answered"] == len(answers) and not complete:
             if request["fake"] not in ("left", "right"):
                 raise data.Refusal("An answer is left or right.")
             answers.append(request["fake"] != session["fake"])
         reply = {"session": token, "answered": len(answers), "pictures": len(self.pictures(run))}
         reply["fooled"] = answers[-1] if 0 < len(answers) <= PRACTICE else None  # told in practice
-        if len(answers) >= PRACTICE + TRIALS:
+        if len(answers) == PRACTICE + TRIALS:
             if "total" not in session:          # where keeping fails, the next answer tries again
                 session["total"] = self.keep_session(run, answers[PRACTICE:])
             return {**reply, "total": session["total"]}
@@ -233,7 +240,10 @@ class Studio:
         """Adds a session to the run's study.jsonl -> how many fakes were taken for real."""
         row = {"format": 1, "algorithm": run["name"], "trials": TRIALS, "fooled": sum(scored),
                "answers": scored, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        data.append_line(run["folder"] / "study.jsonl", json.dumps(row))
+        try:
+            data.append_line(run["folder"] / "study.jsonl", json.dumps(row))
+        except data.Refusal as refusal:
+            raise NotKept(f"{refusal}; then give the last answer again.") from None
         return row["fooled"]
 
 
@@ -314,7 +324,7 @@ def fitted(run, picture, words):
     """uint8 (3, H, W) of any size -> the run's, from the middle. What was done joins the words."""
     h, w = run["size"]
     rows, columns = picture.shape[1:]
-    tall, wide = covered(run, picture)
+    tall, wide = largest_part(run, picture)
     if (tall, wide) != (rows, columns):
         top = (rows - tall) // 2
         left = (columns - wide) // 2
@@ -328,8 +338,8 @@ def fitted(run, picture, words):
     return data.resize(picture, [h, w], nearest=run["mode"] == "labels")
 
 
-def covered(run, picture):
-    """The [height, width] of the largest part of (3, H, W) that has the shape of the run's size."""
+def largest_part(run, picture):
+    """[height, width] of the largest part of uint8 (3, H, W) that has the run's proportions."""
     h, w = run["size"]
     scale = min(picture.shape[1] / h, picture.shape[2] / w)
     return [max(round(h * scale), 1), max(round(w * scale), 1)]
@@ -358,32 +368,35 @@ def read_file(run, file, name):
     """A file that was opened in the page -> its cells, and what was done with it, in words."""
     words = []
     with saved(file, name) as path:
-        picture = picture_in(run, path, words)
-    size = covered(run, picture)
-    own = None                                             # its size, where that is another
+        stored = data.read_stored(path)
+        picture = picture_in(run, stored, words)
+    size = largest_part(run, picture)
+    own_size = None                                        # which its photo can be brought to
     if size != run["size"] and max(size) <= MOST_SIDE:
-        own = size
+        own_size = size
     picture = fitted(run, picture, words)
     if run["mode"] == "labels":
-        moved = illegal(run, picture).float().mean().item()
+        moved = of_no_class(run, picture).float().mean().item()
         share = "under 0.1%" if moved < 0.001 else f"{moved:.1%}"
         if moved:
             words.append(f"{share} of its pixels moved to a class, as their colours were none's")
+        if moved and stored.lossy:
+            words.append("its format smears colours, so thin parts may be read wrong: save maps as "
+                         "PNG")
     return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is",
-            "size": own}
+            "size": own_size}
 
 
-def picture_in(run, path, words):
+def picture_in(run, stored, words):
     """A file's picture as training reads it, uint8 (3, H, W); of a pair its x. What was done joins
     the words."""
-    stored = data.read_stored(path)
     pair = is_pair(run, stored)
     try:
-        picture = data.read_input(run, path, pair=pair)    # uint8 (3, H, W), or 1 channel
+        picture = data.read_input(run, stored.path, pair=pair)     # uint8 (3, H, W), or 1 channel
     except data.Refusal:
         if run["mode"] == "labels" and not pair and like_a_photo(run, stored):
-            raise data.Refusal(f"{path}: a photo, as it seems, and no label map; to paint over "
-                               f"it, choose it at Trace") from None
+            raise data.Refusal(f"{stored.path}: a photo, as it seems, and no label map; to paint "
+                               f"over it, choose it at Trace") from None
         raise
     picture = data.first_three(picture[None])[0]
     if pair:
@@ -406,8 +419,9 @@ def like_a_photo(run, stored):
     if stored.bands is not None:                           # more than 8 bits: numbers
         return False
     with data.refusing(stored.path):
+        # getcolors gives up over this many: a byte a pixel, as label maps have, tells 256 classes.
         many = data.label_image(stored).convert("RGB").getcolors(256) is None
-        return many and data.share_of_classes(stored, run["palette"]) < 0.5
+        return many and data.share_of_classes(stored, run["palette"]) < 0.5   # so mostly others
 
 
 def is_pair(run, stored):
@@ -421,12 +435,12 @@ def is_pair(run, stored):
     return not all(data.is_label_map(part, run["palette"]) for part in data.halves(stored))
 
 
-def illegal(run, picture):
-    """Where uint8 (3, H, W) has colours of no class: bool (H, W)."""
-    legal = torch.zeros(picture.shape[1:], dtype=torch.bool)
+def of_no_class(run, picture):
+    """Where uint8 (3, H, W) has colours that are no class's: bool (H, W)."""
+    of_a_class = torch.zeros(picture.shape[1:], dtype=torch.bool)
     for _, colour in run["palette"]:
-        legal |= (picture == torch.tensor(colour).view(3, 1, 1)).all(0)
-    return ~legal
+        of_a_class |= (picture == torch.tensor(colour).view(3, 1, 1)).all(0)
+    return ~of_a_class
 
 
 def numbers_below(values, end, what):
@@ -458,6 +472,10 @@ POLICY = ("default-src 'none'; connect-src 'self'; img-src data: blob:; "
 
 class Gone(Exception):
     """Whoever asked has hung up."""
+
+
+class NotKept(Exception):
+    """A finished study could not be written; its last answer may come again."""
 
 
 class WhileWanted(TorchFunctionMode):
@@ -534,8 +552,8 @@ class Handler(BaseHTTPRequestHandler):
         self.size = int(size)
         return None
 
-    def asked(self):
-        """The request, as the body says; None where it was cut short or of the wrong kind."""
+    def request_in_body(self):
+        """-> a dict of FIELDS, or None where the body was cut short or makes no sense."""
         try:
             body = json.loads(self.rfile.read(self.size))
             request = {}
@@ -558,7 +576,7 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.fault()
         if fault:
             return self.refuse(*fault)
-        request = self.asked()
+        request = self.request_in_body()
         if request is None:
             return self.refuse(400)
         self.timer.cancel()                    # all has arrived; what follows takes its time
@@ -574,6 +592,8 @@ class Handler(BaseHTTPRequestHandler):
                     content = ROUTES[self.route](studio, run, request)
             except (data.Refusal, pix2pix.Refusal) as refusal:
                 return self.refuse(400, str(refusal))
+            except NotKept as why:             # a fault of this side, so it may pass
+                return self.refuse(507, str(why))
         return self.reply(200, json.dumps(content), "application/json")
 
     def refuse(self, status, sentence=""):

@@ -1354,7 +1354,7 @@ def is_half_a_map(settings, path, half):
         return False
     try:
         stored = data.read_stored(path)
-        if not data.may_be_a_pair(settings, stored):
+        if not data.is_two_halves(stored, data.shape_of_pairs(settings)):
             return False
         data.label_picture(data.halves(stored)[half], settings["palette"])    # as --pair would
         return True

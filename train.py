@@ -103,7 +103,6 @@ def train_pix2pix(context, pictures, held_out):
     objective = settings["objective"]                      # a row of Table 1, such as "l1+cgan"
     uses_d = "gan" in objective
     l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
-    mirror = data.mirror_of(settings)
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, held_out, generator, discriminator,
               sheet=sample_sheet, score=held_out_scores, score_columns=["held-out L1"])
@@ -111,7 +110,7 @@ def train_pix2pix(context, pictures, held_out):
 
     for indices, batch in run.remaining():                 # uint8 (N, 6, 286, 286): x, then y
         rng = run.begin_step(indices)
-        batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)   # cropped
+        batch = data.augment(settings, batch, rng, run.rank, run.world)  # (N, 6, 256, 256)
         x, y = data.to_network(settings, run.to_device(batch))           # (N, 3, 256, 256), [-1, 1]
         condition = [x] if "cgan" in objective else []     # D(x, y), Eq. 1; else D(y), Eq. 2
         losses = {}
@@ -151,7 +150,6 @@ def train_pix2pix(context, pictures, held_out):
 def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
-    mirror = data.mirror_of(settings)
     score_every = 1_000                                    # steps; a laptop's run has fewer
     if settings["preset"] == "laptop":
         score_every = 250
@@ -163,7 +161,7 @@ def train_semgan(context, pictures, held_out):
 
     for indices, batch in run.remaining():                 # uint8 (N, 1, 64, 64), classes
         rng = run.begin_step(indices)
-        batch = data.augment(batch, settings["size"], mirror, rng, run.rank, run.world)
+        batch = data.augment(settings, batch, rng, run.rank, run.world)
         z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
         z = z.chunk(run.world)[run.rank]                   # this process's part, (N, 100)
         real = real_maps(settings, run.to_device(batch))   # (N, K, 64, 64)
