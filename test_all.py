@@ -9613,8 +9613,9 @@ def test_an_answer_whose_reply_is_lost_can_be_given_again_and_counts_once(page, 
     assert len(session["answers"]) == 1
 
 @pytest.fixture
-def short_study(page, monkeypatch):
-    """The page of a study of two answers, the first of them given."""
+def short_study(page, painter, monkeypatch, tmp_path):
+    """The page of a study of two answers, the first of them given; it is kept in tmp_path."""
+    monkeypatch.setitem(painter.studio.runs["facades"], "folder", tmp_path)
     monkeypatch.setattr(paint, "PRACTICE", 1)
     monkeypatch.setattr(paint, "TRIALS", 1)
     page.opened(path="study")
