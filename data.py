@@ -1704,14 +1704,9 @@ def choose_reading(mode, found, palette):
     used = [one.value for one in found]
     colours = [one.colour for one in found]
     numbers = [one.number for one in found]
-
-    def legal(values):
-        fits = all(v is not None and (v < count or v == 255) for v in values)
-        return list(values) if fits else None
-
     by_colour, colour_words = classes_shown(mode, used, colours, exact)
-    by_number = legal(numbers)
-    by_row = legal(used) if mode == "P" else None
+    by_number = numbers if are_classes(numbers, count) else None
+    by_row = used if mode == "P" and are_classes(used, count) else None
     if by_row and by_colour is None and by_number is None:
         refuse_rows_apart(used, colours, exact, by_row)
     if by_row and None in colours and by_colour is None:   # its palette does not tell them all
@@ -1742,6 +1737,11 @@ def choose_reading(mode, found, palette):
     if grey or few or not any(colours):                    # none is told
         return None, "number"
     return None, "row" if mode == "P" else None
+
+
+def are_classes(numbers, count):
+    """Whether each is the number of one of so many classes, or 255, to ignore."""
+    return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
 def classes_shown(mode, used, colours, exact):
