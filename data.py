@@ -979,8 +979,9 @@ def what_it_is(path):
 
 
 def read_stored(path, channels=3, page=None):
-    """A file, decoded once, as a run of so many channels takes it. Of 3, any picture: grey will be
-    RGB, and alpha opacity. Else .bands are what it holds, and just as many. page: see opened."""
+    """A file, decoded once, as a run of so many channels takes it. Of 3, any picture: grey becomes
+    RGB, and what is clear white. Else .bands are what it holds, and just as many. page: see opened.
+    """
     with refusing(path):
         check_file(path)
         if is_numpy(path):
@@ -1094,8 +1095,10 @@ def check_deep(values, tags):
     advice = "fill such places first"
     nodata = str(tag(tags, "nodata")).strip(" \0")
     with suppress(ValueError):
-        bad |= values == float(nodata)
-        advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
+        marked = values == float(nodata)
+        if marked.any() and not bad.any():
+            advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
+        bad |= marked
     if bad.any():
         y, x, band = np.argwhere(bad)[0]
         raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; {advice}")
@@ -1138,9 +1141,22 @@ def is_lossy(path, image):
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
     if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        first = re.search(rb"ALPH|VP8[ L]", Path(path).read_bytes())     # ALPH: alpha of "VP8 "
-        return first is not None and first[0] != b"VP8L"
+        return b"VP8 " in webp_parts(path)
     return image.format in LOSSY
+
+
+def webp_parts(path):
+    """The names of a WebP file's parts; what they hold is not read."""
+    names = []
+    with open(path, "rb") as file:
+        file.seek(12)                                      # behind "RIFF", a size and "WEBP"
+        head = file.read(8)
+        while len(head) == 8:
+            name, size = struct.unpack("<4sI", head)
+            names.append(name)
+            file.seek(size + size % 2, os.SEEK_CUR)
+            head = file.read(8)
+    return names
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
@@ -1437,14 +1453,14 @@ def to_srgb(profile, mode):
     return None if same else transform
 
 
-def find_scale(paths, channels=3, given=None, advice=""):
+def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_HELP):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
     several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
-    given: the scale of deep ones, if any are there. advice: what else can be done where some have 8
-    bits, others more."""
-    if given:
-        return given if any(has_8_bits(path) is False for path in paths) else None
-    found = in_threads(lambda path: extremes(path, channels), paths)
+    scale: that of deep ones, if any are there, where it is known. advice: what else can be done
+    where some have 8 bits, others more; numbers_advice: where they hold numbers of classes."""
+    if scale:
+        return scale if any(has_8_bits(path) is False for path in paths) else None
+    found = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
     deep = [ends for ends in found if ends]
     if not deep:
         return None
@@ -1455,7 +1471,7 @@ def find_scale(paths, channels=3, given=None, advice=""):
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
 
-def extremes(path, channels):
+def extremes(path, channels, numbers_advice):
     """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
     channels but RGB's; () of 8 bits; None: cannot be read."""
     if channels == 3 and has_8_bits(path):
@@ -1467,7 +1483,7 @@ def extremes(path, channels):
     values = deep_values(stored)
     if values is None:
         return ()
-    refuse_numbers(stored)
+    refuse_numbers(stored, numbers_advice)
     sides = None if channels in (1, 3) else (0, 1)
     lowest, highest = values.min(sides), values.max(sides)
     return lowest.astype(float).tolist(), highest.astype(float).tolist()
@@ -1495,7 +1511,8 @@ def has_8_bits(path):
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black, but for
-    what is ignored (255, or -1)."""
+    what is ignored (255, or -1). In RGB, or with what is ignored, neighbours must be alike, too, as
+    in few photos of the night."""
     values = None if stored.lossy else few_levels(stored)
     if values is None or values.dtype.kind == "f":
         return
@@ -1503,18 +1520,22 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
     if ignored.mean() > 0.5:                               # dark lines on white, it may be
         return
     numbers = values[~ignored]
-    if numbers.min() >= 0 and 0 < numbers.max() < 40:
+    if numbers.min() < 0 or not 0 < numbers.max() < 40:
+        return
+    as_usual = stored.bands is not None or stored.image.mode in ("L", "P")
+    alike = (values[:, 1:] == values[:, :-1]).mean() > 0.5
+    if alike or (as_usual and not ignored.any()):
         raise Refusal(f"{stored.path}: holds whole numbers up to {numbers.max()}, as of classes; "
                       f"{advice}")
 
 
 def few_levels(stored):
-    """What may be numbers: measured values; the rows of a palette that tells nothing; the levels of
-    a picture that is all grey, or red alone. None of any other."""
+    """What may be numbers, (H, W) or (H, W, C): measured values; the rows of a palette that tells
+    nothing; the levels of a picture that is all grey, or red alone. None of any other."""
     image = stored.image
     if stored.bands is not None:
         return stored.bands if stored.bands.shape[2] in (1, 3) else None
-    if image.mode not in ("L", "LA", "P", "RGB", "RGBA") or image.getcolors(256) is None:
+    if image.mode not in ("L", "LA", "P", "RGB", "RGBA"):
         return None
     if image.mode == "P":
         with refusing(stored.path):
@@ -1522,9 +1543,14 @@ def few_levels(stored):
             check_rows(image, used)
         if tells_nothing(image):
             return np.asarray(image)
-    if image.convert("RGBA").getextrema()[3][0] < 255:     # what is clear there is white
+        image = image.convert("RGBA")
+    alpha = image.mode in ("LA", "RGBA")
+    counts = np.reshape(image.histogram(), (-1, 256))      # how often each level is there
+    if counts[:len(counts) - alpha, 40:255].any():         # most pictures are told by that
         return None
-    red, green, blue = np.asarray(image.convert("RGB")).reshape(-1, 3).T
+    if alpha and image.getextrema()[-1][0] < 255:          # what is clear there is white
+        return None
+    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
     if (green == blue).all() and ((green == red) | (green == 0)).all():
         return red
     return None
@@ -1616,11 +1642,15 @@ def label_image(stored):
 
 
 def numbers_alone(stored):
-    """Whether a label map's values can be numbers, and no grey levels of 8 or of all 16 bits."""
+    """Whether a label map's values are numbers if anything, and no grey levels of 8 bits, or of 16
+    that are used up to white."""
     values = stored.bands
     if values is None or values.shape[2] > 1:
         return False
-    return stored.step != 1 or (values.max() > 255 and (values % 257).any())
+    if stored.step != 1:
+        return True
+    white = values.dtype == np.uint16 and values.max() == 65535
+    return values.max() > 255 and not (white and (values % 257 == 0).all())
 
 
 @dataclass
@@ -1801,10 +1831,12 @@ def refuse_outlines(values, found, palette):
 
 def refuse_rows_apart(used, colours, exact, by_row):
     """Refuses rows of a palette of which some, but not all, are shown in classes' colours, where
-    one is another class by its colour than by its row."""
+    one is another class by its colour than by its row. Row 0 is black in most palettes, and so
+    tells nothing."""
     for row, colour, k in zip(used, colours, by_row):
         other = exact.get(colour, k)
-        if k not in (other, 255):
+        black = row == 0 and colour == (0, 0, 0)
+        if k not in (other, 255) and not black:
             raise OSError(f"row {row} of its palette is shown in the colour of class {other}, "
                           f"{colour}, but other rows in colours of no class: which tells? If its "
                           f"rows are the classes, write it as 8-bit grey; else {PALETTE_HELP}")
@@ -1835,17 +1867,17 @@ def place_of_no_class(picture, palette):
 
     By greyish palettes photos have no patch far off, but they are busy: 3x3 pixels range over 15
     to 51, as the median, where under .3 of them all are near a class's colour. Of maps with so few
-    near they range over 13 at most, blurred by 8 pixels, or over 92 and more, small and in a JPEG.
-    Tried on 35 photos, as they are and at 128x128, by six palettes: of 420 readings 3 take one for
-    a map (else 43)."""
-    around = ranges(picture.numpy(), 1)                    # (H, W)
+    near they mostly range over less, blurred (by 5 pixels: two of ten over more, which are refused),
+    or over 92 and more, small and in a JPEG. Tried on 35 photos, as they are and at 128x128, by six
+    palettes: of 420 readings 3 take one for a map (else 43)."""
+    contrast = ranges(picture.numpy(), 1)                  # (H, W)
     few = picture[:, ::4, ::4]
     off = distances_of(few.flatten(1).T, palette)
-    busy = 14 < np.median(around) < 70                     # as photos are
+    busy = 14 < np.median(contrast) < 70                   # as photos are
     if busy and (off <= 20).mean() < 0.3:
         y, x = divmod(int(off.argmax()), few.shape[2])
         return 4 * y, 4 * x
-    flat = around <= 2
+    flat = contrast <= 2
     patches = flat.any()
     if not patches:
         if to_image(picture).getcolors(256) is None:       # a blur, or a photo
@@ -1961,13 +1993,32 @@ def is_label_map(stored, palette):
     return label_map is not None or share_of_classes(stored, palette) > 0.9
 
 
+def is_exact(stored, palette):
+    """Whether a picture holds numbers or colours of classes, and none smeared."""
+    try:
+        return label_map_in(stored, palette)[0] is not None
+    except Refusal:
+        return False
+
+
+def labels_and_photo(labels, photo, palette):
+    """Whether of two pictures the first is a label map, perhaps smeared, and the second none.
+    Tried: of published facades the maps have at least .50 of their pixels near a class's colour,
+    the photos none; of 46 photos of streets they have at most .33."""
+    if is_label_map(photo, palette):
+        return False
+    near = share_of_classes(labels, palette)
+    apart = near > 0.45 and near - share_of_classes(photo, palette) > 0.3
+    return apart or is_exact(labels, palette)
+
+
 def share_of_classes(stored, palette):
     """The share of a picture's pixels whose colour is within 20 levels of a class's."""
     few = to_tensor(label_image(stored).convert("RGB"))[:, ::4, ::4]
     return (distances_of(few.flatten(1).T, palette) <= 20).mean()
 
 
-def agree_on_rows(paths, palette):
+def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
     are the numbers. Files that share one palette, as most folders do, need no further look."""
     palettes = {}
@@ -1984,7 +2035,7 @@ def agree_on_rows(paths, palette):
             if first != colour:
                 raise Refusal(f"{path}: number {row} is shown as {colour}, but in {other} as "
                               f"{first}; an optimiser has renumbered them: give the files from "
-                              f"before it, or put these colours into palette.json")
+                              f"before it, or {advice}")
 
 
 def rows_of(path, palette):
@@ -2136,7 +2187,7 @@ def refuse_other_half(settings, files):
         parts = stored_pair({**settings, "crop": True}, files)           # of any shape
     except Refusal:                                        # said where they are read
         return
-    if is_label_map(parts[half], palette) or not is_label_map(parts[1 - half], palette):
+    if not labels_and_photo(parts[1 - half], parts[half], palette):
         return
     where = ("left", "right")[half]
     if len(files) == 2:
@@ -2302,27 +2353,27 @@ def read_input(settings, path, pair=False):
     return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
 
 
+LEARNED_HELP = "give maps of the classes that this run learned, in their colours"
+
+
 @contextmanager
 def classes_learned():
     """What the `with` refuses of a map to translate offers no palette.json: a run has its own."""
     try:
         yield
     except Refusal as refusal:
-        advice = "give a map of the classes that this run learned"
-        raise Refusal(str(refusal).replace(PALETTE_HELP, advice)) from None
+        raise Refusal(str(refusal).replace(PALETTE_HELP, LEARNED_HELP)) from None
 
 
 def refuse_a_whole_pair(settings, stored):
     """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
-    nearest colour its photo would be labels, too, and nobody would be told. Tried: of 46 photos of
-    streets at most .33 of the pixels have a class's colour, of 100 of facades none."""
+    nearest colour its photo would be labels, too, and nobody would be told."""
     if not is_two_halves(stored, shape_of_pairs(settings)):
         return
     parts = halves(stored)
     palette = settings["palette"]
     for side, part, other in zip(("left", "right"), parts, reversed(parts)):
-        if (is_label_map(other, palette) and not is_label_map(part, palette)
-                and share_of_classes(part, palette) < 0.5):
+        if labels_and_photo(other, part, palette) and not is_exact(stored, palette):
             raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 

@@ -808,6 +808,17 @@ def score_run(run, options, device, network):
     return result, (settings["task"], source, *settings["size"], result["n"]), histograms
 
 
+def check_palette(path, palette):
+    """Refuses a palette.json, if there is one, of other colours than those that a run learned."""
+    import data
+    if not path.is_file():
+        return
+    colours = [colour for _, colour in palette]
+    if [colour for _, colour in data.read_palette(path)] != colours:
+        raise Refusal(f"{path}: has other classes than the run learned, or in other colours; give "
+                      f"pictures of the run's own")
+
+
 def use_pictures(settings, folder):
     """Puts --data's folder, or "drawn", in the place of the pictures a run was trained on. Where
     its label maps are the other half than the run's were, the halves change places."""
@@ -817,12 +828,8 @@ def use_pictures(settings, folder):
     known = settings.get("labels") or Path(settings["data"] or "").is_dir()
     before = data.label_side(settings)
     settings["data"], settings["drawn"] = data.locate(settings["task"], folder)
-    palette = Path(settings["data"] or "", "palette.json")
-    if settings["palette"] and palette.is_file():
-        others = [colour for _, colour in data.read_palette(palette)]
-        if others != [colour for _, colour in settings["palette"]]:
-            raise Refusal(f"{palette}: has other classes than the run learned, or in other colours;"
-                          f" give pictures of the run's own")
+    if settings["palette"] and settings["data"]:
+        check_palette(Path(settings["data"], "palette.json"), settings["palette"])
     if settings["task"] != "pairs" or not settings["palette"]:
         return
     settings["labels"] = data.half_of_labels(settings["data"])
@@ -1142,11 +1149,14 @@ def shuffled(names, rng):
     return [names[i] for i in torch.randperm(len(names), generator=rng).tolist()]
 
 
+NUMBERS_ADVICE = "write them in the classes' colours"
+
+
 def say_scale(paths):
     """The one scale of pictures of more than 8 bits, which it prints; None of 8-bit ones. Refusal
     of some of each: a set's shades would be another's."""
     import data
-    scale = data.find_scale(paths)
+    scale = data.find_scale(paths, numbers_advice=NUMBERS_ADVICE)
     if scale:
         print(data.scale_words(scale, "both folders"))
     return scale
@@ -1158,7 +1168,7 @@ def read_pictures(paths, scale=None):
 
     def read(path):
         stored = data.read_stored(path)
-        data.refuse_numbers(stored, "write them in the classes' colours")
+        data.refuse_numbers(stored, NUMBERS_ADVICE)
         return data.to_tensor(data.photo_of(stored, scale))
     with ThreadPoolExecutor(4) as pool:
         pictures = list(pool.map(read, paths))

@@ -1273,7 +1273,8 @@ def translate_pictures(generator, settings, options, files):
             data.check_name(out)
     if not options.pair:
         if data.label_side(settings) == "x":
-            data.agree_on_rows([path for path, _ in pictures], settings["palette"])
+            paths = [path for path, _ in pictures]
+            data.agree_on_rows(paths, settings["palette"], data.LEARNED_HELP)
         with offering_pair(settings, pictures[0][0]):
             words = data.input_words(settings, pictures[0][0])
         print(f"{len(pictures)} to read, each as a {words}")

@@ -473,10 +473,12 @@ def encode_files(generator, settings, options):
     """The label maps (N, H, W) that --encode names, and their latents; prints how well they fit."""
     import data
     maps = []
-    data.agree_on_rows([Path(path) for path in options.encode], settings["palette"])
-    for path in options.encode:
-        files = (None, Path(path))                         # read as in training, without a photo
-        maps.append(data.read_picture(settings, files, settings["size"]))
+    paths = [Path(path) for path in options.encode]
+    data.agree_on_rows(paths, settings["palette"], data.LEARNED_HELP)
+    for path in paths:
+        files = (None, path)                               # read as in training, without a photo
+        with data.classes_learned():
+            maps.append(data.read_picture(settings, files, settings["size"]))
         print(f"{path}: a label map, {data.how_labels_are_read(settings, files)}")
     maps = torch.cat(maps)
     encoder, its_settings = load_encoder(options.run)

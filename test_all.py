@@ -5136,6 +5136,13 @@ def test_a_row_in_the_colour_of_another_class_is_refused(tmp_path):
     words = r"row 0 of its palette is shown in the colour of class 5.*8-bit grey"
     refuses(words, data.open_label_map, tmp_path / "a.png", STREET)
 
+def test_a_black_row_0_is_no_colour_of_another_class(tmp_path):
+    """As in the usual palette of VOC's tools, whatever the classes are."""
+    rows = [(0, 0, 0)] + [(64, 3 * k, 99) for k in range(1, 12)]
+    renumbered(rows, range(12)).save(tmp_path / "a.png")
+    found = data.open_label_map(tmp_path / "a.png", data.CAMVID)         # whose class 11 is black
+    assert np.array_equal(found, BANDS)
+
 def test_numbers_that_a_tiff_stores_upside_down_are_refused(tmp_path):
     """tifffile writes a mask of bool so: what is stored as 1 is shown as black."""
     Image.fromarray(BANDS > 5).save(tmp_path / "a.tif", tiffinfo={262: 0})
@@ -5225,12 +5232,12 @@ def test_a_pair_the_other_way_round_is_no_label_map_either(run, tmp_path):
 def test_a_folder_of_maps_whose_rows_disagree_is_not_translated(run, tmp_path):
     for name, rows in (("a.png", OTHER_ROWS), ("b.png", OTHER_ROWS[::-1])):
         renumbered(rows, range(12)).save(tmp_path / name)
-    words = "number 0 is shown as"
+    words = "number 0 is shown as.*or give maps of the classes that this run learned"
     refuses(words, run_here, pix2pix, run, tmp_path, tmp_path / "out")
 
 def test_a_map_to_translate_is_offered_no_palette_json(run, tmp_path):
     Image.new("RGB", (64, 64), (9, 200, 9)).save(tmp_path / "a.png")
-    words = "no class's; correct it, or give a map of the classes that this run learned"
+    words = "no class's; correct it, or give maps of the classes that this run learned"
     refuses(words, run_here, pix2pix, run, tmp_path / "a.png", tmp_path / "out.png")
 
 def test_a_run_is_not_scored_by_maps_of_other_classes(tmp_path):
@@ -5240,11 +5247,22 @@ def test_a_run_is_not_scored_by_maps_of_other_classes(tmp_path):
     words = "palette.json: has other classes than the run"
     refuses(words, metrics.use_pictures, side, tmp_path / "street")
 
-def test_numbers_of_classes_are_not_scored_as_pictures(tmp_path):
-    for name, image in (("real", NUMBERED["colours"]), ("fake", NUMBERED["grey"])):
+def test_drawn_pictures_have_no_palette_json(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("palette.json").write_text(json.dumps(STREET))    # of whatever lies here
+    settings = settings_for(direction="BtoA")
+    metrics.use_pictures(settings, "drawn")
+    assert settings["drawn"]
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_numbers_of_classes_are_not_scored_as_pictures(ending, tmp_path):
+    deep = {"png": NUMBERED["grey"], "tif": Image.fromarray(BANDS.astype(np.uint16))}[ending]
+    for name, image in (("real", NUMBERED["colours"]), ("fake", deep)):
         (tmp_path / name).mkdir()
-        image.save(tmp_path / name / "a.png")
-    words = "fake/a.png: holds whole numbers up to 11.*write them in the classes' colours"
+        image.save(tmp_path / name / f"a.{ending}")
+    if ending == "tif":
+        deep.save(tmp_path / "real" / "a.tif")
+    words = "a.[a-z]*: holds whole numbers up to 11.*write them in the classes' colours"
     refuses(words, metrics.read_folders, tmp_path / "real", tmp_path / "fake")
 
 def test_dark_photos_of_runs_with_a_palette_and_dark_frames_are_pictures(tmp_path):
@@ -5361,9 +5379,33 @@ def test_dark_colours_and_dark_lines_on_white_are_pictures(tmp_path):
     clear = Image.fromarray(BANDS).convert("RGBA")
     clear.putalpha(Image.fromarray(lines))
     night = Image.fromarray(BAND_COLOURS // 8)
-    for image in (Image.fromarray(lines), clear, night, night.quantize(16)):
+    noise = Image.fromarray(noise_picture(64, 64).numpy() % 38).convert("RGB")
+    for image in (Image.fromarray(lines), clear, night, night.quantize(16), noise):
         image.save(tmp_path / "a.png")
         data.refuse_numbers(data.read_stored(tmp_path / "a.png"))
+
+def test_a_photo_is_told_from_the_smeared_labels_beside_it(tmp_path):
+    pair = data.draw_pair(0, [64, 64], "pairs")
+    photo, labels = [data.to_image(pair[part]) for part in (slice(3, 6), slice(3))]
+    labels.save(tmp_path / "labels.jpg")
+    photo.save(tmp_path / "photo.jpg")
+    labels, photo = [data.read_stored(tmp_path / name) for name in ("labels.jpg", "photo.jpg")]
+    assert 0.45 < data.share_of_classes(labels, data.FACADES) < 0.9
+    assert data.labels_and_photo(labels, photo, data.FACADES)
+    assert not data.labels_and_photo(photo, labels, data.FACADES)
+
+def test_a_wide_map_by_number_is_no_pair(tmp_path):
+    """Its left half alone is 0 and 255, of which nobody knows what they mean."""
+    wide = np.zeros((64, 128), np.uint8)
+    wide[:20, :64] = 255
+    wide[:20, 64:] = 1
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    settings = settings_for(tmp_path, palette=[["a", [9, 9, 9]], ["b", [99, 9, 9]]])
+    assert data.read_input(settings, tmp_path / "a.png").shape == (3, 64, 128)
+
+def test_whole_numbers_of_numpy_are_no_grey_levels(tmp_path):
+    np.save(tmp_path / "a.npy", 257 * (BANDS > 5).astype(np.int64))
+    refuses("257", data.open_label_map, tmp_path / "a.npy", [BLACK, WHITE])
 
 @pytest.mark.parametrize("names, found", [
     (("A", "B"), "should be A/"),
@@ -6055,6 +6097,10 @@ def test_a_mark_of_no_data_may_be_taken_off(tmp_path):
     mark = (42113, 2, 0, "0", False)
     path = save_tiff(tmp_path / "a.tif", BANDS.astype(np.float32), extratags=[mark])
     refuses("no data.*-unsetnodata", data.open_label_map, path, STREET)
+    holed = BANDS.astype(np.float32)
+    holed[2, 3] = np.nan                                   # which stays where no mark is
+    save_tiff(path, holed, extratags=[mark])
+    refuses("no data.*fill such places first$", data.open_label_map, path, STREET)
     save_tiff(path, BANDS.astype(np.float32))
     assert np.array_equal(data.open_label_map(path, STREET), BANDS)
 
@@ -8666,6 +8712,8 @@ def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(either):
     del away["actions"][1:]
     page.browser.act(away)
     assert page.js("return [$('under').textContent, drawn > 0]") == ["", True]
+    page.browser.act(page.pointer((60, 60)))               # back, to the same cell
+    assert page.js("return $('under').textContent").startswith("60, 60")
     # Of a finger it can still be read when that is lifted.
     page.drag((20, 20), (60, 60), kind="touch")
     assert page.js("return $('under').textContent").startswith("60, 60")
