@@ -1867,7 +1867,7 @@ def place_of_no_class(picture, palette):
 
     By greyish palettes photos have no patch far off, but they are busy: 3x3 pixels range over 15
     to 51, as the median, where under .3 of them all are near a class's colour. Of maps with so few
-    near they mostly range over less, blurred (by 5 pixels: two of ten over more, which are refused),
+    near they mostly range over less, blurred (of ten blurred by 5 pixels two over more: refused),
     or over 92 and more, small and in a JPEG. Tried on 35 photos, as they are and at 128x128, by six
     palettes: of 420 readings 3 take one for a map (else 43)."""
     contrast = ranges(picture.numpy(), 1)                  # (H, W)
