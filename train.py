@@ -206,21 +206,23 @@ def pix2pix_networks(settings, device):
 def lit(settings, photos):
     """Photos (N, C, H, W) in [-1, 1] as D sees them: as they are or, with --diff-augment, each in a
     light of its own: up to 0.5 brighter or darker, its colours 0 to 2 times as strong, its contrast
-    0.5 to 1.5 times.
+    0.5 to 1.5 times; with --diff-augment 0.5 half as far.
 
     Not in the paper: it is "color" of Zhao et al. 2020, "Differentiable Augmentation for
     Data-Efficient GAN Training". A label map does not tell a wall's colour, so D can learn the
     few photos of a folder by theirs; in changing light it cannot. Gradients pass through to G. Only
     D sees this light: L1 compares the photos as they are.
     """
-    if not settings.get("diff_augment"):
+    strength = settings.get("diff_augment")                # 0..1; older runs have True for 1
+    if not strength:
         return photos
-    brighter, colour, contrast = torch.rand(3, len(photos), 1, 1, 1, device=photos.device)
-    photos = photos.float() + brighter - 0.5               # bf16 would round them
+    draws = torch.rand(3, len(photos), 1, 1, 1, device=photos.device)
+    brighter, colour, contrast = strength * (2 * draws - 1)  # each -strength..strength
+    photos = photos.float() + brighter / 2                 # bf16 would round them
     grey = photos.mean(1, keepdim=True)                    # (N, 1, H, W)
-    photos = grey + 2 * colour * (photos - grey)
+    photos = grey + (1 + colour) * (photos - grey)
     middle = photos.mean((1, 2, 3), keepdim=True)          # (N, 1, 1, 1)
-    return middle + (0.5 + contrast) * (photos - middle)
+    return middle + (1 + contrast / 2) * (photos - middle)
 
 
 def matched_features(discriminator, condition, y, fake, run):
@@ -866,7 +868,8 @@ class Run:
 #     generator        of Table 2: "unet" or "encoder-decoder"           pix2pix.py
 #     receptive_field  of D, in pixels, of Table 3                       train.py, pix2pix.py
 #     d_width          channels of D's first layer                       train.py, pix2pix.py
-#     diff_augment     True if D sees photos in changing light           train.py: lit
+#     diff_augment     how far the light changes in which D sees photos, train.py: lit
+#                      0..1; 0: not at all
 #     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
@@ -886,12 +889,12 @@ class Run:
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
-                "d_width": None, "diff_augment": False, "ema": 0.0, "feature_matching": 0.0},
+                "d_width": None, "diff_augment": 0.0, "ema": 0.0, "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None}}
 
 # Keys that older runs lack, and what was done before there were such keys. Besides, D was as wide
 # as G, and direction and mirror were the task's.
-OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "diff_augment": False, "dropout": 0.5,
+OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "diff_augment": 0.0, "dropout": 0.5,
          "start": None, "crop": False}
 
 
@@ -993,10 +996,11 @@ def add_training(add):
     add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
         help="of pix2pixHD's loss: D's layers should see the same in fake "
              "and target (default 0)")
-    add("--diff-augment", action="store_true", default=None,
+    add("--diff-augment", type=share, nargs="?", const=1.0, metavar="STRENGTH",
         help="show D each photo in another light, so that it cannot know the "
              "few of a small folder by their colours: nearer to withheld "
-             "photos, with less contrast")
+             "photos; at 0.5 half as far, at 1, if no number is given, with "
+             "less contrast")
     add("--start", metavar="RUN",
         help="begin with the weights of another run, or a converted one, of "
              "like networks: G of RUN/generator.pt (with --ema its average), "
