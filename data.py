@@ -1649,8 +1649,8 @@ def numbers_alone(stored):
         return False
     if stored.step != 1:
         return True
-    white = values.dtype == np.uint16 and values.max() == 65535
-    return values.max() > 255 and not (white and (values % 257 == 0).all())
+    up_to_white = values.max() == 65535 and (values % 257 == 0).all()
+    return values.max() > 255 and not up_to_white
 
 
 @dataclass
