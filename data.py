@@ -856,6 +856,7 @@ TAGS = {  # TIFF's, and a JPEG's EXIF has them, too: number, what is meant where
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
              "--out-channels")
+MOST_NUMBERS = 40           # sets number fewer classes (Cityscapes 34); few pictures are as dark
 PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
 
 
@@ -944,6 +945,11 @@ def pages_of(image, most=64):
     return pages
 
 
+def tiff_tags(image):
+    """The tags of an opened TIFF; {} of another file."""
+    return getattr(image, "tag_v2", {})
+
+
 def tag(tags, name):
     """One of a TIFF's tags, as Pillow has read them, by its name in TAGS."""
     number, otherwise = TAGS[name]
@@ -1026,7 +1032,7 @@ def decoded(path, page, most):
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-        inverted = tag(getattr(image, "tag_v2", {}), "photometric") == 0
+        inverted = tag(tiff_tags(image), "photometric") == 0
     return Stored(Path(path), image, bands, step, lossy, turn, inverted)
 
 
@@ -1034,7 +1040,7 @@ def refuse_what_is_dropped(path, image):
     """Refuses an opened file of which Pillow would drop bands or bits, or misread them: without a
     word, it takes 16-bit bands, stored one after another and not compressed, for 8-bit ones."""
     raw = raw_mode(image)
-    tags = getattr(image, "tag_v2", {})
+    tags = tiff_tags(image)
     if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
         raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
     if image.mode == "RGB" and tag(tags, "samples") > 3:
@@ -1067,13 +1073,13 @@ def bits_cut_off(path, image):
 
 def is_deep_grey(image):
     """Whether an opened file is grey, of more than 8 bits or signed: Pillow takes -1 for 255."""
-    signed = tag(getattr(image, "tag_v2", {}), "kind")[0] == 2
+    signed = tag(tiff_tags(image), "kind")[0] == 2
     return image.mode[0] in "IF" or (image.mode == "L" and signed)
 
 
 def deep_grey_values(image, raw):
     """The values of a picture that is_deep_grey: (H, W, 1)."""
-    tags = getattr(image, "tag_v2", {})
+    tags = tiff_tags(image)
     values = np.array(image)[..., None]
     if image.mode == "L":
         values = values.view(np.int8)
@@ -1513,26 +1519,30 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like the numbers of classes: nearly black, but for
     what is ignored (255, or -1). In RGB, or with what is ignored, neighbours must be alike, too, as
     in few photos of the night."""
-    values = None if stored.lossy else few_levels(stored)
+    values = possible_numbers(stored)
     if values is None or values.dtype.kind == "f":
         return
     ignored = (values == 255) | (values == -1)
     if ignored.mean() > 0.5:                               # dark lines on white, it may be
         return
     numbers = values[~ignored]
-    if numbers.min() < 0 or not 0 < numbers.max() < 40:
+    if numbers.min() < 0 or not 0 < numbers.max() < MOST_NUMBERS:
         return
-    as_usual = stored.bands is not None or stored.image.mode in ("L", "P")
-    alike = (values[:, 1:] == values[:, :-1]).mean() > 0.5
-    if alike or (as_usual and not ignored.any()):
+    # As numbers usually are: measured, grey or rows of a palette, and none ignored.
+    plain = stored.bands is not None or stored.image.mode in ("L", "P")
+    alike = (values[:, 1:] == values[:, :-1]).sum() > 0.5 * values.size
+    if alike or (plain and not ignored.any()):
         raise Refusal(f"{stored.path}: holds whole numbers up to {numbers.max()}, as of classes; "
                       f"{advice}")
 
 
-def few_levels(stored):
+def possible_numbers(stored):
     """What may be numbers, (H, W) or (H, W, C): measured values; the rows of a palette that tells
-    nothing; the levels of a picture that is all grey, or red alone. None of any other."""
+    nothing; the levels of a picture that is all grey, or red alone. None of any other, and of what
+    may have been smeared."""
     image = stored.image
+    if stored.lossy:
+        return None
     if stored.bands is not None:
         return stored.bands if stored.bands.shape[2] in (1, 3) else None
     if image.mode not in ("L", "LA", "P", "RGB", "RGBA"):
@@ -1546,7 +1556,9 @@ def few_levels(stored):
         image = image.convert("RGBA")
     alpha = image.mode in ("LA", "RGBA")
     counts = np.reshape(image.histogram(), (-1, 256))      # how often each level is there
-    if counts[:len(counts) - alpha, 40:255].any():         # most pictures are told by that
+    if alpha:
+        counts = counts[:-1]
+    if counts[:, MOST_NUMBERS:255].any():                  # most pictures are told by that
         return None
     if alpha and image.getextrema()[-1][0] < 255:          # what is clear there is white
         return None
@@ -1558,6 +1570,10 @@ def few_levels(stored):
 
 # Label maps: numbers or colours. The values that a file uses may mean classes by their numbers, by
 # their colours or by their rows in a palette: a reading must fit all of them.
+
+NEAR = 20    # from a class's colour, in levels: as smearing leaves most pixels
+FAR = 40     # no smearing makes flat patches so far off
+
 
 def open_label_map(path, palette):
     """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
@@ -1598,7 +1614,7 @@ def label_map_in(stored, palette):
         if place and how == "row":
             refuse_place(values, found, how, palette)
         if found:
-            refuse_outlines(values, found, palette)
+            place = place_of_outline(values, found, palette) or place
         if place:
             y, x = place
             raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
@@ -1636,14 +1652,14 @@ def label_image(stored):
     if values.min() < 0 or values.max() > 65535 or (values % 1).any():
         raise OSError(f"holds values of {values.min():g} to {values.max():g}, which number no "
                       f"classes; write whole numbers from 0, and 255 for what to ignore")
-    if numbers_alone(stored):
+    if holds_only_numbers(stored):
         return image
     return from_array((values if values.max() < 256 else values // 256).astype(np.uint8))
 
 
-def numbers_alone(stored):
-    """Whether a label map's values are numbers if anything, and no grey levels of 8 bits, or of 16
-    that are used up to white."""
+def holds_only_numbers(stored):
+    """Whether one channel of measured values can only be class numbers: of another step than 1, or
+    over 255. Not 0, 257 ... 65535, which are grey levels up to white."""
     values = stored.bands
     if values is None or values.shape[2] > 1:
         return False
@@ -1664,7 +1680,7 @@ class Meaning:
 def meanings(stored, image):
     """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
     None where it has over 256 colours."""
-    if numbers_alone(stored):
+    if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
         return values, [Meaning(level, None, round(level / stored.step)) for level in levels]
@@ -1738,11 +1754,11 @@ def choose_reading(mode, found, palette):
     by_number = numbers if are_classes(numbers, count) else None
     by_row = used if mode == "P" and are_classes(used, count) else None
     if by_row and by_colour is None and by_number is None:
-        refuse_rows_apart(used, colours, exact, by_row)
+        refuse_rows_apart(used, colours, exact)
     if by_row and None in colours and by_colour is None:   # its palette does not tell them all
         return by_row, "by row, from palette files"
     if by_row and None not in colours:
-        refuse_rows_alike(used, colours, [by_colour, by_number], by_row)
+        refuse_rows_alike(used, colours, [by_colour, by_number])
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
         if 255 in numbers or by_row == by_colour:          # white is a class's colour
@@ -1756,9 +1772,9 @@ def choose_reading(mode, found, palette):
     if by_number:
         refuse_a_mask(numbers, count)
         return by_number, number_words
-    few = None not in numbers and max(number for number in numbers if number != 255) < 40
+    few = None not in numbers and max(number for number in numbers if number != 255) < MOST_NUMBERS
     shown = mode == "P" and None not in colours
-    if shown and not few and max(distances_of(torch.tensor(colours), palette)) <= 20:
+    if shown and not few and max(distances_of(torch.tensor(colours), palette)) <= NEAR:
         return None, None                                  # smeared, and no numbers
     if by_row:
         return by_row, "by row, from palette files"
@@ -1783,60 +1799,60 @@ def classes_shown(mode, used, colours, exact):
     if border and colours[-1] != (255, 255, 255):          # white may be a mask's class 1
         classes[-1] = 255
         words = "by colour, row 255 to ignore"
-    return (None if None in classes else classes), words
+    if None in classes:
+        classes = None
+    return classes, words
 
 
 def refuse_a_mask(numbers, count):
     """Refuses 0 and 255 of two classes, of which none is white."""
     if count == 2 and 255 in numbers and 1 not in numbers:
         raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; write "
-                      "0 and 1, or give the classes black and white in palette.json")
+                      f"0 and 1, or {PALETTE_HELP}")
 
 
-def refuse_rows_alike(used, colours, readings, by_row):
+def refuse_rows_alike(rows, colours, readings):
     """Refuses rows of a palette that are shown in one colour where they are classes of their own by
     row, but by colour, or by the colours' numbers, one class."""
-    if all(reading in (None, by_row) for reading in readings):
+    if all(reading in (None, rows) for reading in readings):
         return
     first = {}                                             # row by colour
-    for row, colour in zip(used, colours):
+    for row, colour in zip(rows, colours):
         other = first.setdefault(colour, row)
         if other != row:
             raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
                           f"class, or two? Give each class a colour of its own")
 
 
-def refuse_outlines(values, found, palette):
-    """Refuses a map of classes' colours, and of one or two more that lie between no two of them, so
-    that no resizing has made these: outlines, of 1% of the pixels or more."""
-    known = np.array([colour for _, colour in known_colours(palette)], float)        # (M, 3)
-    others = []
-    for one in found:
-        if one.colour is not None and (known != one.colour).any(1).all():
-            others.append(one)
+def place_of_outline(values, found, palette):
+    """(y, x) of an outline, or None: a map of classes' colours may hold one or two more, which lie
+    between no two of them, so that no resizing has made these. They have 1% of the pixels or more.
+    """
+    colours = [colour for _, colour in known_colours(palette)]
+    others = [one for one in found if one.colour is not None and one.colour not in colours]
     if len(others) > 2 or len(others) == len(found):
-        return
+        return None
+    known = np.array(colours, float)                       # (M, 3)
     to_other = known - known[:, None]                      # (M, M, 3)
     squared = np.maximum((to_other ** 2).sum(2), 1)
     for one in others:
         from_first = one.colour - known[:, None]           # (M, 1, 3)
-        share = ((from_first * to_other).sum(2) / squared).clip(0, 1)    # of the way to the other
-        off = np.linalg.norm(from_first - share[..., None] * to_other, axis=2)
+        along = ((from_first * to_other).sum(2) / squared).clip(0, 1)    # share of the way
+        off = np.linalg.norm(from_first - along[..., None] * to_other, axis=2)
         places = values == one.value
-        if off.min() > 40 and places.mean() >= 0.01:
-            y, x = np.argwhere(places)[0]
-            raise OSError(f"colour {one.colour} at x={x}, y={y} is no class's; correct it, or "
-                          f"{PALETTE_HELP}")
+        if off.min() > FAR and places.mean() >= 0.01:
+            return tuple(np.argwhere(places)[0].tolist())
+    return None
 
 
-def refuse_rows_apart(used, colours, exact, by_row):
+def refuse_rows_apart(rows, colours, exact):
     """Refuses rows of a palette of which some, but not all, are shown in classes' colours, where
     one is another class by its colour than by its row. Row 0 is black in most palettes, and so
     tells nothing."""
-    for row, colour, k in zip(used, colours, by_row):
-        other = exact.get(colour, k)
+    for row, colour in zip(rows, colours):
+        other = exact.get(colour, row)
         black = row == 0 and colour == (0, 0, 0)
-        if k not in (other, 255) and not black:
+        if row not in (other, 255) and not black:
             raise OSError(f"row {row} of its palette is shown in the colour of class {other}, "
                           f"{colour}, but other rows in colours of no class: which tells? If its "
                           f"rows are the classes, write it as 8-bit grey; else {PALETTE_HELP}")
@@ -1848,7 +1864,7 @@ def refuse_place(values, found, how, palette):
     colours = [None, *(tuple(colour) for _, colour in palette)]
     for one in found:
         number = one.value if by_row else one.number
-        known = number < len(palette) or number == 255
+        known = are_classes([number], len(palette))
         if by_row:
             known = known and one.colour in colours
         if not known:
@@ -1869,44 +1885,38 @@ def place_of_no_class(picture, palette):
     to 51, as the median, where under .3 of them all are near a class's colour. Of maps with so few
     near they mostly range over less, blurred (of ten blurred by 5 pixels two over more: refused),
     or over 92 and more, small and in a JPEG. Tried on 35 photos, as they are and at 128x128, by six
-    palettes: of 420 readings 3 take one for a map (else 43)."""
+    palettes: of 420 readings 3 take one for a map (else 43).
+
+    With nothing flat, the median distance from the nearest class tells. Tried: of 30 photos 115 or
+    more, of maps blurred by 8 pixels, or enlarged from 24 pixels, at most 102."""
     contrast = ranges(picture.numpy(), 1)                  # (H, W)
-    few = picture[:, ::4, ::4]
-    off = distances_of(few.flatten(1).T, palette)
+    off = distances_of(picture.flatten(1).T, palette).reshape(contrast.shape)
+    farthest = divmod(int(off.argmax()), off.shape[1])
     busy = 14 < np.median(contrast) < 70                   # as photos are
-    if busy and (off <= 20).mean() < 0.3:
-        y, x = divmod(int(off.argmax()), few.shape[2])
-        return 4 * y, 4 * x
+    if busy and (off <= NEAR).mean() < 0.3:
+        return farthest
     flat = contrast <= 2
     patches = flat.any()
+    if not patches and to_image(picture).getcolors(256) is None:         # a blur, or a photo
+        return farthest if np.median(off) > 110 else None
     if not patches:
-        if to_image(picture).getcolors(256) is None:       # a blur, or a photo
-            return place_in_a_photo(picture, palette)
         flat = ~flat                                       # dots: each pixel is a patch
-    off = distances_of(picture[:, torch.from_numpy(flat)].T, palette)    # (M,), of flat pixels
     # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
     # enlarged by (tried: up to 4).
-    smeared = ((off > 0) & (off <= 40)).mean() > 0.01
-    if smeared and (off.max() > 40 or (off > 5).mean() > 0.5):
+    smeared = ((off[flat] > 0) & (off[flat] <= FAR)).mean() > 0.01
+    if smeared and (off[flat].max() > FAR or (off[flat] > 5).mean() > 0.5):
         solid = flat & (ranges(picture.numpy(), 4) <= 2)
         patches = solid.any()
         if patches:
-            off = off[solid[flat]]
             flat = solid
-    wrong = (off > 40) & patches
-    if (off > 5).mean() > 0.5:
-        wrong = off > 5
-    return tuple(np.argwhere(flat)[wrong.argmax()].tolist()) if wrong.any() else None
-
-
-def place_in_a_photo(picture, palette):
-    """place_of_no_class of uint8 (3, H, W) with nothing flat: None in a map blurred all over.
-    Tried, the median distance from the nearest class: of 30 photos 115 or more, of maps blurred by
-    8 pixels, or enlarged from 24 pixels, at most 102."""
-    off = distances_of(picture.flatten(1).T, palette)
-    if np.median(off) <= 110:
+    if (off[flat] > 5).mean() > 0.5:
+        wrong = flat & (off > 5)
+    elif patches:
+        wrong = flat & (off > FAR)
+    else:
         return None
-    return divmod(int(off.argmax()), picture.shape[2])
+    places = np.argwhere(wrong)
+    return tuple(places[0].tolist()) if len(places) else None
 
 
 def distances_of(colours, palette):
@@ -1985,7 +1995,8 @@ def label_part(files, palette):
 
 
 def is_label_map(stored, palette):
-    """Whether a picture holds numbers or colours of classes in nine tenths of its pixels."""
+    """Whether a picture holds numbers or colours of classes in nine tenths of its pixels, and
+    nothing for which a label map is refused."""
     try:
         label_map = label_map_in(stored, palette)[0]
     except Refusal:
@@ -2007,15 +2018,22 @@ def labels_and_photo(labels, photo, palette):
     the photos none; of 46 photos of streets they have at most .33."""
     if is_label_map(photo, palette):
         return False
+    if is_exact(labels, palette):
+        return True
     near = share_of_classes(labels, palette)
-    apart = near > 0.45 and near - share_of_classes(photo, palette) > 0.3
-    return apart or is_exact(labels, palette)
+    return near > 0.45 and near - share_of_classes(photo, palette) > 0.3
 
 
 def share_of_classes(stored, palette):
-    """The share of a picture's pixels whose colour is within 20 levels of a class's."""
-    few = to_tensor(label_image(stored).convert("RGB"))[:, ::4, ::4]
-    return (distances_of(few.flatten(1).T, palette) <= 20).mean()
+    """The share of a picture's pixels that are NEAR a class's colour; 0 of what cannot be a label
+    map: clear in part, or of measured values."""
+    try:
+        with refusing(stored.path):
+            picture = to_tensor(label_image(stored).convert("RGB"))
+    except Refusal:
+        return 0.0
+    few = picture[:, ::4, ::4]
+    return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
 
 
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
@@ -2066,8 +2084,9 @@ def is_two_halves(stored, size):
 
 
 def shape_of_pairs(settings):
-    """The [height, width] whose shape each half of a pair must have; None with --crop: any."""
-    return None if settings.get("crop") else settings["size"]
+    """The [height, width] whose shape each half of a pair must have; None, any, with --crop, and
+    before there is a size."""
+    return None if settings.get("crop") else settings.get("size")
 
 
 def stored_pair(settings, files):
@@ -2184,14 +2203,14 @@ def refuse_other_half(settings, files):
     half = halves_named(settings).index(label_side(settings))
     palette = settings["palette"]
     try:
-        parts = stored_pair({**settings, "crop": True}, files)           # of any shape
+        parts = stored_pair(settings, files)
     except Refusal:                                        # said where they are read
         return
     if not labels_and_photo(parts[1 - half], parts[half], palette):
         return
-    where = ("left", "right")[half]
+    where = ("the left half", "the right half")[half]
     if len(files) == 2:
-        where = f"{files[half].parent.name}/"
+        where = f"in {files[half].parent.name}/"
     raise Refusal(f"{parts[half].path}: the label map of a pair should be {where}, but it is the "
                   f"other half; put label maps into labels/ and photos into photos/")
 
@@ -2235,11 +2254,10 @@ def ignored_words(settings, files, most=8):
     """A line where a pair's label map says "ignore", and black, as which that is seen, is a class's
     colour. It looks at the first `most` files."""
     black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
-    if not black or not label_side(settings) or TASKS[settings["task"]].kind != "pairs":
+    if not black or not label_side(settings):
         return []
-    half = halves_named(settings).index(label_side(settings))
     for paths in files[:most]:
-        stored = stored_pair({**settings, "crop": True}, paths)[half]
+        stored = stored_labels(settings, paths)
         classes, _ = label_map_in(stored, settings["palette"])
         if classes is not None and (classes == 255).any():
             return [f"255, to ignore, is seen as {black[0]}, as both are black, such as in "
@@ -2261,15 +2279,20 @@ def ends_of(scale):
 
 def how_labels_are_read(settings, files):
     """How the label map among a task's files is read, such as "by number"; None: there is none."""
-    palette = settings["palette"]
-    side = label_side(settings)
-    if TASKS[settings["task"]].kind == "label maps":
-        labels = label_part(files, palette)
-    elif side:
-        labels = stored_pair(settings, files)[halves_named(settings).index(side)]
-    else:
+    labels = stored_labels(settings, files)
+    if labels is None:
         return None
-    return label_map_in(labels, palette)[1]
+    return label_map_in(labels, settings["palette"])[1]
+
+
+def stored_labels(settings, files):
+    """The label map among a task's files, Stored; None where there is none."""
+    if TASKS[settings["task"]].kind == "label maps":
+        return label_part(files, settings["palette"])
+    side = label_side(settings)
+    if side is None:
+        return None
+    return stored_pair(settings, files)[halves_named(settings).index(side)]
 
 
 def squashed_words(settings, files):
@@ -2298,7 +2321,8 @@ def unused_words(folder, *splits):
     homes = {home for path in used for home in path.parents}
     counts = Counter()
     folders = []
-    for home in sorted(home for home in homes if folder in (home, *home.parents)):
+    inside = [home for home in homes if folder in (home, *home.parents)]
+    for home in sorted(inside):
         for path in sorted(home.iterdir()):
             expected = path.name in ("test", "sheet.png") or path == folder / "palette.json"
             if path in used or path in homes or expected or path.name.startswith("."):
@@ -2320,7 +2344,7 @@ def unused_words(folder, *splits):
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if label_side(settings) == "x":
-        with classes_learned():
+        with offering_no_palette():
             return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
     scale = scales_of(settings)[halves_named(settings).index("x")]
     values = deep_values(stored_of(path, channels_of(settings, "x")))
@@ -2345,7 +2369,7 @@ def read_input(settings, path, pair=False):
     if label_side(settings) == "x":
         if not pair:
             refuse_a_whole_pair(settings, stored)
-        with classes_learned():
+        with offering_no_palette():
             return to_tensor(label_picture(stored, settings["palette"]))
     frame = isinstance(path, Stored)                       # a film may fade to black
     if TASKS[settings["task"]].kind == "pairs" and not settings["palette"] and not frame:
@@ -2357,8 +2381,8 @@ LEARNED_HELP = "give maps of the classes that this run learned, in their colours
 
 
 @contextmanager
-def classes_learned():
-    """What the `with` refuses of a map to translate offers no palette.json: a run has its own."""
+def offering_no_palette():
+    """A map to translate is refused without PALETTE_HELP: a run has its own palette."""
     try:
         yield
     except Refusal as refusal:
@@ -2368,12 +2392,12 @@ def classes_learned():
 def refuse_a_whole_pair(settings, stored):
     """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
     nearest colour its photo would be labels, too, and nobody would be told."""
-    if not is_two_halves(stored, shape_of_pairs(settings)):
+    palette = settings["palette"]
+    if not is_two_halves(stored, shape_of_pairs(settings)) or is_exact(stored, palette):
         return
     parts = halves(stored)
-    palette = settings["palette"]
     for side, part, other in zip(("left", "right"), parts, reversed(parts)):
-        if labels_and_photo(other, part, palette) and not is_exact(stored, palette):
+        if labels_and_photo(other, part, palette):
             raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 

@@ -426,9 +426,7 @@ def like_a_photo(run, stored):
 
 def is_pair(run, stored):
     """Whether an opened file is a pair side by side. A wide label map has that shape, too."""
-    width, height = stored.image.size
-    shaped = width % 2 == 0 and data.has_shape(width / 2, height, run["size"])
-    if not shaped or data.TASKS[run["task"]].kind != "pairs":
+    if not data.is_two_halves(stored, run["size"]) or data.TASKS[run["task"]].kind != "pairs":
         return False
     if run["mode"] != "labels":
         return True

@@ -477,7 +477,7 @@ def encode_files(generator, settings, options):
     data.agree_on_rows(paths, settings["palette"], data.LEARNED_HELP)
     for path in paths:
         files = (None, path)                               # read as in training, without a photo
-        with data.classes_learned():
+        with data.offering_no_palette():
             maps.append(data.read_picture(settings, files, settings["size"]))
         print(f"{path}: a label map, {data.how_labels_are_read(settings, files)}")
     maps = torch.cat(maps)

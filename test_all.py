@@ -5406,6 +5406,25 @@ def test_a_photo_is_told_from_the_smeared_labels_beside_it(tmp_path):
     assert data.labels_and_photo(labels, photo, data.FACADES)
     assert not data.labels_and_photo(photo, labels, data.FACADES)
 
+@pytest.mark.parametrize("kind", ["clear in part", "measured", "seven channels"])
+def test_photos_of_any_kind_lie_beside_smeared_label_maps(kind, tmp_path):
+    """None of these can be a label map, which nobody asks them to be."""
+    labels = data.to_image(data.draw_pair(0, [64, 64], "pairs")[:3])
+    clear = noise_picture(64, 64, 4).numpy()
+    channels = {"clear in part": 3, "measured": 1, "seven channels": 7}[kind]
+    values = torch.rand(64, 64, channels).numpy()
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        labels.save(tmp_path / "A" / f"{i}.jpg")
+        if kind == "clear in part":
+            Image.fromarray(clear).save(tmp_path / "B" / f"{i}.png")
+        else:
+            np.save(tmp_path / "B" / f"{i}.npy", values)
+    (tmp_path / "palette.json").write_text(json.dumps(data.FACADES))
+    found = data.pictures_of("pairs", tmp_path, choices={"out_channels": channels})
+    assert found["labels"] == "A"
+
 def test_a_wide_map_by_number_is_no_pair(tmp_path):
     """Its left half alone is 0 and 255, of which nobody knows what they mean."""
     wide = np.zeros((64, 128), np.uint8)
@@ -5420,9 +5439,9 @@ def test_whole_numbers_of_numpy_are_no_grey_levels(tmp_path):
     refuses("257", data.open_label_map, tmp_path / "a.npy", [BLACK, WHITE])
 
 @pytest.mark.parametrize("names, found", [
-    (("A", "B"), "should be A/"),
-    (("labels", "photos"), "should be labels/"),
-    (("side by side",), "should be left")])
+    (("A", "B"), "should be in A/"),
+    (("labels", "photos"), "should be in labels/"),
+    (("side by side",), "should be the left half")])
 def test_label_maps_in_the_other_half_are_told_from_photos(names, found, tmp_path):
     """Photos come first here: what its advice then makes of the folder is read."""
     photo = data.to_image(data.draw_pair(0, [60, 80], "pairs")[3:])

@@ -213,8 +213,8 @@ def lit(settings, photos):
     few photos of a folder by theirs; in changing light it cannot. Gradients pass through to G. Only
     D sees this light: L1 compares the photos as they are.
     """
-    strength = settings.get("diff_augment")                # 0..1; older runs have True for 1
-    if not strength:
+    strength = float(settings.get("diff_augment") or 0)    # 0..1
+    if strength == 0:
         return photos
     draws = torch.rand(3, len(photos), 1, 1, 1, device=photos.device)
     brighter, colour, contrast = strength * (2 * draws - 1)  # each -strength..strength
@@ -868,8 +868,8 @@ class Run:
 #     generator        of Table 2: "unet" or "encoder-decoder"           pix2pix.py
 #     receptive_field  of D, in pixels, of Table 3                       train.py, pix2pix.py
 #     d_width          channels of D's first layer                       train.py, pix2pix.py
-#     diff_augment     how far the light changes in which D sees photos, train.py: lit
-#                      0..1; 0: not at all
+#     diff_augment     how strongly the light of D's photos changes,     train.py: lit
+#                      0..1; older runs have True for 1
 #     dropout          the share of values that dropout sets to 0        pix2pix.py: the noise z
 #     norm             "instance", "batch"; "fixed" of converted ones    networks
 #     upsample         "deconv" or "nearest"                             networks
