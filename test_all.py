@@ -2698,6 +2698,17 @@ def test_a_run_that_goes_on_in_another_precision_says_so(pairs, tmp_path):
     told = train_here(*arguments(tmp_path, pairs, "--precision", "bf16", "--epochs", 3))
     assert "precision: " not in told
 
+def test_a_run_goes_on_for_the_epochs_that_it_was_begun_with(pairs, tmp_path, monkeypatch):
+    begun = arguments(tmp_path, pairs)                     # 2 epochs of 5 steps
+    place = begun.index("--epochs")
+    without = begun[:place] + begun[place + 2:]
+    cut_after(3, *begun)
+    for steps, wanted in ((5, 10), (15, 15)):              # of a preset since made shorter, longer
+        monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "steps", steps)
+        assert f"finished: {wanted} steps" in train_here(*without)
+    data.write_whole(tmp_path / "settings.json", b'{"epochs": "2"}')
+    refuses("its epochs are '2'", train_here, *without)
+
 @pytest.mark.parametrize("threads", [None, 1])
 def test_of_the_same_threads_or_an_older_run_nothing_is_said(
         threads, two_cut_runs, pairs, tmp_path):

@@ -1238,6 +1238,17 @@ def check_same(folder, settings):
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
 
 
+def epochs_before(folder, settings):
+    """For how many epochs the run that goes on in a folder was begun; 0 where none does."""
+    if not (folder / "checkpoint.pt").exists():
+        return 0
+    epochs = settings_before(folder, settings).get("epochs")
+    if not isinstance(epochs, int):
+        raise Refusal(f"{folder / 'settings.json'}: its epochs are {epochs!r}; move the folder "
+                      f"away")
+    return epochs
+
+
 def settings_before(folder, settings):
     """A run folder's settings.json; what an older run's lacks, as it was done then."""
     path = folder / "settings.json"
@@ -1483,6 +1494,8 @@ def main():
     settings = resolve(options, device, world)
     pictures, held_out = find_pictures(settings, options.memory)
     folder = run_folder(options, settings)
+    if not options.epochs:                                 # the preset's; or it was begun with more
+        settings["epochs"] = max(settings["epochs"], epochs_before(folder, settings))
     if options.keep and options.keep > settings["epochs"]:
         raise Refusal(f"--keep {options.keep}: the run has "
                       f"{data.counted(settings['epochs'], 'epoch')}, so none would be kept; give "
