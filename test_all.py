@@ -2698,13 +2698,26 @@ def test_a_run_that_goes_on_in_another_precision_says_so(pairs, tmp_path):
     told = train_here(*arguments(tmp_path, pairs, "--precision", "bf16", "--epochs", 3))
     assert "precision: " not in told
 
+@pytest.mark.parametrize("bounds, epochs", [((1, 200), 24), ((121, 999), 25), ((1, 20), 4)])
+def test_a_presets_epochs_are_so_many_steps_at_least_and_at_most(
+        bounds, epochs, pairs, monkeypatch):
+    laptop = train.PRESETS["pix2pix"]["laptop"]            # 24 epochs, here of 5 steps
+    monkeypatch.setitem(laptop, "steps", bounds)
+    task = ("--task", "facades", "--data", str(pairs), "--size", "64", "--batch", "2")
+    settings = resolved("cpu", *task)
+    train.find_pictures(settings, memory=4.0)
+    assert settings["epochs"] == epochs
+    given = resolved("cpu", *task, "--epochs", "7")
+    train.find_pictures(given, memory=4.0)
+    assert given["epochs"] == 7
+
 def test_a_run_goes_on_for_the_epochs_that_it_was_begun_with(pairs, tmp_path, monkeypatch):
     begun = arguments(tmp_path, pairs)                     # 2 epochs of 5 steps
     place = begun.index("--epochs")
     without = begun[:place] + begun[place + 2:]
     cut_after(3, *begun)
     for steps, wanted in ((5, 10), (15, 15)):              # of a preset since made shorter, longer
-        monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "steps", steps)
+        monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "steps", (steps, steps))
         assert f"finished: {wanted} steps" in train_here(*without)
     data.write_whole(tmp_path / "settings.json", b'{"epochs": "2"}')
     refuses("its epochs are '2'", train_here, *without)

@@ -49,8 +49,10 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and less than half an hour. What it chooses, and what each choice
+# method, smaller, for two cores and a quarter of an hour. What it chooses, and what each choice
 # brings, as measured in pictures/README.md:
+#     epochs       after more, what is made of 300 pairs is sharper, but no nearer to withheld photos.
+#                  Of other numbers of pictures it may be more or less: steps are (least, most)
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions: no checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
@@ -60,17 +62,17 @@ from data import Refusal, fcntl
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
-        "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": None,
-                   "steps": 14_400, "decay": 0.5, "ema": 0.999, "upsample": "nearest",
+        "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": 24,
+                   "steps": (3_600, 14_400), "decay": 0.5, "ema": 0.999, "upsample": "nearest",
                    "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
-                  "kernel": 7, "steps": 50_000},
+                  "kernel": 7, "steps": (50_000, 50_000)},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                   "kernel": 5, "steps": 2_400}},
+                   "kernel": 5, "steps": (2_400, 2_400)}},
     "shapes": {                                            # in --task shapes, over SemGAN's
         "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
-        "laptop": {"steps": 9_000, "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
+        "laptop": {"steps": (9_000, 9_000), "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
 
 # context: what the command asks for (see main); its settings are a dict whose keys a table further
 # down explains. In both loops `run` (see Run) does what is not the idea:
@@ -850,8 +852,8 @@ class Run:
 #     depth            levels of the U-Net                               networks
 #     batch            pictures a step, over all processes               train.py, metrics.py
 #     epochs           passes over the pictures                          train.py
-#     steps            in a preset: from which epochs are computed;      train.py
-#                      in a file: done so far
+#     steps            in a preset: (least, most) that the epochs may    train.py
+#                      be, or None; in a file: done so far
 #     lr               Adam's learning rate                              train.py
 #     decay            the last share of the steps, 0..1, over which     train.py
 #                      the rate falls in a straight line to 0; 0: never
@@ -929,7 +931,9 @@ def preset_words(key):
     words = []
     for name, values in presets.items():
         value = values.get(key)
-        if isinstance(value, list):
+        if isinstance(value, tuple):                       # steps, from so many to so many
+            words.append(f"{name} " + " to ".join(f"{count:,}" for count in sorted({*value})))
+        elif isinstance(value, list):
             words.append(f"{name} {size_text(value)}")
         elif isinstance(value, int):
             words.append(f"{name} {value:,}")
@@ -979,8 +983,8 @@ def add_training(add):
         help="pictures a step, over all processes "
              f"({preset_words('batch')}; else the task's, 1 or 4)")
     add("--epochs", type=data.positive(int),
-        help="passes over the pictures (paper: the task's; else as many as "
-             f"make so many steps, one at least: {preset_words('steps')})")
+        help="passes over the pictures (paper: the task's; "
+             f"{preset_words('epochs')}; if not given, they make {preset_words('steps')} steps)")
     add("--lr", type=data.positive(float),
         help=f"Adam's learning rate ({preset_words('lr')})")
     add("--decay", type=share,
@@ -1171,6 +1175,8 @@ def resolve(options, device, world=1):
     if options.task == "shapes":
         settings.update(PRESETS["shapes"][preset])
     settings.update(given)
+    if options.epochs:
+        settings["steps"] = None                           # just so many, whatever the preset has
     labels = data.label_side({**settings, "palette": None})
     if "one_hot" not in given and labels != "x":           # the preset has it for label maps only
         settings["one_hot"] = False
@@ -1201,9 +1207,13 @@ def find_pictures(settings, memory):
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
-    steps = settings.pop("steps")                          # how long a preset wants the run to be
-    if steps and not settings["epochs"]:
-        settings["epochs"] = math.ceil(steps / (len(pictures) // settings["batch"]))
+    bounds = settings.pop("steps")                         # a preset's, (least, most)
+    if bounds:
+        per_epoch = len(pictures) // settings["batch"]     # steps
+        least, most = bounds
+        steps = (settings["epochs"] or 0) * per_epoch      # SemGAN's have steps alone
+        steps = min(max(steps, least), most)
+        settings["epochs"] = math.ceil(steps / per_epoch)
     return pictures, held_out
 
 
