@@ -175,6 +175,13 @@ def gradient_past_a_negative_layer(network):
 def test_what_is_negative_passes_a_leaky_relu(network):
     assert gradient_past_a_negative_layer(network(3, width=8)) > 0
 
+def test_a_fifth_of_what_is_negative_passes_ds_leaky_relus():
+    discriminator = pix2pix.PatchGAN(3, width=8)
+    x = random_pictures(1)
+    before = discriminator.layers[0](x)
+    after = discriminator.features(x)[0]
+    assert torch.equal(after, torch.where(before > 0, before, 0.2 * before))
+
 def test_the_unet_halves_256_pixels_eight_times():
     shapes = []
 
