@@ -3165,6 +3165,20 @@ def test_semgan_goes_on_as_if_uncut_too(tmp_path, monkeypatch):
     train_here(*command, tmp_path / "cut")
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
 
+@pytest.mark.parametrize("model", ["pix2pix", "semgan"])
+def test_ds_accuracy_is_the_share_of_logits_on_the_right_side_of_0(
+        model, pairs, tmp_path, monkeypatch):
+    command = arguments(tmp_path, pairs)
+    if model == "semgan":
+        command = ["--task", "shapes", *SMALL_SEMGAN, "--batch", 400, "--out", tmp_path]
+    judged = watch(monkeypatch, getattr(train, model), "discriminator_loss")
+    finished = watch(monkeypatch, train.Run, "finish_step")
+    cut_after(1, *command)
+    real_logits, fake_logits = judged[0].args
+    _, losses = finished[0].args
+    assert losses["D on real"] == (real_logits > 0).float().mean()
+    assert losses["D on fake"] == (fake_logits < 0).float().mean()
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_goes_on_as_if_uncut_too(precision, pairs, tmp_path):
     more = ("--precision", precision, "--epochs", 1)
@@ -3332,6 +3346,15 @@ def test_pix2pixs_feature_matching_teaches_g_alone(pairs, tmp_path):
         assert torch.equal(weight, matched["discriminator"][name])
     weight = "encoder.0.weight"
     assert not torch.equal(without["generator"][weight], matched["generator"][weight])
+
+def test_pix2pixs_feature_matching_enters_gs_loss_by_its_weight(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "matched_features", lambda *args: torch.tensor(3.0))
+    losses = watch(monkeypatch, pix2pix, "generator_loss")
+    descents = watch(monkeypatch, train.Run, "descend")    # D's, then G's
+    cut_after(1, *arguments(tmp_path, pairs, "--feature-matching", 10))
+    loss, _, _ = losses[0].result
+    _, descended, _ = descents[1].args
+    assert torch.equal(descended, loss + 30)
 
 def test_pix2pixs_feature_matching_is_logged(pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--feature-matching", 10, "--epochs", 1))
