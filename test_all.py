@@ -3356,6 +3356,14 @@ def test_pix2pixs_feature_matching_enters_gs_loss_by_its_weight(pairs, tmp_path,
     _, descended, _ = descents[1].args
     assert torch.equal(descended, loss + 30)
 
+@pytest.mark.parametrize("objective, weight", [("l1+cgan", 7), ("l1", 7)])
+def test_l1_enters_gs_loss_by_its_weight(objective, weight, pairs, tmp_path, monkeypatch):
+    losses = watch(monkeypatch, pix2pix, "generator_loss")
+    cut_after(1, *arguments(tmp_path, pairs, "--l1-weight", 7, "--objective", objective))
+    loss, adversarial, l1 = losses[0].result
+    assert loss.item() == pytest.approx((adversarial + weight * l1).item())
+    assert l1 > 0.1
+
 def test_pix2pixs_feature_matching_is_logged(pairs, tmp_path):
     train_here(*arguments(tmp_path, pairs, "--feature-matching", 10, "--epochs", 1))
     _, losses = metrics.logged(tmp_path, "feature matching")
