@@ -63,7 +63,7 @@ PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
         "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": 24,
-                   "steps": (3_600, 14_400), "decay": 0.5, "ema": 0.999, "upsample": "nearest",
+                   "steps": (1_200, 14_400), "decay": 0.5, "ema": 0.999, "upsample": "nearest",
                    "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
