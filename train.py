@@ -69,10 +69,10 @@ PRESETS = {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "steps": (50_000, 50_000)},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                   "kernel": 5, "steps": (2_400, 2_400)}},
+                   "kernel": 5, "steps": (2_400, 2_400), "decay": 0.5, "noise": 0.3}},
     "shapes": {                                            # in --task shapes, over SemGAN's
         "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
-        "laptop": {"steps": (9_000, 9_000), "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
+        "laptop": {"steps": (9_000, 9_000), "blur": 3.0}}}
 
 # context: what the command asks for (see main); its settings are a dict whose keys a table further
 # down explains. In both loops `run` (see Run) does what is not the idea:
@@ -83,7 +83,7 @@ PRESETS = {
 #     run.autocast      half precision, on GPUs and processors that multiply it
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# lit and as_d_sees (below) give pictures as they are, but for --diff-augment and the shapes' laptop
+# lit and as_d_sees (below) give pictures as they are, but for --diff-augment and SemGAN's laptop
 # preset. frozen_D is D itself, in G's step: gradients pass through it to the fake, but none is made
 # for its weights. D would do, only slower, as its own step begins by clearing them. Under torchrun
 # each of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
@@ -268,14 +268,14 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, not the paper's, and only in the shapes' laptop preset; elsewhere D sees
-    maps as they are. progress is the share of steps done, 0..1. Noise: without it D learned the
-    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
-    without it D is ahead of G from early on, and G lets shapes jump from place to place, from one
-    latent to the next, instead of moving them.
+    Both are our choice, not the paper's, and only in the laptop preset, the blur in the shapes'
+    alone; elsewhere D sees maps as they are. progress is the share of steps done, 0..1. Noise:
+    without it D learned the real maps by heart, and knew fakes by their probabilities, which are
+    not exactly 0 and 1. Blur: without it D is ahead of G from early on, and G lets shapes jump from
+    place to place, from one latent to the next, instead of moving them.
     """
-    blur = settings.get("blur", 0.0)                       # pixels, at first
-    noise = settings.get("noise", 0.0)                     # in units of the values' range
+    blur = settings["blur"]                                # pixels, at first
+    noise = settings["noise"]                              # in units of the values' range
     if blur:
         maps = blurred(maps, blur * (1 - progress))        # ever less, but never 0
     if noise:
@@ -892,12 +892,12 @@ OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
                 "d_width": None, "diff_augment": 0.0, "ema": 0.0, "feature_matching": 0.0},
-    "semgan": {"head": "softmax", "latent": None, "kernel": None}}
+    "semgan": {"head": "softmax", "latent": None, "kernel": None, "noise": 0.0, "blur": 0.0}}
 
 # Keys that older runs lack, and what was done before there were such keys. Besides, D was as wide
 # as G, and direction and mirror were the task's.
 OLDER = {"decay": 0.0, "ema": 0.0, "feature_matching": 0.0, "diff_augment": 0.0, "dropout": 0.5,
-         "start": None, "crop": False}
+         "start": None, "crop": False, "noise": 0.0, "blur": 0.0}
 
 
 def of_the_task(row):
@@ -906,15 +906,17 @@ def of_the_task(row):
             "in_channels": row.in_channels, "out_channels": row.out_channels}
 
 
-def share(text):
-    """An argparse type: a number from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:                               # nan is in no range
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1; give one")
-    return number
+def from_0_to(most):
+    """An argparse type: a number from 0 to most."""
+    def checked(text):
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= most:                        # nan is in no range
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {most}; give one")
+        return number
+    return checked
 
 
 def size_text(size):
@@ -987,10 +989,10 @@ def add_training(add):
              f"{preset_words('epochs')}; if not given, they make {preset_words('steps')} steps)")
     add("--lr", type=data.positive(float),
         help=f"Adam's learning rate ({preset_words('lr')})")
-    add("--decay", type=share,
+    add("--decay", type=from_0_to(1),
         help="the last share of the steps, over which the rate falls to 0 "
              f"(default 0; {preset_words('decay')})")
-    add("--ema", type=share,
+    add("--ema", type=from_0_to(1),
         help="average G's weights, of which each step keeps this share, such "
              f"as 0.999 (default 0: no average; {preset_words('ema')})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
@@ -1000,7 +1002,7 @@ def add_training(add):
     add("--feature-matching", type=data.positive(float), metavar="WEIGHT",
         help="of pix2pixHD's loss: D's layers should see the same in fake "
              "and target (default 0)")
-    add("--diff-augment", type=share, nargs="?", const=1.0, metavar="STRENGTH",
+    add("--diff-augment", type=from_0_to(1), nargs="?", const=1.0, metavar="STRENGTH",
         help="show D each photo in another light, so that it cannot know the "
              "few of a small folder by their colours: nearer to withheld "
              "photos; at 0.5 half as far, at 1, if no number is given, with "
@@ -1019,7 +1021,7 @@ def add_networks(add):
         help=f"channels of the first layer ({preset_words('width')})")
     add("--d-width", type=data.positive(int),
         help=f"of D's first layer ({preset_words('d_width')}; else --width)")
-    add("--dropout", type=share,
+    add("--dropout", type=from_0_to(1),
         help="the share of values that dropout sets to 0, the noise z of "
              f"Sec. 3.1 (default {own['dropout']}; {preset_words('dropout')})")
     add("--generator", choices=["unet", "encoder-decoder"],
@@ -1037,6 +1039,12 @@ def add_networks(add):
         help=f"numbers in a latent ({preset_words('latent')})")
     add("--kernel", type=data.positive(int),
         help=f"side of SemGAN's kernels, odd ({preset_words('kernel')})")
+    add("--noise", type=from_0_to(1), metavar="SD",
+        help="standard deviation of the noise in front of SemGAN's D, in units of the maps' range "
+             f"(default 0; {preset_words('noise')})")
+    add("--blur", type=from_0_to(16), metavar="SD",
+        help="standard deviation, in pixels, of a blur in front of SemGAN's D, which falls to 0 "
+             f"over the run (default 0; {preset_words('blur')})")
 
 
 def add_machine(add):
