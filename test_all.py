@@ -8144,6 +8144,27 @@ def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path)
     assert (cells[:15] == 1).all()
     assert words == "25.0% of its pixels moved to a class, as their colours were none's"
 
+@pytest.mark.parametrize("beside", ["nothing", "a photo"])
+def test_the_page_says_what_became_of_pixels_to_ignore(beside, facades_run, tmp_path):
+    label_map = columns_of_classes()[:64, :64].clone()
+    label_map[:16] = 255
+    image = Image.fromarray(label_map.numpy()).convert("RGB")
+    if beside == "a photo":
+        labels, image = image, PHOTO.resize((128, 64)).convert("RGB")
+        image.paste(labels, (64, 0))
+    image.save(tmp_path / "a.png")
+    cells, words = opened_as(facades_run, tmp_path / "a.png")
+    assert torch.equal(cells, label_map.where(label_map != 255, 0))
+    assert words.endswith("its numbers read as classes; 25.0% of its pixels, to ignore, painted as "
+                          "background")
+
+def test_an_opened_map_is_decoded_and_read_once(facades_run, tmp_path, monkeypatch):
+    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:, :96], FACADES))
+    for name in ("decoded", "label_map_in"):
+        monkeypatch.setattr(data, name, mock.Mock(wraps=getattr(data, name)))
+    opened_as(facades_run, tmp_path / "a.png")
+    assert data.decoded.call_count == data.label_map_in.call_count == 1
+
 def damaged_files():
     whole = stored(PHOTO.resize((64, 64)), "PNG")
     width_and_height = b"\0\0\x4e\x20" * 2
