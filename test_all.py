@@ -9603,6 +9603,21 @@ def test_a_phone_shows_the_photo_beside_the_classes(page):
     assert 0 <= top
     assert bottom <= 740
 
+@pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
+def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, either):
+    page = either
+    page.opened(*size)
+    page.js("$('inside').open = true")
+    hidden = page.js(
+        "const middle = box => [(box.left + box.right) / 2, (box.top + box.bottom) / 2];"
+        "const seen = each => each.contains("
+        "document.elementFromPoint(...middle(each.getBoundingClientRect())));"
+        "return [...document.querySelectorAll('#skips *, #dropouts *, #judge, #blocks button')]"
+        ".filter(each => { each.focus(); return !seen(each) || !seen($('frame')); })"
+        ".map(each => each.id || each.textContent)")
+    page.js("$('inside').open = false")
+    assert not hidden
+
 def test_a_large_screen_is_used(page):
     page.opened(3840, 2000)
     box = "const b = $('photo').getBoundingClientRect();"
