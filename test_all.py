@@ -9257,7 +9257,8 @@ def test_what_was_painted_last_is_kept_for_the_next_tab(page):
 def test_an_older_pages_undo_costs_its_picture_nothing(page):
     page.opened()
     page.drag((20, 20), (60, 60))
-    page.js("const older = {cells: pack(cells), tool: 'brush', size: 4, chosen: 1, examples: 1,"
+    page.js("clearTimeout(keeping);"
+            "const older = {cells: pack(cells), tool: 'brush', size: 4, chosen: 1, examples: 1,"
             "shownExample: 0, past: ['0,1'], future: []};"
             "store('sessionStorage', kindOf(run), older); window.painted = cells.slice();"
             "cells.fill(0)")
@@ -9280,6 +9281,13 @@ def test_the_pickers_words_stay(page):
     page.drag((20, 20), (20, 20))
     assert page.said().endswith(" chosen.")
     assert page.js("return tool") == "polygon"
+
+def test_the_way_back_is_told(page):
+    page.opened()
+    for button, words in (("clear", "Cleared; Undo brings it back."), ("undo", "Taken back."),
+                          ("redo", "Done again.")):
+        page.press(button)
+        assert page.said() == words
 
 def test_an_example_that_another_run_asked_for_is_dropped(page):
     page.opened()
@@ -9351,6 +9359,20 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page, painter):
     assert (page.cells() == dream).all()
     page.press("undo")
     assert (page.cells() == painted).all()
+
+def test_a_walk_that_was_undone_comes_no_more(page):
+    page.opened()
+    page.press("dream")
+    page.until(lambda: not page.js("return $('walk').disabled"))
+    page.js("const ask = fetch; window.asking = 0; window.fetch = (address, more) => {"
+            "asking += address === 'dream'; return sleep(300).then(() => ask(address, more)); };"
+            "window.walked = Promise.all([10, 60].map(step => {"
+            "$('walk').value = step; return $('walk').oninput(); }))")
+    page.press("undo")
+    undone = page.cells()
+    page.js("return walked")
+    assert (page.cells() == undone).all()
+    assert page.js("return [asking, future.length]") == [1, 1]
 
 def test_a_walked_dream_is_kept_for_the_next_tab(page, painter):
     page.opened()
@@ -9477,16 +9499,23 @@ def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
     page.browser.choose("tracefile", tmp_path / "own.png")
     width = "return $('trace').complete && $('trace').naturalWidth"
     page.until(lambda: page.js(width) == 1200)
+    # Then another, and none; and that one again.
+    page.js("window.opened = 0; $('tracefile').click = () => opened++")
+    choose_on(page, "traced", "choose")
+    PHOTO.resize((600, 800)).save(tmp_path / "other.png")
+    page.browser.choose("tracefile", tmp_path / "other.png")
+    page.until(lambda: page.js(width) == 600)
     choose_on(page, "traced", "")
-    assert page.js("return $('trace').hidden")
+    assert page.js("return [$('trace').hidden, opened]") == [True, 1]
+    choose_on(page, "traced", "real")
+    choose_on(page, "traced", "own")
+    page.until(lambda: page.js(width) == 600)
 
 def test_a_map_stays_as_it_is_where_no_photo_was_chosen(page):
     page.opened()
     page.js("$('tracefile').click = () => {}")
-    choose_on(page, "traced", "own")
+    choose_on(page, "traced", "choose")
     look = "return [map.style.opacity, $('trace').hidden, $('traced').value]"
-    assert page.js(look)[:2] == ["1", True]
-    page.js("$('tracefile').dispatchEvent(new Event('cancel'))")
     assert page.js(look) == ["1", True, ""]
 
 def test_a_real_photo_that_does_not_come_is_told(page, monkeypatch):
