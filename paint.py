@@ -376,11 +376,10 @@ def read_file(run, file, name):
         own_size = size
     picture = fitted(run, picture, words)
     if run["mode"] == "labels":
-        moved = of_no_class(run, picture).float().mean().item()
-        share = "under 0.1%" if moved < 0.001 else f"{moved:.1%}"
-        if moved:
-            words.append(f"{share} of its pixels moved to a class, as their colours were none's")
-        if moved and stored.lossy:
+        moved = of_no_class(run, picture)
+        if moved.any():
+            words.append(f"{share_of(moved)} moved to a class, as their colours were none's")
+        if moved.any() and stored.lossy:
             words.append("its format smears colours, so thin parts may be read wrong: save maps as "
                          "PNG")
     return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is",
@@ -391,26 +390,46 @@ def picture_in(run, stored, words):
     """A file's picture as training reads it, uint8 (3, H, W); of a pair its x. What was done joins
     the words."""
     pair = is_pair(run, stored)
-    try:
+    if pair:
+        side = "right" if data.direction_of(run) == "BtoA" else "left"
+        kind = "label half" if run["mode"] == "labels" else "half"
+        words.append(f"the {kind} of a pair taken, its {side}")
+    if run["mode"] != "labels":
         picture = data.read_input(run, stored.path, pair=pair)     # uint8 (3, H, W), or 1 channel
+        return data.first_three(picture[None])[0]
+    if pair:
+        left, right = data.halves(stored)
+        return labels_in(run, right if side == "right" else left, words)
+    try:
+        data.refuse_a_whole_pair(run, stored)
+        return labels_in(run, stored, words)
     except data.Refusal:
-        if run["mode"] == "labels" and not pair and like_a_photo(run, stored):
+        if like_a_photo(run, stored):
             raise data.Refusal(f"{stored.path}: a photo, as it seems, and no label map; to paint "
                                f"over it, choose it at Trace") from None
         raise
-    picture = data.first_three(picture[None])[0]
-    if pair:
-        half = "right" if data.direction_of(run) == "BtoA" else "left"
-        kind = "label half" if run["mode"] == "labels" else "half"
-        words.append(f"the {kind} of a pair taken, its {half}")
-    elif run["mode"] == "labels":
+
+
+def labels_in(run, stored, words):
+    """A label map in its classes' colours, uint8 (3, H, W), read once: a large one takes seconds.
+    Smeared colours stay."""
+    with data.offering_no_palette():
         classes, how = data.label_map_in(stored, run["palette"])
-        words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
-        if classes is not None:                            # "ignore" has no paint: the first class
-            classes = torch.from_numpy(classes)
-            classes = classes.masked_fill(classes == 255, 0)
-            picture = data.colorize(classes, run["palette"])
-    return picture
+    if classes is None:
+        return data.to_tensor(data.label_image(stored).convert("RGB"))
+    words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
+    classes = torch.from_numpy(classes)
+    ignored = classes == 255                               # which no paint shows
+    if ignored.any():
+        first = run["palette"][0][0]
+        words.append(f"{share_of(ignored)}, to ignore, painted as {first}")
+    return data.colorize(classes.masked_fill(ignored, 0), run["palette"])
+
+
+def share_of(marked):
+    """bool (H, W) -> how much of a picture it marks, in words."""
+    share = marked.float().mean().item()
+    return f"{'under 0.1%' if share < 0.001 else f'{share:.1%}'} of its pixels"
 
 
 def like_a_photo(run, stored):

@@ -8197,6 +8197,27 @@ def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path)
     assert (cells[:15] == 1).all()
     assert words == "25.0% of its pixels moved to a class, as their colours were none's"
 
+@pytest.mark.parametrize("beside", ["nothing", "a photo"])
+def test_the_page_says_what_became_of_pixels_to_ignore(beside, facades_run, tmp_path):
+    label_map = columns_of_classes()[:64, :64].clone()
+    label_map[:16] = 255
+    image = Image.fromarray(label_map.numpy()).convert("RGB")
+    if beside == "a photo":
+        labels, image = image, PHOTO.resize((128, 64)).convert("RGB")
+        image.paste(labels, (64, 0))
+    image.save(tmp_path / "a.png")
+    cells, words = opened_as(facades_run, tmp_path / "a.png")
+    assert torch.equal(cells, label_map.where(label_map != 255, 0))
+    assert words.endswith("its numbers read as classes; 25.0% of its pixels, to ignore, painted as "
+                          "background")
+
+def test_an_opened_map_is_decoded_and_read_once(facades_run, tmp_path, monkeypatch):
+    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:, :96], FACADES))
+    for name in ("decoded", "label_map_in"):
+        monkeypatch.setattr(data, name, mock.Mock(wraps=getattr(data, name)))
+    opened_as(facades_run, tmp_path / "a.png")
+    assert data.decoded.call_count == data.label_map_in.call_count == 1
+
 def damaged_files():
     whole = stored(PHOTO.resize((64, 64)), "PNG")
     width_and_height = b"\0\0\x4e\x20" * 2
@@ -9289,7 +9310,8 @@ def test_what_was_painted_last_is_kept_for_the_next_tab(page):
 def test_an_older_pages_undo_costs_its_picture_nothing(page):
     page.opened()
     page.drag((20, 20), (60, 60))
-    page.js("const older = {cells: pack(cells), tool: 'brush', size: 4, chosen: 1, examples: 1,"
+    page.js("clearTimeout(keeping);"
+            "const older = {cells: pack(cells), tool: 'brush', size: 4, chosen: 1, examples: 1,"
             "shownExample: 0, past: ['0,1'], future: []};"
             "store('sessionStorage', kindOf(run), older); window.painted = cells.slice();"
             "cells.fill(0)")
@@ -9312,6 +9334,13 @@ def test_the_pickers_words_stay(page):
     page.drag((20, 20), (20, 20))
     assert page.said().endswith(" chosen.")
     assert page.js("return tool") == "polygon"
+
+def test_the_way_back_is_told(page):
+    page.opened()
+    for button, words in (("clear", "Cleared; Undo brings it back."), ("undo", "Taken back."),
+                          ("redo", "Done again.")):
+        page.press(button)
+        assert page.said() == words
 
 def test_an_example_that_another_run_asked_for_is_dropped(page):
     page.opened()
@@ -9383,6 +9412,20 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page, painter):
     assert (page.cells() == dream).all()
     page.press("undo")
     assert (page.cells() == painted).all()
+
+def test_a_walk_that_was_undone_comes_no_more(page):
+    page.opened()
+    page.press("dream")
+    page.until(lambda: not page.js("return $('walk').disabled"))
+    page.js("const ask = fetch; window.asking = 0; window.fetch = (address, more) => {"
+            "asking += address === 'dream'; return sleep(300).then(() => ask(address, more)); };"
+            "window.walked = Promise.all([10, 60].map(step => {"
+            "$('walk').value = step; return $('walk').oninput(); }))")
+    page.press("undo")
+    undone = page.cells()
+    page.js("return walked")
+    assert (page.cells() == undone).all()
+    assert page.js("return [asking, future.length]") == [1, 1]
 
 def test_a_walked_dream_is_kept_for_the_next_tab(page, painter):
     page.opened()
@@ -9509,16 +9552,23 @@ def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
     page.browser.choose("tracefile", tmp_path / "own.png")
     width = "return $('trace').complete && $('trace').naturalWidth"
     page.until(lambda: page.js(width) == 1200)
+    # Then another, and none; and that one again.
+    page.js("window.opened = 0; $('tracefile').click = () => opened++")
+    choose_on(page, "traced", "choose")
+    PHOTO.resize((600, 800)).save(tmp_path / "other.png")
+    page.browser.choose("tracefile", tmp_path / "other.png")
+    page.until(lambda: page.js(width) == 600)
     choose_on(page, "traced", "")
-    assert page.js("return $('trace').hidden")
+    assert page.js("return [$('trace').hidden, opened]") == [True, 1]
+    choose_on(page, "traced", "real")
+    choose_on(page, "traced", "own")
+    page.until(lambda: page.js(width) == 600)
 
 def test_a_map_stays_as_it_is_where_no_photo_was_chosen(page):
     page.opened()
     page.js("$('tracefile').click = () => {}")
-    choose_on(page, "traced", "own")
+    choose_on(page, "traced", "choose")
     look = "return [map.style.opacity, $('trace').hidden, $('traced').value]"
-    assert page.js(look)[:2] == ["1", True]
-    page.js("$('tracefile').dispatchEvent(new Event('cancel'))")
     assert page.js(look) == ["1", True, ""]
 
 def test_a_real_photo_that_does_not_come_is_told(page, monkeypatch):
@@ -9634,6 +9684,21 @@ def test_a_phone_shows_the_photo_beside_the_classes(page):
     top, bottom = page.js(f"{box} return [b.top, b.bottom]")
     assert 0 <= top
     assert bottom <= 740
+
+@pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
+def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, either):
+    page = either
+    page.opened(*size)
+    page.js("$('inside').open = true")
+    hidden = page.js(
+        "const middle = box => [(box.left + box.right) / 2, (box.top + box.bottom) / 2];"
+        "const seen = each => each.contains("
+        "document.elementFromPoint(...middle(each.getBoundingClientRect())));"
+        "return [...document.querySelectorAll('#skips *, #dropouts *, #judge, #blocks button')]"
+        ".filter(each => { each.focus(); return !seen(each) || !seen($('frame')); })"
+        ".map(each => each.id || each.textContent)")
+    page.js("$('inside').open = false")
+    assert not hidden
 
 def test_a_large_screen_is_used(page):
     page.opened(3840, 2000)
