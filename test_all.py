@@ -3166,6 +3166,19 @@ def test_semgan_goes_on_as_if_uncut_too(tmp_path, monkeypatch):
     train_here(*command, tmp_path / "cut")
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "straight")
 
+def test_adam_remembers_half_of_its_last_direction():
+    """pix2pix Sec. 3.3: momentum 0.5. After a gradient of 1 comes one of 0, whose step is m over
+    the root of v, both set right for their short memories: .25 / .75, and .000999 / .001999."""
+    weight = nn.Linear(1, 1, bias=False)
+    optimizer = train.adam(weight, {"lr": 0.1})
+    places = []
+    for gradient in (1.0, 0.0):
+        weight.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        places.append(weight.weight.item())
+    last_step = places[0] - places[1]
+    assert last_step == pytest.approx(0.1 * (0.25 / 0.75) / (0.000999 / 0.001999) ** 0.5, rel=1e-4)
+
 @pytest.mark.parametrize("model", ["pix2pix", "semgan"])
 def test_ds_accuracy_is_the_share_of_logits_on_the_right_side_of_0(
         model, pairs, tmp_path, monkeypatch):
