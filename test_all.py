@@ -3286,7 +3286,8 @@ def test_an_averaged_run_goes_on_to_the_same_average(step, averaged_run, pairs, 
         for weight, value in pix2pix.load_file(tmp_path / name)[key].items():
             assert torch.equal(value, wanted[weight])
 
-def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("ema", [0.7, 0.99])               # of 0.99 it is the steps so far that tell
+def test_the_average_is_the_recursive_mean(ema, pairs, tmp_path, monkeypatch):
     weights = []
 
     def keep(run):
@@ -3294,12 +3295,12 @@ def test_the_average_is_the_recursive_mean(pairs, tmp_path, monkeypatch):
             weight = run.parts["generator"].encoder[0].weight
             weights.append(weight.detach().clone())
     after_each_step(monkeypatch, keep)
-    train_here(*arguments(tmp_path, pairs, "--ema", 0.7, "--epochs", 6))  # 30 steps
+    train_here(*arguments(tmp_path, pairs, "--ema", ema, "--epochs", 6))  # 30 steps
     settings = json.loads((tmp_path / "settings.json").read_text())
     first, _ = train.pix2pix_networks(settings, torch.device("cpu"))
     average = first.encoder[0].weight.detach()
     for step, weight in zip((10, 20, 30), weights):
-        share = min(0.7, (1 + step) / (10 + step)) ** 10
+        share = min(ema, (1 + step) / (10 + step)) ** 10
         average = share * average + (1 - share) * weight
     generator, _ = pix2pix.load_generator(tmp_path)
     assert torch.allclose(generator.encoder[0].weight, average, atol=1e-6)
