@@ -51,8 +51,8 @@ from data import Refusal, fcntl
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
 # method, smaller, for two cores and a quarter of an hour. What it chooses, and what each choice
 # brings, as measured in pictures/README.md:
-#     epochs       after more, what is made of 300 pairs is sharper, but no nearer to withheld photos.
-#                  Of other numbers of pictures it may be more or less: steps are (least, most)
+#     epochs       more of them make sharper photos, but none that are nearer to withheld ones
+#     steps        (least, most): where pictures are few or many, there are more or fewer epochs
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions: no checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
@@ -986,7 +986,8 @@ def add_training(add):
              f"({preset_words('batch')}; else the task's, 1 or 4)")
     add("--epochs", type=data.positive(int),
         help="passes over the pictures (paper: the task's; "
-             f"{preset_words('epochs')}; if not given, they make {preset_words('steps')} steps)")
+             f"{preset_words('epochs')}). Not given, they make so many steps: "
+             f"{preset_words('steps')}")
     add("--lr", type=data.positive(float),
         help=f"Adam's learning rate ({preset_words('lr')})")
     add("--decay", type=from_0_to(1),
