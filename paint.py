@@ -429,7 +429,10 @@ def labels_in(run, stored, words):
 def share_of(marked):
     """bool (H, W) -> how much of a picture it marks, in words."""
     share = marked.float().mean().item()
-    return f"{'under 0.1%' if share < 0.001 else f'{share:.1%}'} of its pixels"
+    words = f"{share:.1%}"
+    if share < 0.001:
+        words = "under 0.1%"
+    return f"{words} of its pixels"
 
 
 def like_a_photo(run, stored):

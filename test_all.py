@@ -2997,7 +2997,7 @@ def test_d_sees_maps_through_as_much_noise_as_it_is_told(task, noise, pairs, tmp
     if not noise:
         assert real.unique().tolist() == [0, 1]
 
-@pytest.mark.parametrize("sigma", [3.0, 0.4, 1e-3])
+@pytest.mark.parametrize("sigma", [3.0, 0.4, 1e-3, 1e-320])
 def test_the_blur_is_scipys(sigma):
     maps = torch.rand(2, 3, 64, 64)
     wanted = scipy.ndimage.gaussian_filter(maps.numpy(), sigma, mode="mirror", axes=(2, 3),
@@ -3337,6 +3337,11 @@ def test_an_older_run_that_the_preset_has_left_behind_is_told_its_flags(pairs, t
     flags = re.search(r"add (--.*) \(presets", str(caught.value))[1]
     assert "in_channels" not in str(caught.value)
     assert "going on from step 5" in train_here(*arguments(tmp_path, pairs, *flags.split()))
+
+def test_a_run_of_shapes_that_differs_is_told_its_flags(tmp_path):
+    command = ["--task", "shapes", *SMALL_SEMGAN, "--batch", 400, "--out", tmp_path]
+    cut_after(1, *command, "--blur", 0, "--noise", 0.1)
+    refuses("add --blur 0.0 --noise 0.1", train_here, *command)
 
 def test_features_of_pix2pixs_d_are_its_outputs():
     discriminator = pix2pix.PatchGAN(width=4)
@@ -9574,6 +9579,14 @@ def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
     page.until(lambda: page.js(width) == 600)
     choose_on(page, "traced", "")
     assert page.js("return [$('trace').hidden, opened]") == [True, 1]
+    choose_on(page, "traced", "real")
+    choose_on(page, "traced", "own")
+    page.until(lambda: page.js(width) == 600)
+    # It stays where the next file is no picture.
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.browser.choose("tracefile", tmp_path / "broken.png")
+    page.until(lambda: "cannot show this photo" in page.js("return $('status').textContent"))
+    assert page.js("return $('traced').value") == "own"
     choose_on(page, "traced", "real")
     choose_on(page, "traced", "own")
     page.until(lambda: page.js(width) == 600)

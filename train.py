@@ -49,12 +49,12 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and a quarter of an hour. What it chooses, and what each choice
-# brings, as measured in pictures/README.md:
-#     epochs       more of them make sharper photos, but none that are nearer to withheld ones
-#     steps        (least, most): where pictures are few or many, there are more or fewer epochs
+# method, smaller, for two cores and some quarter of an hour. What pix2pix's chooses, and what each
+# choice brings, as measured in pictures/README.md (SemGAN's noise and blur: see as_d_sees):
+#     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
+#     steps        (least, most), to a whole epoch: few or many pictures have more or fewer epochs
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
-#     upsample     doubled pixels, not transposed convolutions: no checkerboards
+#     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
 #     lr, decay    ten times the paper's rate, which falls in the second half: much first, then fine
 #     ema, dropout an average of G's weights, and less noise: less speckle
@@ -290,7 +290,7 @@ def blurred(maps, sigma):
     """Maps (N, K, size, size) through a Gaussian of sigma pixels, mirrored at the border."""
     reach = 3 * math.ceil(sigma)                           # beyond three sigmas hardly any is left
     places = torch.arange(-reach, reach + 1)
-    bell = torch.exp(-(places / sigma).square() / 2)
+    bell = torch.exp(-(places / max(sigma, 1e-6)).square() / 2)          # 0 / 0 is no number
     weights = bell / bell.sum()
     matrix = metrics.filter_matrix(maps.shape[2], weights, mirror=True)  # (size, size)
     matrix = sent(matrix, maps.device)
@@ -853,7 +853,7 @@ class Run:
 #     batch            pictures a step, over all processes               train.py, metrics.py
 #     epochs           passes over the pictures                          train.py
 #     steps            in a preset: (least, most) that the epochs may    train.py
-#                      be, or None; in a file: done so far
+#                      be, to a whole one, or None; in a file: done
 #     lr               Adam's learning rate                              train.py
 #     decay            the last share of the steps, 0..1, over which     train.py
 #                      the rate falls in a straight line to 0; 0: never
@@ -987,7 +987,7 @@ def add_training(add):
     add("--epochs", type=data.positive(int),
         help="passes over the pictures (paper: the task's; "
              f"{preset_words('epochs')}). Not given, they make so many steps: "
-             f"{preset_words('steps')}")
+             f"{preset_words('steps')}; a run that goes on has at least its own")
     add("--lr", type=data.positive(float),
         help=f"Adam's learning rate ({preset_words('lr')})")
     add("--decay", type=from_0_to(1),
@@ -1043,9 +1043,9 @@ def add_networks(add):
     add("--noise", type=from_0_to(1), metavar="SD",
         help="standard deviation of the noise in front of SemGAN's D, in units of the maps' range "
              f"(default 0; {preset_words('noise')})")
-    add("--blur", type=from_0_to(16), metavar="SD",
-        help="standard deviation, in pixels, of a blur in front of SemGAN's D, which falls to 0 "
-             f"over the run (default 0; {preset_words('blur')})")
+    add("--blur", type=from_0_to(16), metavar="SD",        # of 64 pixels three of them reach 48
+        help="standard deviation, in pixels, of a blur in front of SemGAN's D, which fades over "
+             f"the run (default 0; {preset_words('blur')})")
 
 
 def add_machine(add):
@@ -1250,7 +1250,8 @@ def check_same(folder, settings):
         different.remove("in_channels")                    # it follows
     words = [f"{key} {before.get(key)} there, {settings.get(key)} now" for key in different]
     advice = "give the same values (and a picture under each name) to go on, or another --out"
-    if set(different) <= PRESETS[settings["model"]]["laptop"].keys():
+    chosen = PRESETS[settings["model"]]["laptop"].keys() | PRESETS["shapes"]["laptop"].keys()
+    if set(different) <= chosen:
         advice = (f"to go on with it, add {as_flags(before, different)} (presets may have changed "
                   f"since); else give another --out")
     if different:
