@@ -2971,8 +2971,8 @@ def test_a_folder_in_use_is_refused(pairs, tmp_path):
 # What the loops do
 
 @pytest.mark.parametrize("task, noise", [
-    ("shapes", 0.3), ("shapes --head tanh", 0.6), ("semantic-facades --data PAIRS", 0.3),
-    ("semantic-facades --data PAIRS --noise 0 --blur 0", 0.0)])
+    ("shapes", 0.3), ("shapes --head tanh", 0.6), ("shapes --noise 0 --blur 0", 0.0),
+    ("semantic-facades --data PAIRS", 0.0), ("semantic-facades --data PAIRS --noise 0.2", 0.2)])
 def test_d_sees_maps_through_as_much_noise_as_it_is_told(task, noise, pairs, tmp_path, monkeypatch):
     calls = watch(monkeypatch, semgan.Discriminator, "forward")
     command = task.replace("PAIRS", str(pairs)).split()

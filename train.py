@@ -50,7 +50,7 @@ from data import Refusal, fcntl
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
 # method, smaller, for two cores and some quarter of an hour. What pix2pix's chooses, and what each
-# choice brings, as measured in pictures/README.md (SemGAN's noise and blur: see as_d_sees):
+# choice brings, as measured in pictures/README.md (the shapes' noise and blur: see as_d_sees):
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
 #     steps        (least, most), to a whole epoch: few or many pictures have more or fewer epochs
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
@@ -69,10 +69,10 @@ PRESETS = {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "steps": (50_000, 50_000)},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                   "kernel": 5, "steps": (2_400, 2_400), "decay": 0.5, "noise": 0.3}},
+                   "kernel": 5, "steps": (2_400, 2_400)}},
     "shapes": {                                            # in --task shapes, over SemGAN's
         "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
-        "laptop": {"steps": (9_000, 9_000), "blur": 3.0}}}
+        "laptop": {"steps": (9_000, 9_000), "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
 
 # context: what the command asks for (see main); its settings are a dict whose keys a table further
 # down explains. In both loops `run` (see Run) does what is not the idea:
@@ -83,7 +83,7 @@ PRESETS = {
 #     run.autocast      half precision, on GPUs and processors that multiply it
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# lit and as_d_sees (below) give pictures as they are, but for --diff-augment and SemGAN's laptop
+# lit and as_d_sees (below) give pictures as they are, but for --diff-augment and the shapes' laptop
 # preset. frozen_D is D itself, in G's step: gradients pass through it to the fake, but none is made
 # for its weights. D would do, only slower, as its own step begins by clearing them. Under torchrun
 # each of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
@@ -268,11 +268,11 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, not the paper's, and only in the laptop preset, the blur in the shapes'
-    alone; elsewhere D sees maps as they are. progress is the share of steps done, 0..1. Noise:
-    without it D learned the real maps by heart, and knew fakes by their probabilities, which are
-    not exactly 0 and 1. Blur: without it D is ahead of G from early on, and G lets shapes jump from
-    place to place, from one latent to the next, instead of moving them.
+    Both are our choice, not the paper's, and only in the shapes' laptop preset; elsewhere D sees
+    maps as they are. progress is the share of steps done, 0..1. Noise: without it D learned the
+    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
+    without it D is ahead of G from early on, and G lets shapes jump from place to place, from one
+    latent to the next, instead of moving them.
     """
     blur = settings["blur"]                                # pixels, at first
     noise = settings["noise"]                              # in units of the values' range
