@@ -411,8 +411,8 @@ def picture_in(run, stored, words):
 
 
 def labels_in(run, stored, words):
-    """A label map in its classes' colours, uint8 (3, H, W), read once: a large one takes seconds.
-    Smeared colours stay."""
+    """A label map in its classes' colours, uint8 (3, H, W); with smeared colours as it is. It is
+    read once, as a large one takes seconds."""
     with data.offering_no_palette():
         classes, how = data.label_map_in(stored, run["palette"])
     if classes is None:
@@ -441,7 +441,7 @@ def like_a_photo(run, stored):
     if stored.bands is not None:                           # more than 8 bits: numbers
         return False
     with data.refusing(stored.path):
-        # getcolors gives up over this many: a byte a pixel, as label maps have, tells 256 classes.
+        # None if there are more than 256 colours: a label map of a byte a pixel has no more.
         many = data.label_image(stored).convert("RGB").getcolors(256) is None
         return many and data.share_of_classes(stored, run["palette"]) < 0.5   # so mostly others
 

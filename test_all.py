@@ -2705,13 +2705,13 @@ def test_a_run_that_goes_on_in_another_precision_says_so(pairs, tmp_path):
     told = train_here(*arguments(tmp_path, pairs, "--precision", "bf16", "--epochs", 3))
     assert "precision: " not in told
 
-def test_a_run_goes_on_for_the_epochs_that_it_was_begun_with(pairs, tmp_path, monkeypatch):
+def test_a_run_goes_on_for_at_least_the_epochs_that_it_was_begun_with(pairs, tmp_path, monkeypatch):
     begun = arguments(tmp_path, pairs)                     # 2 epochs of 5 steps
     place = begun.index("--epochs")
     without = begun[:place] + begun[place + 2:]
     cut_after(3, *begun)
     for steps, wanted in ((5, 10), (15, 15)):              # of a preset since made shorter, longer
-        monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "steps", (steps, steps))
+        monkeypatch.setitem(train.PRESETS["pix2pix"]["laptop"], "step_bounds", (steps, steps))
         assert f"finished: {wanted} steps" in train_here(*without)
     data.write_whole(tmp_path / "settings.json", b'{"epochs": "2"}')
     refuses("its epochs are '2'", train_here, *without)
@@ -3273,7 +3273,7 @@ def test_an_averaged_run_goes_on_to_the_same_average(step, averaged_run, pairs, 
         for weight, value in pix2pix.load_file(tmp_path / name)[key].items():
             assert torch.equal(value, wanted[weight])
 
-@pytest.mark.parametrize("ema", [0.7, 0.99])               # of 0.99 it is the steps so far that tell
+@pytest.mark.parametrize("ema", [0.7, 0.99])               # of 0.99 the steps so far tell
 def test_the_average_is_the_recursive_mean(ema, pairs, tmp_path, monkeypatch):
     weights = []
 
@@ -5641,7 +5641,7 @@ def test_a_given_scale_spares_the_decoding_of_the_folder(tmp_path, monkeypatch):
 def test_an_older_run_gave_its_scale_to_8_bit_halves_too_and_goes_on(tmp_path):
     now = {**resolved("cpu"), "labels": None, "pictures": "3 of names 89abcdef",
            "range": [None, [0, 9000]]}
-    now.pop("steps")                                       # a preset's, which find_pictures takes
+    now.pop("step_bounds")                                 # which find_pictures takes
     (tmp_path / "checkpoint.pt").touch()
     for scale in ([0, 9000], [0, 8000]):
         before = {**now, "range": [scale, scale]}

@@ -49,10 +49,11 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and some quarter of an hour. What pix2pix's chooses, and what each
-# choice brings, as measured in pictures/README.md (the shapes' noise and blur: see as_d_sees):
+# method, smaller, for two cores and some ten minutes. What pix2pix's chooses, and what each choice
+# brings, as measured in pictures/README.md (the shapes' noise and blur: see as_d_sees):
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
-#     steps        (least, most), to a whole epoch: few or many pictures have more or fewer epochs
+#     step_bounds  (least, most), to a whole epoch, where pictures are few or many: less is plain,
+#                  by eye, and more takes over half an hour
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
@@ -63,16 +64,16 @@ PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
         "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": 24,
-                   "steps": (1_200, 14_400), "decay": 0.5, "ema": 0.999, "upsample": "nearest",
-                   "one_hot": True, "d_width": 16, "dropout": 0.2}},
+                   "step_bounds": (1_200, 14_400), "decay": 0.5, "ema": 0.999,
+                   "upsample": "nearest", "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
-                  "kernel": 7, "steps": (50_000, 50_000)},
+                  "kernel": 7, "step_bounds": (50_000, 50_000)},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                   "kernel": 5, "steps": (2_400, 2_400)}},
+                   "kernel": 5, "step_bounds": (2_400, 2_400)}},
     "shapes": {                                            # in --task shapes, over SemGAN's
         "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
-        "laptop": {"steps": (9_000, 9_000), "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
+        "laptop": {"step_bounds": (9_000, 9_000), "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
 
 # context: what the command asks for (see main); its settings are a dict whose keys a table further
 # down explains. In both loops `run` (see Run) does what is not the idea:
@@ -83,10 +84,10 @@ PRESETS = {
 #     run.autocast      half precision, on GPUs and processors that multiply it
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# lit and as_d_sees (below) give pictures as they are, but for --diff-augment and the shapes' laptop
-# preset. frozen_D is D itself, in G's step: gradients pass through it to the fake, but none is made
-# for its weights. D would do, only slower, as its own step begins by clearing them. Under torchrun
-# each of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
+# lit and as_d_sees (below) give pictures as they are, but for --diff-augment, --noise and --blur.
+# frozen_D is D itself, in G's step: gradients pass through it to the fake, but none is made for its
+# weights. D would do, only slower, as its own step begins by clearing them. Under torchrun each of
+# `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -268,11 +269,11 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, not the paper's, and only in the shapes' laptop preset; elsewhere D sees
-    maps as they are. progress is the share of steps done, 0..1. Noise: without it D learned the
-    real maps by heart, and knew fakes by their probabilities, which are not exactly 0 and 1. Blur:
-    without it D is ahead of G from early on, and G lets shapes jump from place to place, from one
-    latent to the next, instead of moving them.
+    Both are our choice, not the paper's: --noise and --blur, which the shapes' laptop preset has.
+    Without them D sees maps as they are. progress is the share of steps done, 0..1. Noise: without
+    it D learned the real maps by heart, and knew fakes by their probabilities, which are not
+    exactly 0 and 1. Blur: without it D is ahead of G from early on, and G lets shapes jump from
+    place to place, from one latent to the next, instead of moving them.
     """
     blur = settings["blur"]                                # pixels, at first
     noise = settings["noise"]                              # in units of the values' range
@@ -290,7 +291,8 @@ def blurred(maps, sigma):
     """Maps (N, K, size, size) through a Gaussian of sigma pixels, mirrored at the border."""
     reach = 3 * math.ceil(sigma)                           # beyond three sigmas hardly any is left
     places = torch.arange(-reach, reach + 1)
-    bell = torch.exp(-(places / max(sigma, 1e-6)).square() / 2)          # 0 / 0 is no number
+    sigma = max(sigma, 1e-6)                               # what float32 rounds to 0 gives 0 / 0
+    bell = torch.exp(-(places / sigma).square() / 2)
     weights = bell / bell.sum()
     matrix = metrics.filter_matrix(maps.shape[2], weights, mirror=True)  # (size, size)
     matrix = sent(matrix, maps.device)
@@ -648,8 +650,9 @@ class Run:
     @torch.no_grad()
     def update_average(self):
         """The exponential moving average of G's weights: a step's weights enter with 1 - ema. At
-        first, when they change fast, with more: the average spans some tenth of the steps so far.
-        All of AVERAGE_EVERY steps at once, by the weights of the last: it costs a tenth."""
+        first, when they change fast, with more: the average spans some tenth of the steps so far
+        (with an ema of 0.999, up to step 8,990; the ramp is that of TensorFlow's averages). All of
+        AVERAGE_EVERY steps at once, by the weights of the last: it costs a tenth."""
         keep = min(self.settings["ema"], (1 + self.step) / (10 + self.step))
         average = list(self.parts["average"].parameters())
         weights = list(self.parts["generator"].parameters())
@@ -852,8 +855,7 @@ class Run:
 #     depth            levels of the U-Net                               networks
 #     batch            pictures a step, over all processes               train.py, metrics.py
 #     epochs           passes over the pictures                          train.py
-#     steps            in a preset: (least, most) that the epochs may    train.py
-#                      be, to a whole one, or None; in a file: done
+#     steps            done so far                                       train.py
 #     lr               Adam's learning rate                              train.py
 #     decay            the last share of the steps, 0..1, over which     train.py
 #                      the rate falls in a straight line to 0; 0: never
@@ -862,7 +864,7 @@ class Run:
 #                      first, as --start named it, or None
 #   pix2pix alone
 #     ema              share, 0..1, that the average of G's weights      train.py
-#                      keeps at each step; 0: there is no average
+#                      keeps at each step, at most; 0: no average
 #     feature_matching weight of pix2pixHD's loss; 0: without it         train.py
 #     objective        of Table 1: "l1", "gan", "cgan", "l1+gan" or      train.py, pix2pix.py
 #                      "l1+cgan"
@@ -933,8 +935,9 @@ def preset_words(key):
     words = []
     for name, values in presets.items():
         value = values.get(key)
-        if isinstance(value, tuple):                       # steps, from so many to so many
-            words.append(f"{name} " + " to ".join(f"{count:,}" for count in sorted({*value})))
+        if isinstance(value, tuple):                       # step_bounds
+            least, most = value
+            words.append(f"{name} {least:,}" if least == most else f"{name} {least:,} to {most:,}")
         elif isinstance(value, list):
             words.append(f"{name} {size_text(value)}")
         elif isinstance(value, int):
@@ -987,7 +990,7 @@ def add_training(add):
     add("--epochs", type=data.positive(int),
         help="passes over the pictures (paper: the task's; "
              f"{preset_words('epochs')}). Not given, they make so many steps: "
-             f"{preset_words('steps')}; a run that goes on has at least its own")
+             f"{preset_words('step_bounds')}; a run that goes on has at least its own")
     add("--lr", type=data.positive(float),
         help=f"Adam's learning rate ({preset_words('lr')})")
     add("--decay", type=from_0_to(1),
@@ -1043,7 +1046,8 @@ def add_networks(add):
     add("--noise", type=from_0_to(1), metavar="SD",
         help="standard deviation of the noise in front of SemGAN's D, in units of the maps' range "
              f"(default 0; {preset_words('noise')})")
-    add("--blur", type=from_0_to(16), metavar="SD",        # of 64 pixels three of them reach 48
+    # Three sigmas of 16 are 48 pixels: blurred takes fewer than the smallest side, 64.
+    add("--blur", type=from_0_to(16), metavar="SD",
         help="standard deviation, in pixels, of a blur in front of SemGAN's D, which fades over "
              f"the run (default 0; {preset_words('blur')})")
 
@@ -1129,7 +1133,7 @@ def refuse_impossible(settings, given, labels, world):
 
 def default_precision(device, model):
     """The fastest that was tried of a model on a device. bf16: on a CUDA GPU that has it and, in
-    pix2pix alone, on a processor that does (a step takes two thirds of fp32's time there). fp16: of
+    pix2pix alone, on a processor that does (a step takes .69 to .94 of fp32's time there). fp16: of
     pix2pix on older CUDA GPUs. fp32 elsewhere."""
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -1175,7 +1179,7 @@ def resolve(options, device, world=1):
     if preset is None:
         preset = "paper" if device.type == "cuda" else "laptop"
     settings = {
-        "model": model, "epochs": row.epochs, "batch": row.batch, "steps": None,
+        "model": model, "epochs": row.epochs, "batch": row.batch, "step_bounds": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
         "start": None, "one_hot": False}
     settings.update(of_the_task(row))
@@ -1185,7 +1189,7 @@ def resolve(options, device, world=1):
         settings.update(PRESETS["shapes"][preset])
     settings.update(given)
     if options.epochs:
-        settings["steps"] = None                           # just so many, whatever the preset has
+        settings["step_bounds"] = None                     # just so many, whatever the preset has
     labels = data.label_side({**settings, "palette": None})
     if "one_hot" not in given and labels != "x":           # the preset has it for label maps only
         settings["one_hot"] = False
@@ -1216,7 +1220,7 @@ def find_pictures(settings, memory):
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
-    bounds = settings.pop("steps")                         # a preset's, (least, most)
+    bounds = settings.pop("step_bounds")                   # a preset's
     if bounds:
         per_epoch = len(pictures) // settings["batch"]     # steps
         least, most = bounds

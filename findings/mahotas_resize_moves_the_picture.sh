@@ -8,11 +8,11 @@
 #   size that a map has already it changes nothing. order=3, the default, is a smooth spline.
 # What happens: to its own size each map is moved by one pixel up and left, and its last row and
 #   column are 0. At every other size, too, the last row and column are 0, and the rest is moved
-#   by half a pixel of the input on average. No order interpolates: all give the pixels of order=0.
+#   by half a pixel of the input on average. order=3 interpolates nothing: its pixels are order=0's.
 #   zoom_shift in C++ adds 0.5 to each place and then rounds it to a whole number: that is the next
 #   pixel, not the nearest, and lies past the end for the last one, where mode="constant" puts 0.
 #   mahotas.interpolate.shift by nothing moves a picture as well; resize_rgb_to and imresize call
-#   the same code.
+#   the same code (read, not run here).
 # Why it matters: where class 0 is void or background, nobody looks twice at an edge of it, and no
 #   check of the class numbers finds a map that was moved. Beside its photo, which another library
 #   made smaller, it is wrong along every border. A photo that is made larger has blocks in place

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# POT: the sliced Wasserstein distance of any two sets of colours is 0 where they are bytes.
+# POT: the sliced Wasserstein distance of any two sets of colours is 0 where they are whole numbers.
 #
 # Versions: POT 0.9.7.post1, scipy 1.17.1, numpy 2.4.6, CPU.
 # Guess: how far the colours of generated photos are from those of real ones does not depend on
@@ -14,8 +14,8 @@
 #   floats, and are right. Nothing is said: the warning of ot.emd2 about whole numbers is in none
 #   of them.
 # Why it matters: 0 is the best score there is. As a check of colours, as a loss to choose a
-#   checkpoint by, or to find a picture in a training set, it says that all is alike; and whoever
-#   sees 0.0 between a set and itself, as a test, sees what is right.
+#   checkpoint by, or to find a picture in a training set, it says that all is alike; and the usual
+#   check, a set against itself, gives 0.0 rightly, and so finds nothing.
 # Seen (colours of 0 to 255; A: drawn facades, B: the same brighter by 60, C: black, D: white):
 #                                      float64   float32     int64     uint8
 #   sliced, A to B                      63.053    63.054     0.000     0.000

@@ -2,7 +2,7 @@
 # torch.onnx.export forgets the scale_factor of an antialiased interpolate, and so moves what
 # the picture shows.
 #
-# Versions: torch 2.13.0 (2.14.1 does the same), onnxscript 0.7.2, onnx 1.23.2,
+# Versions: torch 2.13.0 (2.14.1, tried once, does the same), onnxscript 0.7.2, onnx 1.23.2,
 #   onnxruntime 1.32.0, CPU.
 # Guess: F.interpolate(x, scale_factor=0.3, mode="bilinear", antialias=True) in a network gives the
 #   same picture after the export: it does with antialias=False, ONNX has an attribute for
@@ -12,8 +12,8 @@
 #   256 columns; the exported graph has the size alone, and squeezes all 256 columns into 76. The
 #   further right or down a thing stands, the more it moves, up to one pixel of the result. The
 #   exporter's functions in onnxscript drop scales_h and scales_w of _upsample_bilinear2d_aa and
-#   _upsample_bicubic2d_aa, under a note that PyTorch always ignores them. Where the size divides,
-#   or with antialias=False, size=... or recompute_scale_factor=True, both agree.
+#   _upsample_bicubic2d_aa, under a note that PyTorch always ignores them. Where side times
+#   factor is whole, or with antialias=False, size=... or recompute_scale_factor=True, both agree.
 # Why it matters: a factor of 0.5 is enough where a side is odd. Each of the two pictures looks
 #   right, so that a look at them finds nothing; but a label map that a network makes smaller this
 #   way no longer lies on its photo, and a skip no longer on the layer that it joins. (onnxscript
