@@ -10086,8 +10086,8 @@ def make_named_files(folder, args):
             torch.save(weights, name)
 
 def make_named_run(name):
-    """The task, and that its head is another, are in a run's name."""
-    task = re.sub(r"^runs/|(-tanh)?(-\d)?$", "", name)
+    """A run's name tells its task, and that its head is another."""
+    task = re.sub(r"^runs/|(-noisy)?(-tanh)?(-\d)?$", "", name)
     if task not in data.TASKS:
         task = "facades"
     head = "tanh" if "tanh" in name else "softmax"
