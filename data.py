@@ -812,18 +812,28 @@ def clean_label_map(image, palette):
     pixels = torch.from_numpy(image).float()
     classes, colours = class_colours(palette)
     squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, M)
-    label_map = classes[squared.argmin(-1)]
-    votes = F.one_hot(label_map, len(palette)).permute(2, 0, 1).float()              # (K, H, W)
-    solid = -F.max_pool2d(-votes, 3, 1, 1)                 # 1 where a 3x3 block is one class
-    inside = (F.max_pool2d(solid, 3, 1, 1) > 0).any(0)     # of such a block
-    nearby = F.max_pool2d(solid, 9, 1, 4) > 0              # of each class, within 4 pixels
-    choice = nearby[classes].permute(1, 2, 0)              # (H, W, M)
-    others = classes[squared.where(choice, torch.inf).argmin(-1)]
-    own = squared.amin(-1)
-    solid_around = squared.where(choice, torch.inf).amin(-1)
+    own, nearest = squared.min(-1)
+    label_map = classes[nearest]
+    votes = F.one_hot(label_map, len(palette)).bool()      # (H, W, K)
+    solid = ~within(~votes, 1)                             # True where a 3x3 block is one class
+    inside = within(solid, 1).any(-1)                      # of such a block
+    nearby = within(solid, 4)                              # of each class, within 4 pixels
+    choice = nearby[..., classes]                          # (H, W, M)
+    solid_around, nearest = squared.where(choice, torch.inf).min(-1)
+    others = classes[nearest]
     sure = (own <= 20 ** 2) | (2 ** 2 * own <= solid_around)             # no seam: poles survive
-    kept = inside | ~nearby.any(0) | sure
+    kept = inside | ~nearby.any(-1) | sure
     return torch.where(kept, label_map, others).byte().numpy()
+
+
+def within(mask, reach):
+    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. (Max pooling gives
+    the same, but on a CPU it took two thirds of the time in which facades' label maps are read.)"""
+    h, w = mask.shape[:2]
+    padded = F.pad(mask, (0, 0, reach, reach, reach, reach))
+    shifts = range(2 * reach + 1)
+    in_columns = functools.reduce(torch.logical_or, [padded[i:i + h] for i in shifts])
+    return functools.reduce(torch.logical_or, [in_columns[:, i:i + w] for i in shifts])
 
 
 # Pictures in, safely. Skip all from here on first reading. What a file says is taken, or refused by
