@@ -859,12 +859,12 @@ class Run:
 #     lr               Adam's learning rate                              train.py
 #     decay            the last share of the steps, 0..1, over which     train.py
 #                      the rate falls in a straight line to 0; 0: never
+#     ema              share, 0..1, that the average of G's weights      train.py
+#                      keeps at each step, at most; 0: no average
 #     precision        "fp32", "bf16" or "fp16"                          train.py
 #     start            the run, or generator.pt, whose weights came      train.py
 #                      first, as --start named it, or None
 #   pix2pix alone
-#     ema              share, 0..1, that the average of G's weights      train.py
-#                      keeps at each step, at most; 0: no average
 #     feature_matching weight of pix2pixHD's loss; 0: without it         train.py
 #     objective        of Table 1: "l1", "gan", "cgan", "l1+gan" or      train.py, pix2pix.py
 #                      "l1+cgan"
@@ -893,7 +893,7 @@ class Run:
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
-                "d_width": None, "diff_augment": 0.0, "ema": 0.0, "feature_matching": 0.0},
+                "d_width": None, "diff_augment": 0.0, "feature_matching": 0.0},
     "semgan": {"head": "softmax", "latent": None, "kernel": None, "noise": 0.0, "blur": 0.0}}
 
 # Keys that older runs lack, and what was done before there were such keys. Besides, D was as wide
@@ -1181,7 +1181,7 @@ def resolve(options, device, world=1):
     settings = {
         "model": model, "epochs": row.epochs, "batch": row.batch, "step_bounds": None,
         "precision": default_precision(device, model), "data": None, "drawn": False, "decay": 0.0,
-        "start": None, "one_hot": False}
+        "ema": 0.0, "start": None, "one_hot": False}
     settings.update(of_the_task(row))
     settings.update(OWN[model])
     settings.update(PRESETS[model][preset])
