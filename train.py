@@ -30,9 +30,8 @@ if __name__ == "__main__":
     if sys.version_info < (3, 11):                         # as requirements.txt needs
         print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
         sys.exit(2)
-    # Before torch is loaded: how often its threads look for work before they sleep. By default
-    # (300,000 times) they keep each other from working where another process is busy, too. The
-    # numbers that come out are the same.
+    # Before torch is loaded: how often its threads look for work before they sleep. Its 300,000
+    # times slow all of them down where another process is busy, too. No result changes.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # the CPU does what Apple's GPU lacks
 
@@ -52,8 +51,7 @@ from data import Refusal, fcntl
 # method, smaller, for two cores and some ten minutes. What pix2pix's chooses, and what each choice
 # brings, as measured in pictures/README.md (the shapes' noise and blur: see as_d_sees):
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
-#     step_bounds  (least, most), to a whole epoch, where pictures are few or many: less is plain,
-#                  by eye, and more takes over half an hour
+#     step_bounds  (least, most), where pictures are few or many: less is plain, more takes long
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
