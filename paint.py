@@ -376,10 +376,11 @@ def read_file(run, file, name):
         own_size = size
     picture = fitted(run, picture, words)
     if run["mode"] == "labels":
-        moved = of_no_class(run, picture)
+        off = torch.from_numpy(data.distances_of(picture.flatten(1).T, run["palette"]))
+        moved = off > (data.NEAR if stored.lossy else 0)   # a JPEG moves nearly all a little
         if moved.any():
             words.append(f"{share_of(moved)} moved to a class, as their colours were none's")
-        if moved.any() and stored.lossy:
+        if off.any() and stored.lossy:
             words.append("its format smears colours, so thin parts may be read wrong: save maps as "
                          "PNG")
     return {"cells": cells_of(run, picture), "words": "; ".join(words) or "taken as it is",
@@ -427,7 +428,7 @@ def labels_in(run, stored, words):
 
 
 def share_of(marked):
-    """bool (H, W) -> how much of a picture it marks, in words."""
+    """bool, a value a pixel -> how many of a picture's it marks, in words."""
     share = marked.float().mean().item()
     words = f"{share:.1%}"
     if share < 0.001:
@@ -453,14 +454,6 @@ def is_pair(run, stored):
     if run["mode"] != "labels":
         return True
     return not all(data.is_label_map(part, run["palette"]) for part in data.halves(stored))
-
-
-def of_no_class(run, picture):
-    """Where uint8 (3, H, W) has colours that are no class's: bool (H, W)."""
-    of_a_class = torch.zeros(picture.shape[1:], dtype=torch.bool)
-    for _, colour in run["palette"]:
-        of_a_class |= (picture == torch.tensor(colour).view(3, 1, 1)).all(0)
-    return ~of_a_class
 
 
 def numbers_below(values, end, what):

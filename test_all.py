@@ -3958,7 +3958,7 @@ def test_fit_is_shrinking_translating_and_enlarging(run, tmp_path):
     run_here(pix2pix, run, tmp_path / "in.png", tmp_path / "out.png", "--fit")
     # As training shrinks label maps: to the very colours of classes.
     small = data.to_tensor(data.to_image(large).resize((64, 64), Image.Resampling.NEAREST))
-    assert not paint.of_no_class(settings_for(), small).any()
+    assert not data.distances_of(small.flatten(1).T, FACADES).any()
     [output] = outputs_of(run, [small])
     wanted = data.to_image(output).resize((128, 128), Image.Resampling.BICUBIC)
     found = data.to_tensor(Image.open(tmp_path / "out.png"))
@@ -8216,6 +8216,18 @@ def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path)
     cells, words = opened_as(facades_run, tmp_path / "off.png")
     assert (cells[:15] == 1).all()
     assert words == "25.0% of its pixels moved to a class, as their colours were none's"
+
+def test_of_a_jpeg_map_the_page_counts_what_lies_between_classes(facades_run, tmp_path):
+    """A JPEG moves nearly each pixel, most of them by a few levels of 255."""
+    _, labels = data.draw_facade(3, size=64)
+    data.to_image(data.colorize(labels, FACADES)).save(tmp_path / "a.jpg", quality=95)
+    stored = data.to_tensor(Image.open(tmp_path / "a.jpg"))
+    off = data.distances_of(stored.flatten(1).T, FACADES)
+    assert (off > 0).mean() > 0.9
+    _, words = opened_as(facades_run, tmp_path / "a.jpg")
+    counted, smeared = words.split("; ")
+    assert counted.startswith(f"{(off > 20).mean():.1%} of its pixels moved")
+    assert smeared.startswith("its format smears colours")
 
 @pytest.mark.parametrize("beside", ["nothing", "a photo"])
 def test_the_page_says_what_became_of_pixels_to_ignore(beside, facades_run, tmp_path):
