@@ -6642,6 +6642,42 @@ def test_feature_matching_teaches_all_of_g():
     for weight in generator.parameters():
         assert weight.grad.abs().sum() > 0
 
+def as_instance_norm(norm):
+    """A group norm of one channel a group, as the layer of that name."""
+    layer = nn.InstanceNorm2d(norm.num_channels, affine=True)
+    layer.load_state_dict(norm.state_dict())
+    return layer
+
+def with_drawn_weights(network):
+    """Biases, too, which are 0 at first, and norms' weights."""
+    for weight in network.parameters():
+        nn.init.normal_(weight, 0, 0.3)
+    return network
+
+def test_semgans_g_is_these_layers_of_torch():
+    generator = with_drawn_weights(small_generator())
+    plain = [generator.dense, nn.Unflatten(1, (-1, 4, 4))]
+    for i, norm in enumerate(generator.norms):
+        if i > 0:
+            plain.append(generator.grow[i - 1])
+        plain += [as_instance_norm(norm), nn.LeakyReLU(0.2)]
+    plain += [generator.to_classes, nn.Softmax(1)]
+    z = torch.randn(2, 16)
+    assert torch.allclose(generator(z), nn.Sequential(*plain)(z), atol=1e-4)
+
+def test_semgans_d_is_these_layers_of_torch():
+    discriminator = with_drawn_weights(small_discriminator())
+    x = torch.rand(2, 4, 64, 64)
+    logit, features = discriminator(x)
+    assert features.pop() is logit
+    for i, (shrink, found) in enumerate(zip(discriminator.shrink, features, strict=True)):
+        layers = [shrink, nn.LeakyReLU(0.2)]
+        if i > 0:
+            layers.insert(1, as_instance_norm(discriminator.norms[i]))
+        x = nn.Sequential(*layers)(x)
+        assert torch.allclose(found, x, atol=1e-4)
+    assert torch.allclose(logit, discriminator.to_logit(x.flatten(1)), atol=1e-4)
+
 def test_features_that_match_cost_nothing():
     _, features = small_discriminator()(torch.rand(2, 4, 64, 64))
     assert semgan.feature_matching_loss(features, features).item() == 0
@@ -6752,6 +6788,18 @@ def test_a_walk_meets_each_latent_and_keeps_its_length():
     assert path.shape == (24, 100)
     assert torch.allclose(path[::8], z, atol=1e-4)
     assert torch.allclose(path.norm(dim=1), torch.full((24,), 10.0), atol=1e-3)
+
+def test_the_encoders_loss_is_hand_worked(monkeypatch):
+    """Latents of 3, taken for 0; two pixels of class 0, which G gives .25 and .5."""
+    monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.full(shape, 3.0))
+    probs = torch.tensor([[[[0.25, 0.5]], [[0.75, 0.5]]]])
+    generator = mock.Mock(return_value=probs)
+    generator.dense.in_features = 5
+    encoder = mock.Mock(return_value=torch.zeros(1, 5))
+    maps = semgan.one_hot(torch.zeros(1, 1, 2), 2)
+    latent, reconstruction = semgan.encoder_loss(encoder, generator, maps)
+    assert latent.item() == pytest.approx(9)
+    assert reconstruction.item() == pytest.approx(np.log([4, 2]).mean())
 
 def test_the_encoder_learns_latents():
     generator = small_generator().requires_grad_(False)
