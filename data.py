@@ -854,15 +854,15 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a
 LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing a TIFF
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
-MOST_DECODED = 3 * MOST_PIXELS                             # bytes, of a picture of several bands
+MOST_DECODED = 6 * MOST_PIXELS                             # bytes, of what is read by hand
 TAGS = {  # TIFF's, and a JPEG's EXIF has them, too: number, what is meant where it is missing
     "role": (254, 0), "older role": (255, 0), "width": (256, None), "height": (257, None),
     "bits": (258, (1,)), "packing": (259, 1), "photometric": (262, 1), "fill order": (266, 1),
     "strip starts": (273, None), "turn": (274, 1), "samples": (277, 1),
     "strip height": (278, None), "strip sizes": (279, None), "planes": (284, 1),
     "predictor": (317, 1), "tile width": (322, None), "tile height": (323, None),
-    "tile starts": (324, None), "tile sizes": (325, None), "kind": (339, (1,)),
-    "nodata": (42113, "")}
+    "tile starts": (324, None), "tile sizes": (325, None), "extra": (338, ()), "kind": (339, (1,)),
+    "profile": (34675, None), "nodata": (42113, "")}
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
              "--out-channels")
@@ -976,14 +976,14 @@ def what_it_is(path):
     """Why Pillow cannot open a file, as far as its first bytes tell."""
     if is_tiff(path):
         with suppress(Exception):                          # damaged, too
-            tags = tiff_pages(Path(path).read_bytes())[0]
+            tags = tiff_page(path)
             bits = tag(tags, "bits")
             kind = {2: "signed", 3: "float"}.get(tag(tags, "kind")[0], "unsigned")
-            advice = "write it as 32-bit float or 16-bit unsigned"
+            advice = "write it with 8 or 16 bits a value, or as 32-bit float"
             if tag(tags, "packing") not in UNPACKED:
                 advice = "write it packed by deflate or LZW, or not packed"
             elif len(bits) == 3:
-                advice = "write it as 16-bit unsigned, or as .npy, (H, W, 3)"
+                advice = "write it as grey or RGB"
             elif len(bits) > 1:
                 advice = ("keep three bands, or one of a label map, as by `gdal_translate -b 1 IN "
                           "OUT`, or train on all with --in-channels or --out-channels")
@@ -1004,8 +1004,8 @@ def read_stored(path, channels=3, page=None):
             mapped = numpy_map(path)
             values = np.array(mapped, mapped.dtype.newbyteorder("="), order="C")
             stored = stored_array(path, values)
-        elif channels not in (1, 3) and is_tiff(path):
-            stored = stored_array(path, *tiff_values(path))
+        elif is_tiff(path) and read_by_hand(path, channels, page):
+            stored = stored_tiff(path, channels, page)
         else:
             stored = decoded(path, page, 3 if channels == 3 else 4)
         if channels != 3:
@@ -1030,10 +1030,12 @@ def decoded(path, page, most):
         lossy = is_lossy(path, image)
         deep_grey = is_deep_grey(image)
         deep_rgb = ";16" in raw and not deep_grey
-        low = low_bytes(path, raw, page) if deep_rgb else None
+        low = low_bytes(path, raw) if deep_rgb else None
         turn = tag(image.getexif(), "turn")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
+        if image.mode == "La":                             # which Pillow converts to LA alone
+            image = image.convert("LA")
         bands = None
         if deep_grey:
             bands = deep_grey_values(image, raw)
@@ -1047,8 +1049,7 @@ def decoded(path, page, most):
 
 
 def refuse_what_is_dropped(path, image):
-    """Refuses an opened file of which Pillow would drop bands or bits, or misread them: without a
-    word, it takes 16-bit bands, stored one after another and not compressed, for 8-bit ones."""
+    """Refuses an opened file of which Pillow would drop bands or bits."""
     raw = raw_mode(image)
     tags = tiff_tags(image)
     if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
@@ -1057,8 +1058,6 @@ def refuse_what_is_dropped(path, image):
         raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
     if image.mode == "L" and tag(tags, "samples") > 1:
         raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
-    if raw in ("R", "L") and max(tag(tags, "bits")) > 8:
-        raise OSError("its 16-bit bands stand one after another; write them pixel by pixel")
     if bits_cut_off(path, image):
         raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
                       "write it as a 16-bit PNG or TIFF, or with 8 bits")
@@ -1082,36 +1081,28 @@ def bits_cut_off(path, image):
 
 
 def is_deep_grey(image):
-    """Whether an opened file is grey, of more than 8 bits or signed: Pillow takes -1 for 255."""
-    signed = tag(tiff_tags(image), "kind")[0] == 2
-    return image.mode[0] in "IF" or (image.mode == "L" and signed)
+    """Whether an opened file is grey, of more than 8 bits."""
+    return image.mode[0] in "IF"
 
 
 def deep_grey_values(image, raw):
     """The values of a picture that is_deep_grey: (H, W, 1)."""
-    tags = tiff_tags(image)
     values = np.array(image)[..., None]
-    if image.mode == "L":
-        values = values.view(np.int8)
-    check_deep(values, tags)
+    check_deep(values, tiff_tags(image))
     if raw == "I;12":
         return values << 4 | values >> 8                   # 4095 becomes 65535
     if image.format == "PPM" and image.mode == "I":
         return values.astype(np.uint16)                    # 65535 is its white
-    if raw.startswith("I;32") and tag(tags, "kind")[0] == 1:
-        return values.view(np.uint32)
     return values
 
 
 def check_deep(values, tags):
-    """Refuses values (H, W, C) that stand for none, and scales that run the other way."""
-    if tag(tags, "photometric") == 0:
-        raise OSError("a MinIsWhite TIFF of more than 8 bits: 0 is white; invert it")
+    """Refuses values (H, W, C) that stand for none."""
     bad = ~np.isfinite(values)
     advice = "fill such places first"
-    nodata = str(tag(tags, "nodata")).strip(" \0")
-    with suppress(ValueError):
-        marked = values == float(nodata)
+    nodata = nodata_of(tags)
+    if nodata is not None:
+        marked = values == nodata
         if marked.any() and not bad.any():
             advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
         bad |= marked
@@ -1120,16 +1111,18 @@ def check_deep(values, tags):
         raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; {advice}")
 
 
-def low_bytes(path, raw, page):
-    """The low bytes of 16-bit RGB. Pillow keeps the high ones: asked for the other byte order, it
-    takes the low ones for them."""
-    native = {"little": "L", "big": "B"}[sys.byteorder]
-    order = raw[-1].replace("N", native)
-    raw = raw[:-1] + {"L": "B", "B": "L"}[order]
-    with opened(path, page) as image:
-        tile = image.tile[0]
-        arguments = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
-        image.tile = [one._replace(args=arguments) for one in image.tile]
+def nodata_of(tags):
+    """The value by which GDAL marks what is none, or None."""
+    with suppress(ValueError):
+        return float(str(tag(tags, "nodata")).strip(" \0"))
+    return None
+
+
+def low_bytes(path, raw):
+    """The low bytes of a PNG's 16-bit RGB. Pillow keeps the high ones: asked for the other byte
+    order, it takes the low ones for them."""
+    with opened(path) as image:
+        image.tile = [image.tile[0]._replace(args=raw.replace("16B", "16L"))]
         ImageOps.exif_transpose(image, in_place=True)
         return np.array(image)
 
@@ -1236,17 +1229,19 @@ def area_of(path):
             height, width = numpy_map(path).shape[:2]
             return height * width
         if is_tiff(path):
-            height, width, _ = page_shape(tiff_pages(Path(path).read_bytes())[0])
+            height, width, _ = page_shape(tiff_page(path))
             return height * width
         with opened(path) as image:
             return image.width * image.height
     return 0
 
 
-# TIFF by hand: of several bands Pillow opens 8-bit RGB with one more, hardly another kind. It still
-# unpacks: a strip or tile of any such file is as good as the one strip of a grey picture.
+# TIFF by hand: Pillow opens few kinds of more than 8 bits, and of some that it opens it swaps or
+# loses bytes. It still unpacks: a strip or tile of any such file is as good as the one strip of a
+# grey picture.
 
 UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBits, LZMA, zstd
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def is_tiff(path):
@@ -1254,11 +1249,66 @@ def is_tiff(path):
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # +: BigTIFF
 
 
-def tiff_values(path):
+def read_by_hand(path, channels, page):
+    """Whether a TIFF is read here: of other than 1 or 3 channels, and of those what Pillow lacks or
+    misreads, which is most of more than 8 bits, three bands that are not called RGB, and what has
+    strips or tiles left out, as GDAL's SPARSE_OK leaves them: Pillow shows the file's head there.
+    """
+    if channels not in (1, 3):
+        return True
+    with open(path, "rb") as file:
+        pages = tiff_pages(file, page)
+    if len(pages) > 1:
+        raise OSError("it has several frames or pages")
+    if not pages or tag(pages[0], "packing") not in UNPACKED:
+        return False
+    tags = pages[0]
+    photometric = tag(tags, "photometric")
+    sizes = tag(tags, "tile sizes") or tag(tags, "strip sizes") or ()
+    three_bands = tag(tags, "samples") == 3 and photometric == 1
+    deep = is_deep(tags) and tag(tags, "bits") != (12,)
+    return photometric in (0, 1, 2) and (deep or three_bands or 0 in sizes)
+
+
+def is_deep(tags):
+    """Whether a page's values are signed, or may have more than 8 bits."""
+    return max(tag(tags, "bits")) > 8 or tag(tags, "kind")[0] != 1
+
+
+def stored_tiff(path, channels, page):
+    """A TIFF read by hand -> Stored; see stored_array. Of 3 channels, one more may be alpha."""
+    values, tags = tiff_values(path, page)
+    turn = tag(tags, "turn")
+    values = upright(values, turn)
+    alpha = None
+    more = values.shape[2] in (2, 4) and values.dtype.kind == "u"
+    if channels == 3 and more and tag(tags, "extra")[-1:] == (2,):
+        alpha = values[..., -1] >> 8 * (values.itemsize - 1)
+        values = values[..., :-1]
+    stored = replace(stored_array(path, values, tags), turn=turn)
+    if alpha is not None:
+        stored.image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    if tag(tags, "profile"):
+        stored.image.info["icc_profile"] = tag(tags, "profile")
+    return stored
+
+
+def upright(values, turn):
+    """(H, W, C), turned as an orientation tag of 1 to 8 says."""
+    if turn in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if turn in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        values = values[::-1]
+    return np.ascontiguousarray(values)
+
+
+def tiff_values(path, page=None):
     """The bands of a TIFF -> (H, W, C), its tags. Several pages of one size are bands, too."""
     content = Path(path).read_bytes()
     try:
-        pages = tiff_pages(content)
+        pages = tiff_pages(io.BytesIO(content), page)
         sizes = [math.prod(page_shape(tags)) * tiff_dtype(content, tags).itemsize for tags in pages]
         if sum(sizes) > MOST_DECODED:
             raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
@@ -1270,22 +1320,30 @@ def tiff_values(path):
     return values, pages[0]
 
 
-def tiff_pages(content):
-    """The tags of a TIFF's full pages; it looks at 64."""
-    if content[:4] == b"MM\0+":                            # Pillow takes it for a plain TIFF
+def tiff_page(path):
+    """The tags of a TIFF's first full page."""
+    with open(path, "rb") as file:
+        return tiff_pages(file)[0]
+
+
+def tiff_pages(file, page=None):
+    """The tags of an opened TIFF's full pages; it looks at 64. page: of this one alone."""
+    head = file.read(16)                                   # BigTIFF: offsets of 64 bits
+    if head[:4] == b"MM\0+":                               # Pillow takes it for a plain TIFF
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
-    head = content[:16] if content[2] == 43 else content[:8]  # BigTIFF: offsets of 64 bits
-    file = io.BytesIO(content)
+    if head[2] != 43:
+        head = head[:8]
     place = TiffImagePlugin.ImageFileDirectory_v2(head).next
     pages = []
-    for _ in range(64):                                    # damaged, the chain may have no end
+    most = 64 if page is None else page + 1                # damaged, the chain may have no end
+    for number in range(most):
         if place == 0:
             break
         tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(place)
         tags.load(file)
         place = tags.next
-        if is_full(tags):
+        if number == page or (page is None and is_full(tags)):
             pages.append(tags)
     return pages
 
@@ -1309,15 +1367,22 @@ def page_values(content, tags):
     wide = tag(tags, "tile width") or width
     starts = tag(tags, "tile starts") or tag(tags, "strip starts")
     sizes = tag(tags, "tile sizes") or tag(tags, "strip sizes")
+    sizes = sizes or [len(content)] * len(starts)          # old files tell none
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
     if count != len(starts) or count != len(sizes):
         raise OSError(f"a damaged TIFF: it should have {count} strips or tiles")
     places = itertools.product(planes, range(0, height, high), range(0, width, wide))
     for (plane, top, left), start, size in zip(places, starts, sizes):
         place = plane[top:top + high, left:left + wide]
+        if size == 0:                                      # left out: all of it is one value
+            place[:] = nodata_of(tags) or 0
+            continue
         rows = high if tag(tags, "tile height") else len(place)          # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
-        block = unpacked(content[start:start + size], tags, shape, dtype)
+        block = content[start:start + size]
+        if tag(tags, "fill order") == 2:                   # a byte's bits run the other way
+            block = block.translate(REVERSED)
+        block = unpacked(block, tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
     return values
 
@@ -1326,11 +1391,12 @@ def tiff_dtype(content, tags):
     """The kind of number in a page, or OSError where it is none of those read here."""
     bits = set(tag(tags, "bits"))
     kinds = set(tag(tags, "kind"))
-    others = {name: tag(tags, name) for name in ("photometric", "packing", "turn", "fill order")}
+    others = {name: tag(tags, name) for name in ("photometric", "packing")}
+    if others["photometric"] == 0:
+        raise OSError("a MinIsWhite TIFF, in which 0 is white; invert it")
     plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
-    upright = others["turn"] == others["fill order"] == 1
     known = others["photometric"] in (1, 2) and others["packing"] in UNPACKED
-    if not (plain and upright and known):
+    if not (plain and known):
         words = ", ".join(f"{name} {value}" for name, value in others.items())
         raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, {words}, which is not "
                       f"read; save it as .npy, (H, W, C)")
@@ -1345,7 +1411,9 @@ def unpacked(block, tags, shape, dtype):
     if rows * width > MOST_DECODED:
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
     packing = tag(tags, "packing")
-    if packing != 1:
+    if packing in (8, 32946):                              # eight times as fast as by Pillow
+        block = zlib.decompressobj().decompress(block, rows * width)
+    elif packing != 1:
         strip = io.BytesIO(one_strip(block, packing, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
             block = image.tobytes()
@@ -1400,7 +1468,7 @@ def to_8_bits(stored, scale):
         hidden = stored.bands == np.asarray(clear, stored.bands.dtype)
         levels[hidden.all(-1)] = 255
     image = from_array(levels)
-    if stored.image.mode == "RGBA":
+    if stored.image.mode in ("LA", "RGBA"):
         image.putalpha(stored.image.getchannel("A"))
     return image
 
@@ -1514,12 +1582,14 @@ def deep_values(stored):
 def has_8_bits(path):
     """Whether a file's header says that no value has more, which spares decoding it; None: it
     cannot be read."""
-    with suppress(OSError, Refusal):                       # it is refused where it is read
+    with suppress(Refusal), refusing(path):                # it is refused where it is read
         with open(path, "rb") as file:
             if file.read(2) == b"\xff\xd8":                # JPEG: there may be tens of thousands
                 return True
         if is_numpy(path):
             return False
+        if is_tiff(path):
+            return not is_deep(tiff_page(path))
         with opened(path) as image:
             return not is_deep_grey(image) and ";16" not in raw_mode(image)
     return None
