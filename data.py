@@ -1618,8 +1618,8 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 
 def possible_numbers(stored):
     """What may be numbers, (H, W) or (H, W, C): measured values; the rows of a palette that tells
-    nothing; the levels of a picture that is all grey, or red alone. None of any other, and of what
-    may have been smeared."""
+    nothing; the levels of a picture that is all grey, or of one channel alone. None of any other,
+    and of what may have been smeared."""
     image = stored.image
     if stored.lossy:
         return None
@@ -1642,7 +1642,11 @@ def possible_numbers(stored):
         return None
     if alpha and image.getextrema()[-1][0] < 255:          # what is clear there is white
         return None
-    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
+    channels = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
+    alone = [channel for channel in channels if channel.any()]
+    if len(alone) == 1:
+        return alone[0]
+    red, green, blue = channels
     if (green == blue).all() and ((green == red) | (green == 0)).all():
         return red
     return None
@@ -1665,7 +1669,7 @@ def label_map_in(stored, palette):
     """The one reading of a label map -> (classes uint8 (H, W) or None, how they were read).
 
     by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
-        where all the colours used are such greys; in RGB, where R = G = B or G = B = 0.
+        where all the colours used are such greys; in RGB, where R = G = B, or two of them are 0.
     by colour: all colours used are just those of classes.
     by row: palette files of neither, or of one colour alone; their row is the number, and a
         folder's must agree.
@@ -1681,7 +1685,7 @@ def label_map_in(stored, palette):
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            values, found = meanings(stored, image)
+            values, found = meanings(stored, image, len(palette))
         if found:                                          # at most 256 colours, none smeared
             classes, how = choose_reading(image.mode, found, palette)
             if classes is not None:
@@ -1699,6 +1703,7 @@ def label_map_in(stored, palette):
             y, x = place
             raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
                           f"class's; correct it, or {PALETTE_HELP}")
+        refuse_all_black(picture, palette)
         return None, "by nearest colour"
 
 
@@ -1757,9 +1762,9 @@ class Meaning:
     number: int          # None of a colour that is no grey
 
 
-def meanings(stored, image):
+def meanings(stored, image, count):
     """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
-    None where it has over 256 colours."""
+    None where it has over 256 colours. count: of the classes."""
     if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
@@ -1769,17 +1774,27 @@ def meanings(stored, image):
         levels = np.flatnonzero(image.histogram()).tolist()
         if image.mode == "P":
             return values, meanings_of_rows(image, levels)
-        return values, [Meaning(k, (k, k, k), round(k / stored.step)) for k in levels]
+        return values, meanings_of_levels(levels, stored.step, count)
     rgb = image.convert("RGB")
     counted = rgb.getcolors(256)
     if counted is None:
         return None, None
     colours = sorted(colour for _, colour in counted)
     found = [Meaning(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
-    if all(g == b == 0 for _, g, b in colours):            # in red alone, as simulators write them
-        found = [replace(one, number=one.colour[0]) for one in found]
+    if sum(map(any, zip(*colours))) == 1:                  # in one channel: simulators' numbers are
+        found = [replace(one, number=max(one.colour)) for one in found]  # in red, or turned in blue
     pixels = np.array(rgb).astype(np.int32)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], found
+
+
+def meanings_of_levels(levels, step, count):
+    """The Meaning of some levels of grey. Those of 2 or 4 bits are numbers; but where there are
+    more classes than such numbers, and the levels are classes, an optimiser has put 8 bits so:
+    0, 17 and 255 as 0, 1 and 15."""
+    numbers = [round(level / step) for level in levels]
+    if step in (17, 85) and count > 255 // step + 1 and are_classes(levels, count):
+        numbers = levels
+    return [Meaning(k, (k, k, k), number) for k, number in zip(levels, numbers)]
 
 
 def meanings_of_rows(image, rows):
@@ -1841,7 +1856,8 @@ def choose_reading(mode, found, palette):
         refuse_rows_alike(used, colours, [by_colour, by_number])
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
-        if 255 in numbers or by_row == by_colour:          # white is a class's colour
+        # White is a class's colour, or a colour that is no grey is one: numbers are so by chance.
+        if 255 in numbers or by_row == by_colour or is_coloured(mode, colours):
             return by_colour, colour_words
         if mode != "L" and by_row != by_number:
             raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by "
@@ -1863,6 +1879,11 @@ def choose_reading(mode, found, palette):
     if grey or few or not any(colours):                    # none is told
         return None, "number"
     return None, "row" if mode == "P" else None
+
+
+def is_coloured(mode, colours):
+    """Whether a picture of RGB has a colour that is no grey."""
+    return mode == "RGB" and None in map(grey_level, colours)
 
 
 def are_classes(numbers, count):
@@ -2027,11 +2048,19 @@ def refuse_smeared_numbers(image, count):
                       f"{few.max()}); write them as PNG")
 
 
+def refuse_all_black(picture, palette):
+    """Refuses uint8 (3, H, W) that is nearly black, but not quite, where all of it would become one
+    class: numbers in two channels, or a channel a class of 0 and 1."""
+    if 0 < picture.max() < MOST_NUMBERS and len(nearest_class(picture[None], palette).unique()) < 2:
+        raise OSError(f"nearly black, up to {picture.max()}: numbers of classes? Write them as "
+                      f"grey PNG, one number a pixel")
+
+
 def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
-    values, found = meanings(stored, image)
+    values, found = meanings(stored, image, len(known))
     numbers = [None] if found is None else [one.number for one in found]
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
@@ -2145,7 +2174,7 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, found = meanings(stored, label_image(stored))
+    _, found = meanings(stored, label_image(stored), len(palette))
     return [(one.value, one.colour) for one in found if one.colour is not None]
 
 

@@ -5040,6 +5040,58 @@ def test_4095_is_the_white_of_12_bits(tmp_path):
     save_12_bits(tmp_path / "b.tif", b"\x00\xb0\x0a\x00\x10\x02")
     assert data.open_label_map(tmp_path / "b.tif", STREET).tolist() == [[11, 10, 1, 2]]
 
+# The classes that VOC's picture of a sheep has, and the border: all can be told by 4 bits.
+SHEEP = np.array([0, 17, 255], np.uint8)[BANDS % 3]
+ANIMALS = [[str(k), [k, 255 - k, 77]] for k in range(21)]
+
+def test_what_an_optimiser_puts_into_4_bits_keeps_its_numbers(tmp_path):
+    rows = SHEEP // 17
+    packed = [b"\0" + bytes(row[::2] << 4 | row[1::2]) for row in rows]
+    (tmp_path / "a.png").write_bytes(png(80, 60, 4, 0, b"".join(packed)))
+    found = data.open_label_map(tmp_path / "a.png", ANIMALS)
+    assert np.array_equal(found, SHEEP)
+    # Who has 16 classes writes their numbers in 4 bits: 0, 1 and 15, or 0 and 15.
+    for numbers in (rows, rows // 15 * 15):
+        packed = [b"\0" + bytes(row[::2] << 4 | row[1::2]) for row in numbers]
+        (tmp_path / "a.png").write_bytes(png(80, 60, 4, 0, b"".join(packed)))
+        found = data.open_label_map(tmp_path / "a.png", ANIMALS[:16])
+        assert np.array_equal(found, numbers)
+
+def test_4_bits_of_oxipng_keep_their_numbers(tmp_path):
+    oxipng = pytest.importorskip("oxipng", reason="pip install pyoxipng")
+    Image.fromarray(SHEEP).save(tmp_path / "a.png")
+    oxipng.optimize(tmp_path / "a.png", tmp_path / "b.png")
+    assert (tmp_path / "b.png").read_bytes()[24] == 4      # bits, as the header says
+    assert np.array_equal(data.open_label_map(tmp_path / "b.png", ANIMALS), SHEEP)
+
+@pytest.mark.parametrize("channel", range(3))
+def test_numbers_in_one_channel_are_numbers(channel, tmp_path):
+    """Simulators write them in red; who takes BGR for RGB has them in blue."""
+    numbers = np.zeros((60, 80, 3), np.uint8)
+    numbers[..., channel] = BANDS
+    Image.fromarray(numbers).save(tmp_path / "a.png")
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", STREET), BANDS)
+    refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
+
+@pytest.mark.parametrize("channel", range(3))
+def test_the_colours_of_a_large_palette_are_no_numbers_in_one_channel(channel, tmp_path):
+    """128 is a class, too; black and (128, 0, 0) are VOC's first colours, and COCO-Stuff's."""
+    colours = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [0, 0, 128]]
+    palette = [[str(k), colour] for k, colour in enumerate(colours)]
+    palette += [[str(k), [k, k + 20, 9]] for k in range(4, 182)]
+    classes = (channel + 1) * (BANDS % 2)
+    Image.fromarray(np.uint8(colours)[classes]).save(tmp_path / "a.png")
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", palette), classes)
+
+def test_numbers_in_two_channels_and_one_hot_classes_are_not_all_black(tmp_path):
+    """Black is a class of STREET: by the nearest colour all would be that."""
+    things = np.stack([BANDS // 3, 0 * BANDS, 0 * BANDS], -1)
+    things[20:30, 30:50] = 8, 0, 3                         # number and thing, as KITTI-STEP
+    one_hot = np.eye(3, dtype=np.uint8)[BANDS // 4]
+    for values in (things, one_hot):
+        Image.fromarray(values).save(tmp_path / "a.png")
+        refuses("nearly black, up to [18]:", data.open_label_map, tmp_path / "a.png", STREET)
+
 def test_a_4_bit_number_of_no_class_is_named_as_it_is(tmp_path):
     (tmp_path / "a.png").write_bytes(png(2, 1, 4, 0, b"\0\x3c"))
     refuses("a.png: class 12 at x=1, y=0", data.open_label_map, tmp_path / "a.png", STREET)
