@@ -1618,8 +1618,8 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 
 def possible_numbers(stored):
     """What may be numbers, (H, W) or (H, W, C): measured values; the rows of a palette that tells
-    nothing; the levels of a picture that is all grey, or of one channel alone. None of any other,
-    and of what may have been smeared."""
+    nothing; the levels of a picture that is all grey, or red alone (in green or blue alone, cells
+    under a microscope may be as dark). None of any other, and of what may have been smeared."""
     image = stored.image
     if stored.lossy:
         return None
@@ -1642,11 +1642,7 @@ def possible_numbers(stored):
         return None
     if alpha and image.getextrema()[-1][0] < 255:          # what is clear there is white
         return None
-    channels = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
-    alone = [channel for channel in channels if channel.any()]
-    if len(alone) == 1:
-        return alone[0]
-    red, green, blue = channels
+    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
     if (green == blue).all() and ((green == red) | (green == 0)).all():
         return red
     return None
