@@ -43,6 +43,7 @@ import struct
 import sys
 import tarfile
 import time
+import unicodedata
 import urllib.error
 import urllib.request
 import warnings
@@ -490,16 +491,25 @@ def find_files(folder, maps):
 
 def pair_names(folder_a, folder_b):
     """[(path in A, path in B), ...] of one name, endings aside; missing partners: Refusal."""
-    a = {path.stem: path for path in list_pictures(folder_a)}
-    b = {path.stem: path for path in list_pictures(folder_b)}
+    a = {plain_stem(path): path for path in list_pictures(folder_a)}
+    b = {plain_stem(path): path for path in list_pictures(folder_b)}
     missing = []
     for folder, names in (folder_b, a.keys() - b), (folder_a, b.keys() - a):
         if names:
-            first = ", ".join(sorted(names)[:5])
-            missing.append(f"{folder}: {len(names)} partners missing: {first}")
+            words = f"{folder}: {len(names)} partners missing: " + ", ".join(sorted(names)[:5])
+            unread = {path.suffix for path in folder.iterdir() if plain_stem(path) in names}
+            if unread:                                     # a phone's .heic, say
+                words += f" (there as {', '.join(sorted(unread))}, which is not read)"
+            missing.append(words)
     if missing:
         raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")
     return [(a[name], b[name]) for name in sorted(a)]
+
+
+def plain_stem(path):
+    """A file's name without its ending. An accent is part of its letter: of Macs it is a mark behind
+    it, which looks the same."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def list_pictures(folder):
@@ -512,9 +522,9 @@ def list_pictures(folder):
             files = [path for path in inside if is_picture(path, [".npy"])]
     except OSError as error:
         raise Refusal(f"{folder}: {error.strerror}; give a folder of pictures") from None
-    last = {path.stem: path for path in files}             # a.jpg and a.png: one name, one survives
+    last = {plain_stem(path): path for path in files}      # a.jpg and a.png: one name, one survives
     for path in files:
-        twin = last[path.stem]
+        twin = last[plain_stem(path)]
         if twin != path:
             raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
     return files

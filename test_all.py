@@ -6007,6 +6007,19 @@ def test_missing_partners_are_named(tmp_path):
     in_a = "A: 1 partners missing: z; both"
     refuses(f"{in_b}[^;]*{in_a}", data.pair_names, a, b)
 
+def test_partners_that_are_there_in_a_kind_that_is_not_read_are_told_so(tmp_path):
+    a = save_photos(tmp_path / "A", "a.png", "b.png", "c.png")
+    b = save_photos(tmp_path / "B", "c.jpg")
+    for name in ("a.HEIC", "b.HEIC"):
+        (b / name).write_bytes(b"x")
+    words = r"B: 2 partners missing: a, b \(there as .HEIC, which is not read\); both"
+    refuses(words, data.pair_names, a, b)
+
+def test_accents_of_macs_are_those_of_others(tmp_path):
+    a = save_photos(tmp_path / "A", "\u00e9.png")
+    b = save_photos(tmp_path / "B", "e\u0301.jpg")
+    assert [[x.suffix, y.suffix] for x, y in data.pair_names(a, b)] == [[".png", ".jpg"]]
+
 def test_pictures_that_share_a_name_are_refused(tmp_path):
     folder = save_photos(tmp_path / "A", "c.png", "c.jpg")
     refuses("share a name", data.list_pictures, folder)
