@@ -507,8 +507,8 @@ def pair_names(folder_a, folder_b):
 
 
 def plain_stem(path):
-    """A file's name without its ending. An accent is part of its letter: of Macs it is a mark behind
-    it, which looks the same."""
+    """A file's name without its ending. An accent is part of its letter: of Macs it is a mark
+    behind it, which looks the same."""
     return unicodedata.normalize("NFC", path.stem)
 
 
@@ -1000,8 +1000,9 @@ def what_it_is(path):
             return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
                     f"read; {advice}")
     with open(path, "rb") as file:
-        start = file.read(9)
-    return f"not {', '.join(FORMATS)}: it begins with {start}"           # b'<!DOCTYPE' is a page
+        start = file.read(12)
+    # <!DOCTYPE is a page, ftypheic a phone's photo, whatever it is called.
+    return f"not {', '.join(FORMATS)}: it begins with {start}"
 
 
 def read_stored(path, channels=3, page=None):
