@@ -30,8 +30,8 @@ if __name__ == "__main__":
     if sys.version_info < (3, 11):                         # as requirements.txt needs
         print("error: Python: 3.11 or newer is needed; see Set-up in README.md", file=sys.stderr)
         sys.exit(2)
-    # Before torch is loaded: how often its threads look for work before they sleep. Its 300,000
-    # times slow all of them down where another process is busy, too. No result changes.
+    # Before torch is loaded: how often its threads look for work before they sleep. By default it
+    # is 300,000 times: all slow down where another process is busy, too. No result changes.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # the CPU does what Apple's GPU lacks
 
@@ -49,9 +49,9 @@ from data import Refusal, fcntl
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
 # method, smaller, for two cores and some ten minutes. What pix2pix's chooses, and what each choice
-# brings, as measured in pictures/README.md (the shapes' noise and blur: see as_d_sees):
+# brings, as measured in pictures/README.md (SemGAN's: there, too; noise and blur: as_d_sees):
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
-#     step_bounds  (least, most), where pictures are few or many: less is plain, more takes long
+#     step_bounds  (least, most) steps, of few or many pictures: less is plain, more takes long
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
@@ -68,10 +68,11 @@ PRESETS = {
         "paper": {"size": [128, 128], "width": 64, "lr": 2e-4, "batch": 32, "latent": 128,
                   "kernel": 7, "step_bounds": (50_000, 50_000)},
         "laptop": {"size": [64, 64], "width": 16, "lr": 1e-3, "batch": 32, "latent": 100,
-                   "kernel": 5, "step_bounds": (2_400, 2_400)}},
+                   "kernel": 5, "step_bounds": (2_400, 2_400), "decay": 0.5, "ema": 0.999,
+                   "noise": 0.3}},
     "shapes": {                                            # in --task shapes, over SemGAN's
         "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
-        "laptop": {"step_bounds": (9_000, 9_000), "decay": 0.5, "noise": 0.3, "blur": 3.0}}}
+        "laptop": {"step_bounds": (9_000, 9_000), "ema": 0.0, "blur": 3.0}}}
 
 # context: what the command asks for (see main); its settings are a dict whose keys a table further
 # down explains. In both loops `run` (see Run) does what is not the idea:
@@ -267,11 +268,11 @@ def real_maps(settings, batch):
 def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
-    Both are our choice, not the paper's: --noise and --blur, which the shapes' laptop preset has.
-    Without them D sees maps as they are. progress is the share of steps done, 0..1. Noise: without
-    it D learned the real maps by heart, and knew fakes by their probabilities, which are not
-    exactly 0 and 1. Blur: without it D is ahead of G from early on, and G lets shapes jump from
-    place to place, from one latent to the next, instead of moving them.
+    Both are our choice, not the paper's: --noise, which the laptop presets have, and --blur, which
+    the shapes' has. Without them D sees maps as they are. progress is the share of steps done,
+    0..1. Noise: without it D learned the real maps by heart, and knew fakes by their probabilities,
+    which are not exactly 0 and 1. Blur: without it D is ahead of G from early on, and G lets shapes
+    jump from place to place, from one latent to the next, instead of moving them.
     """
     blur = settings["blur"]                                # pixels, at first
     noise = settings["noise"]                              # in units of the values' range
@@ -339,8 +340,9 @@ def map_sheet(run):
 
 @torch.no_grad()
 def map_scores(run):
-    """Of 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to as many training maps,
-    and the share of pixels whose colour is no class's. -> {column of log.csv: value}"""
+    """Of at most 512 maps: the sliced Wasserstein distance (SWD, see metrics.py) to as many of the
+    training set, and the share of pixels whose colour is no class's. -> {column of log.csv: value}
+    """
     count = min(512, len(run.pictures))
     rng = torch.Generator().manual_seed(0)
     palette = run.settings["palette"]
