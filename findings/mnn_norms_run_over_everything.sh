@@ -3,9 +3,9 @@
 #
 # Versions: MNN 3.6.1, onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6, CPU.
 # Guess: F.normalize(x, dim=1), torch.norm, F.cosine_similarity and torch.logsumexp are exported as
-#   nodes ReduceL2 and ReduceLogSumExp. MNN's converter, which phones run generators with, says
-#   "Converted Success!", and each pixel's features have length 1 afterwards, in files of any opset;
-#   an opset that it does not know it would refuse.
+#   nodes ReduceL2 and ReduceLogSumExp. MNN, by which phones run generators, converts them with the
+#   words "Converted Success!", and each pixel's features have length 1 afterwards, in files of any
+#   opset; one that it does not know it refuses.
 # What happens: up to opset 17 the axes are an attribute of the node, and MNN is right. From 18 on
 #   they are an input, which is what torch.onnx.export writes today (opset 20). For ReduceL1,
 #   ReduceL2, ReduceLogSum, ReduceLogSumExp and ReduceSumSquare the converter still looks for the
@@ -15,7 +15,8 @@
 # Why it matters: features are divided by the length of the whole batch of them. The shapes stay, by
 #   broadcasting, and so do the directions, so that pictures still come out: but attention over
 #   normalised features (exemplars that guide a translation) is flat, the response norm of ConvNeXt
-#   V2 does nothing, and a picture's result depends on its size and on its neighbours in the batch.
+#   V2 is one factor for all, and a picture's result depends on its size and on its neighbours in
+#   the batch.
 # Seen (2 pictures, 16 channels of 8x8; the lengths of a pixel's features after the two nodes of
 #   F.normalize, right: 1; then, for one reduction over the channels of positive numbers, the
 #   largest difference from onnxruntime, relative to its largest value, or what comes instead)

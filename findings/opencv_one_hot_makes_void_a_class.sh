@@ -4,8 +4,8 @@
 # Versions: OpenCV 5.0.0.93 (headless), onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6, CPU.
 # Guess: a generator such as SPADE's is exported with the step from label map to one-hot planes in
 #   the file, as a node OneHot. Pixels of void, 255, have no class. By the operator's text a number
-#   outside of [-depth, depth - 1] has off_value in all planes: so each is 0 there, wherever the
-#   file runs.
+#   outside of [-depth, depth - 1] has off_value in all planes: so all planes are 0 at void,
+#   wherever the file runs.
 # What happens: so it is in onnxruntime. OpenCV's dnn takes each number modulo the depth, and sets
 #   that plane: class 255 mod K (the line with % depth in its onehot_layer.cpp). With the 19
 #   classes of Cityscapes void is vegetation, with the 12 of facades class 3, with 5 class 0; with
