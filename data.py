@@ -497,7 +497,8 @@ def pair_names(folder_a, folder_b):
     for folder, names in (folder_b, a.keys() - b), (folder_a, b.keys() - a):
         if names:
             words = f"{folder}: {len(names)} partners missing: " + ", ".join(sorted(names)[:5])
-            unread = {path.suffix for path in folder.iterdir() if plain_stem(path) in names}
+            unread = {path.suffix for path in folder.iterdir() if plain_stem(path) in names
+                      and path.is_file() and not is_picture(path, [*ENDINGS, ".npy", ""])}
             if unread:                                     # a phone's .heic, say
                 words += f" (there as {', '.join(sorted(unread))}, which is not read)"
             missing.append(words)
@@ -507,8 +508,8 @@ def pair_names(folder_a, folder_b):
 
 
 def plain_stem(path):
-    """A file's name without its ending. An accent is part of its letter: of Macs it is a mark
-    behind it, which looks the same."""
+    """A file's name without its ending, in NFC: Macs may store é as e and a mark, which looks the
+    same."""
     return unicodedata.normalize("NFC", path.stem)
 
 
@@ -1045,7 +1046,7 @@ def decoded(path, page, most):
         turn = tag(image.getexif(), "turn")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
-        if image.mode == "La":                             # which Pillow converts to LA alone
+        if image.mode == "La":       # alpha that is multiplied in; Pillow converts it to LA alone
             image = image.convert("LA")
         bands = None
         if deep_grey:
@@ -1262,23 +1263,27 @@ def is_tiff(path):
 
 def read_by_hand(path, channels, page):
     """Whether a TIFF is read here: of other than 1 or 3 channels, and of those what Pillow lacks or
-    misreads, which is most of more than 8 bits, three bands that are not called RGB, and what has
-    strips or tiles left out, as GDAL's SPARSE_OK leaves them: Pillow shows the file's head there.
-    """
+    misreads, which is most of more than 8 bits, three bands that are not called RGB, and grey or
+    RGB that has strips or tiles left out, as GDAL's SPARSE_OK leaves them. Pillow shows the file's
+    head there, of palettes too: those are refused."""
     if channels not in (1, 3):
         return True
     with open(path, "rb") as file:
         pages = tiff_pages(file, page)
     if len(pages) > 1:
         raise OSError("it has several frames or pages")
-    if not pages or tag(pages[0], "packing") not in UNPACKED:
+    if not pages:
         return False
     tags = pages[0]
     photometric = tag(tags, "photometric")
-    sizes = tag(tags, "tile sizes") or tag(tags, "strip sizes") or ()
+    sparse = 0 in (tag(tags, "tile sizes") or tag(tags, "strip sizes") or ())
     three_bands = tag(tags, "samples") == 3 and photometric == 1
     deep = is_deep(tags) and tag(tags, "bits") != (12,)
-    return photometric in (0, 1, 2) and (deep or three_bands or 0 in sizes)
+    known = photometric in (0, 1, 2) and tag(tags, "packing") in UNPACKED
+    if sparse and not known:
+        raise OSError("strips or tiles of it are left out; write it whole, as by `gdal_translate "
+                      "-co SPARSE_OK=FALSE IN OUT`")
+    return known and (deep or three_bands or sparse)
 
 
 def is_deep(tags):
@@ -1292,8 +1297,12 @@ def stored_tiff(path, channels, page):
     turn = tag(tags, "turn")
     values = upright(values, turn)
     alpha = None
-    more = values.shape[2] in (2, 4) and values.dtype.kind == "u"
-    if channels == 3 and more and tag(tags, "extra")[-1:] == (2,):
+    bands = values.shape[2]
+    extra = tag(tags, "extra")
+    if bands == 4 and extra == ():                         # OpenCV does not say what its fourth is
+        extra = (2,)                                       # alpha
+    more = bands in (2, 4) and values.dtype.kind == "u"
+    if channels == 3 and more and extra[-1:] == (2,):
         alpha = values[..., -1] >> 8 * (values.itemsize - 1)
         values = values[..., :-1]
     stored = replace(stored_array(path, values, tags), turn=turn)
@@ -1346,10 +1355,12 @@ def tiff_pages(file, page=None):
         head = head[:8]
     place = TiffImagePlugin.ImageFileDirectory_v2(head).next
     pages = []
-    most = 64 if page is None else page + 1                # damaged, the chain may have no end
+    seen = {0}                                             # 0 ends the chain, as a place seen does
+    most = 64 if page is None else page + 1
     for number in range(most):
-        if place == 0:
+        if place in seen:
             break
+        seen.add(place)
         tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(place)
         tags.load(file)
@@ -1386,7 +1397,7 @@ def page_values(content, tags):
     for (plane, top, left), start, size in zip(places, starts, sizes):
         place = plane[top:top + high, left:left + wide]
         if size == 0:                                      # left out: all of it is one value
-            place[:] = nodata_of(tags) or 0
+            place[:] = fill_of(tags, dtype)
             continue
         rows = high if tag(tags, "tile height") else len(place)          # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
@@ -1396,6 +1407,15 @@ def page_values(content, tags):
         block = unpacked(block, tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
     return values
+
+
+def fill_of(tags, dtype):
+    """What a strip or tile is full of that is left out: GDAL's mark of no data, or 0 where there is
+    none, or where it is out of the range of such numbers."""
+    nodata = nodata_of(tags) or 0
+    if dtype.kind == "f" or np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
+        return nodata
+    return 0
 
 
 def tiff_dtype(content, tags):
@@ -1423,7 +1443,10 @@ def unpacked(block, tags, shape, dtype):
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
     packing = tag(tags, "packing")
     if packing in (8, 32946):                              # eight times as fast as by Pillow
-        block = zlib.decompressobj().decompress(block, rows * width)
+        stream = zlib.decompressobj()
+        block = stream.decompress(block, rows * width + 1)  # 1 more: so its check sum is read, too
+        if len(block) <= rows * width and not stream.eof:
+            raise OSError("a damaged TIFF: a strip or tile of it ends early")
     elif packing != 1:
         strip = io.BytesIO(one_strip(block, packing, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
@@ -1710,7 +1733,8 @@ def label_map_in(stored, palette):
             y, x = place
             raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
                           f"class's; correct it, or {PALETTE_HELP}")
-        refuse_all_black(picture, palette)
+        if not stored.lossy:
+            refuse_all_black(picture, palette)
         return None, "by nearest colour"
 
 
@@ -1788,19 +1812,22 @@ def meanings(stored, image, count):
         return None, None
     colours = sorted(colour for _, colour in counted)
     found = [Meaning(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
-    if sum(map(any, zip(*colours))) == 1:                  # in one channel: simulators' numbers are
-        found = [replace(one, number=max(one.colour)) for one in found]  # in red, or turned in blue
+    if sum(map(any, zip(*colours))) == 1:                  # in one channel: simulators write red,
+        found = [replace(one, number=max(one.colour)) for one in found]  # which BGR makes blue
     pixels = np.array(rgb).astype(np.int32)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], found
 
 
 def meanings_of_levels(levels, step, count):
-    """The Meaning of some levels of grey. Those of 2 or 4 bits are numbers; but where there are
-    more classes than such numbers, and the levels are classes, an optimiser has put 8 bits so:
-    0, 17 and 255 as 0, 1 and 15."""
+    """The Meaning of some levels of grey. Those of 2 or 4 bits are numbers; but an optimiser puts
+    0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
+    number, and both readings are of classes, neither is taken."""
     numbers = [round(level / step) for level in levels]
-    if step in (17, 85) and count > 255 // step + 1 and are_classes(levels, count):
-        numbers = levels
+    may_be_packed = step in (17, 85) and count > 255 // step + 1
+    if may_be_packed and numbers != levels and are_classes(levels, count):
+        raise OSError(f"classes {numbers}, or {levels}, which an optimiser has put into fewer than "
+                      f"8 bits? Write 8 bits a value, as by `magick IN -depth 8 -define "
+                      f"png:bit-depth=8 OUT`")
     return [Meaning(k, (k, k, k), number) for k, number in zip(levels, numbers)]
 
 
@@ -1863,7 +1890,7 @@ def choose_reading(mode, found, palette):
         refuse_rows_alike(used, colours, [by_colour, by_number])
     number_words = "by number, from palette files" if mode == "P" else "by number"
     if by_number and by_colour and by_number != by_colour:
-        # White is a class's colour, or a colour that is no grey is one: numbers are so by chance.
+        # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
         if 255 in numbers or by_row == by_colour or is_coloured(mode, colours):
             return by_colour, colour_words
         if mode != "L" and by_row != by_number:

@@ -1140,7 +1140,7 @@ def named_pictures(folder):
     if not paths:
         raise Refusal(f"{folder}: holds no picture, and no run's generator.pt; give a folder of "
                       f"pictures, or a run")
-    return {path.stem: path for path in paths}
+    return {data.plain_stem(path): path for path in paths}
 
 
 def shuffled(names, rng):
