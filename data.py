@@ -823,23 +823,24 @@ def clean_label_map(image, palette):
     pixels = torch.from_numpy(image).float()
     classes, colours = class_colours(palette)
     squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, M)
-    own, nearest = squared.min(-1)
-    label_map = classes[nearest]
-    votes = F.one_hot(label_map, len(palette)).bool()      # (H, W, K)
-    solid = ~within(~votes, 1)                             # True where a 3x3 block is one class
+    own_squared, own_colour = squared.min(-1)
+    label_map = classes[own_colour]
+    is_class = label_map[..., None] == torch.arange(len(palette))        # (H, W, K)
+    solid = ~within(~is_class, 1)                          # True where a 3x3 block is one class
     inside = within(solid, 1).any(-1)                      # of such a block
     nearby = within(solid, 4)                              # of each class, within 4 pixels
     choice = nearby[..., classes]                          # (H, W, M)
-    solid_around, nearest = squared.where(choice, torch.inf).min(-1)
-    others = classes[nearest]
-    sure = (own <= 20 ** 2) | (2 ** 2 * own <= solid_around)             # no seam: poles survive
+    other_squared, other_colour = squared.where(choice, torch.inf).min(-1)
+    others = classes[other_colour]
+    # No seam: poles survive.
+    sure = (own_squared <= 20 ** 2) | (2 ** 2 * own_squared <= other_squared)
     kept = inside | ~nearby.any(-1) | sure
     return torch.where(kept, label_map, others).byte().numpy()
 
 
 def within(mask, reach):
-    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. (Max pooling gives
-    the same, but on a CPU it took two thirds of the time in which facades' label maps are read.)"""
+    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. Max pooling gives
+    the same; on a CPU, cleaning a label map by it took five times as long."""
     h, w = mask.shape[:2]
     padded = F.pad(mask, (0, 0, reach, reach, reach, reach))
     shifts = range(2 * reach + 1)
@@ -1262,10 +1263,10 @@ def is_tiff(path):
 
 
 def read_by_hand(path, channels, page):
-    """Whether a TIFF is read here: of other than 1 or 3 channels, and of those what Pillow lacks or
-    misreads, which is most of more than 8 bits, three bands that are not called RGB, and grey or
-    RGB that has strips or tiles left out, as GDAL's SPARSE_OK leaves them. Pillow shows the file's
-    head there, of palettes too: those are refused."""
+    """Whether a TIFF is to be read here: if other than 1 or 3 channels are wanted, or if Pillow
+    lacks or misreads it. That is most of more than 8 bits, three bands that are not called RGB, and
+    what has strips or tiles left out, as GDAL's SPARSE_OK does: for these Pillow shows the first
+    bytes of the file. Such a file is refused where it cannot be read here either, as a palette."""
     if channels not in (1, 3):
         return True
     with open(path, "rb") as file:
@@ -1278,7 +1279,7 @@ def read_by_hand(path, channels, page):
     photometric = tag(tags, "photometric")
     sparse = 0 in (tag(tags, "tile sizes") or tag(tags, "strip sizes") or ())
     three_bands = tag(tags, "samples") == 3 and photometric == 1
-    deep = is_deep(tags) and tag(tags, "bits") != (12,)
+    deep = is_deep(tags) and tag(tags, "bits") != (12,)    # 12 bits Pillow reads rightly
     known = photometric in (0, 1, 2) and tag(tags, "packing") in UNPACKED
     if sparse and not known:
         raise OSError("strips or tiles of it are left out; write it whole, as by `gdal_translate "
@@ -1292,18 +1293,19 @@ def is_deep(tags):
 
 
 def stored_tiff(path, channels, page):
-    """A TIFF read by hand -> Stored; see stored_array. Of 3 channels, one more may be alpha."""
+    """A TIFF read by hand -> Stored; see stored_array. Where 3 channels are wanted, a band after
+    grey or RGB may be alpha, which is kept apart."""
     values, tags = tiff_values(path, page)
     turn = tag(tags, "turn")
     values = upright(values, turn)
-    alpha = None
     bands = values.shape[2]
     extra = tag(tags, "extra")
-    if bands == 4 and extra == ():                         # OpenCV does not say what its fourth is
-        extra = (2,)                                       # alpha
-    more = bands in (2, 4) and values.dtype.kind == "u"
-    if channels == 3 and more and extra[-1:] == (2,):
-        alpha = values[..., -1] >> 8 * (values.itemsize - 1)
+    called_alpha = extra[-1:] == (2,)
+    unnamed = bands == 4 and extra == ()                   # as OpenCV writes alpha
+    unsigned = values.dtype.kind == "u"
+    alpha = None
+    if channels == 3 and bands in (2, 4) and unsigned and (called_alpha or unnamed):
+        alpha = values[..., -1] >> 8 * (values.itemsize - 1)             # its highest 8 bits
         values = values[..., :-1]
     stored = replace(stored_array(path, values, tags), turn=turn)
     if alpha is not None:
@@ -1355,7 +1357,7 @@ def tiff_pages(file, page=None):
         head = head[:8]
     place = TiffImagePlugin.ImageFileDirectory_v2(head).next
     pages = []
-    seen = {0}                                             # 0 ends the chain, as a place seen does
+    seen = {0}                                             # 0 ends the chain, and so does a loop
     most = 64 if page is None else page + 1
     for number in range(most):
         if place in seen:
@@ -1812,8 +1814,9 @@ def meanings(stored, image, count):
         return None, None
     colours = sorted(colour for _, colour in counted)
     found = [Meaning(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
-    if sum(map(any, zip(*colours))) == 1:                  # in one channel: simulators write red,
-        found = [replace(one, number=max(one.colour)) for one in found]  # which BGR makes blue
+    used_channels = sum(map(any, zip(*colours)))
+    if used_channels == 1:     # numbers: simulators write them in red, which BGR makes blue
+        found = [replace(one, number=max(one.colour)) for one in found]
     pixels = np.array(rgb).astype(np.int32)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], found
 
@@ -1823,11 +1826,10 @@ def meanings_of_levels(levels, step, count):
     0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
     number, and both readings are of classes, neither is taken."""
     numbers = [round(level / step) for level in levels]
-    may_be_packed = step in (17, 85) and count > 255 // step + 1
+    may_be_packed = step in (17, 85) and count > 255 // step + 1         # of 4 bits, of 2
     if may_be_packed and numbers != levels and are_classes(levels, count):
         raise OSError(f"classes {numbers}, or {levels}, which an optimiser has put into fewer than "
-                      f"8 bits? Write 8 bits a value, as by `magick IN -depth 8 -define "
-                      f"png:bit-depth=8 OUT`")
+                      f"8 bits? Write those that are meant with 8 bits a value")
     return [Meaning(k, (k, k, k), number) for k, number in zip(levels, numbers)]
 
 
@@ -2085,7 +2087,11 @@ def refuse_smeared_numbers(image, count):
 def refuse_all_black(picture, palette):
     """Refuses uint8 (3, H, W) that is nearly black, but not quite, where all of it would become one
     class: numbers in two channels, or a channel a class of 0 and 1."""
-    if 0 < picture.max() < MOST_NUMBERS and len(nearest_class(picture[None], palette).unique()) < 2:
+    if not 0 < picture.max() < MOST_NUMBERS:
+        return
+    counted = to_image(picture).getcolors(MOST_NUMBERS ** 3)             # all that there can be
+    colours = torch.tensor([colour for _, colour in counted]).byte().T   # (3, M)
+    if len(nearest_class(colours[None, :, None], palette).unique()) == 1:
         raise OSError(f"nearly black, up to {picture.max()}: numbers of classes? Write them as "
                       f"grey PNG, one number a pixel")
 

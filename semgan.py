@@ -522,7 +522,7 @@ def write_pairs(generator, z, settings, options):
     if palette and palette != data.look_up(its_settings["task"]).palette:    # not the task's own
         data.write_whole(folder / "palette.json", json.dumps(palette).encode())
     number = 0
-    for seed, part in enumerate(z.split(32)):              # a noise of its own for each dream
+    for seed, part in enumerate(z.split(32)):              # each dream has a noise of its own
         output = generator(part)
         for label_map, photo in dream(output, settings, painter, its_settings, seed):
             halves = [label_map, photo]

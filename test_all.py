@@ -5072,7 +5072,7 @@ def test_4_bits_that_an_optimiser_may_have_made_of_8_are_taken_for_neither(tmp_p
     words = r"a.png: classes \[0, 1, 15\], or \[0, 17, 255\], which an optimiser"
     refuses(words, data.open_label_map, tmp_path / "a.png", ANIMALS)
     # 51 is no class, so 3 is.
-    threes = np.uint8(3) * (SHEEP == 17)
+    threes = np.where(SHEEP == 17, 3, 0).astype(np.uint8)
     in_4_bits(tmp_path / "a.png", threes)
     assert np.array_equal(data.open_label_map(tmp_path / "a.png", ANIMALS), threes)
 

@@ -48,14 +48,14 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
 # one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and some ten minutes. What pix2pix's chooses, and what each choice
-# brings, as measured in pictures/README.md (SemGAN's: there, too; noise and blur: as_d_sees):
+# method, smaller, for two cores and some ten minutes. What SemGAN's brings: see as_d_sees, and
+# pictures/README.md, which has the measurements of pix2pix's choices, too:
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
 #     step_bounds  (least, most) steps, of few or many pictures: less is plain, more takes long
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
-#     lr, decay    ten times the paper's rate, which falls in the second half: much first, then fine
+#     lr, decay    ten times pix2pix's rate, which falls in the second half: much first, then fine
 #     ema, dropout an average of G's weights, and less noise: less speckle
 # Other batches and epochs are the task's (data.TASKS). A table further down explains each key.
 PRESETS = {
@@ -74,8 +74,7 @@ PRESETS = {
         "paper": {"size": [64, 64], "lr": 1e-4, "latent": 100, "kernel": 11},  # end of App. B
         "laptop": {"step_bounds": (9_000, 9_000), "ema": 0.0, "blur": 3.0}}}
 
-# context: what the command asks for (see main); its settings are a dict whose keys a table further
-# down explains. In both loops `run` (see Run) does what is not the idea:
+# context: what the command asks for (see main). In both loops `run` (see Run) does the rest:
 #     run.remaining     yields the batches that are still to come
 #     run.begin_step    sets the step's random seed and learning rate (constant, but for --decay),
 #                       and gives a random generator, rng
@@ -269,10 +268,10 @@ def as_d_sees(settings, maps, progress):
     """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
 
     Both are our choice, not the paper's: --noise, which the laptop presets have, and --blur, which
-    the shapes' has. Without them D sees maps as they are. progress is the share of steps done,
-    0..1. Noise: without it D learned the real maps by heart, and knew fakes by their probabilities,
-    which are not exactly 0 and 1. Blur: without it D is ahead of G from early on, and G lets shapes
-    jump from place to place, from one latent to the next, instead of moving them.
+    the shapes' has. Without them D sees maps as they are. Noise stays the same to the end: without
+    it D learned the shapes by heart, and knew fakes by their probabilities, which are not exactly 0
+    and 1. The blur fades with progress, the share of steps done, 0..1: without it D is ahead of G
+    from early on, and G lets shapes jump from one latent to the next, instead of moving them.
     """
     blur = settings["blur"]                                # pixels, at first
     noise = settings["noise"]                              # in units of the values' range
