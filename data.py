@@ -867,14 +867,16 @@ LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 6 * MOST_PIXELS                             # bytes, of what is read by hand
-TAGS = {  # TIFF's, and a JPEG's EXIF has them, too: number, what is meant where it is missing
-    "role": (254, 0), "older role": (255, 0), "width": (256, None), "height": (257, None),
-    "bits": (258, (1,)), "packing": (259, 1), "photometric": (262, 1), "fill order": (266, 1),
-    "strip starts": (273, None), "turn": (274, 1), "samples": (277, 1),
-    "strip height": (278, None), "strip sizes": (279, None), "planes": (284, 1),
-    "predictor": (317, 1), "tile width": (322, None), "tile height": (323, None),
-    "tile starts": (324, None), "tile sizes": (325, None), "extra": (338, ()), "kind": (339, (1,)),
-    "profile": (34675, None), "nodata": (42113, "")}
+TAGS = {  # by their names in TIFF 6.0 (a JPEG's EXIF has them, too): number, what none means
+    "NewSubfileType": (254, 0), "SubfileType": (255, 0), "ImageWidth": (256, None),
+    "ImageLength": (257, None), "BitsPerSample": (258, (1,)), "Compression": (259, 1),
+    "PhotometricInterpretation": (262, 1), "FillOrder": (266, 1), "StripOffsets": (273, None),
+    "Orientation": (274, 1), "SamplesPerPixel": (277, 1), "RowsPerStrip": (278, None),
+    "StripByteCounts": (279, None), "PlanarConfiguration": (284, 1), "Predictor": (317, 1),
+    "TileWidth": (322, None), "TileLength": (323, None), "TileOffsets": (324, None),
+    "TileByteCounts": (325, None), "ExtraSamples": (338, ()), "SampleFormat": (339, (1,)),
+    "ICCProfile": (34675, None), "GDAL_NODATA": (42113, "")}
+SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float"}
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
              "--out-channels")
@@ -980,8 +982,8 @@ def tag(tags, name):
 
 def is_full(tags):
     """Whether a TIFF's page is neither a mask nor reduced."""
-    reduced_or_mask = tag(tags, "role") & 5                # 1: reduced, 4: a mask
-    return not reduced_or_mask and tag(tags, "older role") != 2
+    reduced_or_mask = tag(tags, "NewSubfileType") & 5      # 1: reduced, 4: a mask
+    return not reduced_or_mask and tag(tags, "SubfileType") != 2
 
 
 def what_it_is(path):
@@ -989,10 +991,10 @@ def what_it_is(path):
     if is_tiff(path):
         with suppress(Exception):                          # damaged, too
             tags = tiff_page(path)
-            bits = tag(tags, "bits")
-            kind = {2: "signed", 3: "float"}.get(tag(tags, "kind")[0], "unsigned")
+            bits = tag(tags, "BitsPerSample")
+            kind = SAMPLE_FORMATS.get(tag(tags, "SampleFormat")[0], "uint")
             advice = "write it with 8 or 16 bits a value, or as 32-bit float"
-            if tag(tags, "packing") not in UNPACKED:
+            if tag(tags, "Compression") not in UNPACKED:
                 advice = "write it packed by deflate or LZW, or not packed"
             elif len(bits) == 3:
                 advice = "write it as grey or RGB"
@@ -1044,7 +1046,7 @@ def decoded(path, page, most):
         deep_grey = is_deep_grey(image)
         deep_rgb = ";16" in raw and not deep_grey
         low = low_bytes(path, raw) if deep_rgb else None
-        turn = tag(image.getexif(), "turn")
+        turn = tag(image.getexif(), "Orientation")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
         if image.mode == "La":       # alpha that is multiplied in; Pillow converts it to LA alone
@@ -1057,7 +1059,7 @@ def decoded(path, page, most):
         step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-        inverted = tag(tiff_tags(image), "photometric") == 0
+        inverted = tag(tiff_tags(image), "PhotometricInterpretation") == 0
     return Stored(Path(path), image, bands, step, lossy, turn, inverted)
 
 
@@ -1067,9 +1069,9 @@ def refuse_what_is_dropped(path, image):
     tags = tiff_tags(image)
     if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
         raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-    if image.mode == "RGB" and tag(tags, "samples") > 3:
+    if image.mode == "RGB" and tag(tags, "SamplesPerPixel") > 3:
         raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-    if image.mode == "L" and tag(tags, "samples") > 1:
+    if image.mode == "L" and tag(tags, "SamplesPerPixel") > 1:
         raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
     if bits_cut_off(path, image):
         raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
@@ -1127,7 +1129,7 @@ def check_deep(values, tags):
 def nodata_of(tags):
     """The value by which GDAL marks what is none, or None."""
     with suppress(ValueError):
-        return float(str(tag(tags, "nodata")).strip(" \0"))
+        return float(str(tag(tags, "GDAL_NODATA")).strip(" \0"))
     return None
 
 
@@ -1276,11 +1278,11 @@ def read_by_hand(path, channels, page):
     if not pages:
         return False
     tags = pages[0]
-    photometric = tag(tags, "photometric")
-    sparse = 0 in (tag(tags, "tile sizes") or tag(tags, "strip sizes") or ())
-    three_bands = tag(tags, "samples") == 3 and photometric == 1
-    deep = is_deep(tags) and tag(tags, "bits") != (12,)    # 12 bits Pillow reads rightly
-    known = photometric in (0, 1, 2) and tag(tags, "packing") in UNPACKED
+    photometric = tag(tags, "PhotometricInterpretation")
+    sparse = 0 in (tag(tags, "TileByteCounts") or tag(tags, "StripByteCounts") or ())
+    three_bands = tag(tags, "SamplesPerPixel") == 3 and photometric == 1
+    deep = is_deep(tags) and tag(tags, "BitsPerSample") != (12,)   # 12 Pillow reads rightly
+    known = photometric in (0, 1, 2) and tag(tags, "Compression") in UNPACKED
     if sparse and not known:
         raise OSError("strips or tiles of it are left out; write it whole, as by `gdal_translate "
                       "-co SPARSE_OK=FALSE IN OUT`")
@@ -1289,17 +1291,17 @@ def read_by_hand(path, channels, page):
 
 def is_deep(tags):
     """Whether a page's values are signed, or may have more than 8 bits."""
-    return max(tag(tags, "bits")) > 8 or tag(tags, "kind")[0] != 1
+    return max(tag(tags, "BitsPerSample")) > 8 or tag(tags, "SampleFormat")[0] != 1
 
 
 def stored_tiff(path, channels, page):
     """A TIFF read by hand -> Stored; see stored_array. Where 3 channels are wanted, a band after
     grey or RGB may be alpha, which is kept apart."""
     values, tags = tiff_values(path, page)
-    turn = tag(tags, "turn")
+    turn = tag(tags, "Orientation")
     values = upright(values, turn)
     bands = values.shape[2]
-    extra = tag(tags, "extra")
+    extra = tag(tags, "ExtraSamples")
     called_alpha = extra[-1:] == (2,)
     unnamed = bands == 4 and extra == ()                   # as OpenCV writes alpha
     unsigned = values.dtype.kind == "u"
@@ -1310,8 +1312,8 @@ def stored_tiff(path, channels, page):
     stored = replace(stored_array(path, values, tags), turn=turn)
     if alpha is not None:
         stored.image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
-    if tag(tags, "profile"):
-        stored.image.info["icc_profile"] = tag(tags, "profile")
+    if tag(tags, "ICCProfile"):
+        stored.image.info["icc_profile"] = tag(tags, "ICCProfile")
     return stored
 
 
@@ -1374,9 +1376,9 @@ def tiff_pages(file, page=None):
 
 def page_shape(tags):
     """(height, width, bands) of a page."""
-    height, width = tag(tags, "height"), tag(tags, "width")
+    height, width = tag(tags, "ImageLength"), tag(tags, "ImageWidth")
     check_area(width, height)
-    return height, width, tag(tags, "samples")
+    return height, width, tag(tags, "SamplesPerPixel")
 
 
 def page_values(content, tags):
@@ -1385,12 +1387,12 @@ def page_values(content, tags):
     height, width, bands = page_shape(tags)
     values = np.empty((height, width, bands), dtype.newbyteorder("="))
     planes = [values]
-    if tag(tags, "planes") == 2:                           # one band after another
+    if tag(tags, "PlanarConfiguration") == 2:              # one band after another
         planes = [values[..., band:band + 1] for band in range(bands)]
-    high = tag(tags, "tile height") or min(tag(tags, "strip height") or height, height)
-    wide = tag(tags, "tile width") or width
-    starts = tag(tags, "tile starts") or tag(tags, "strip starts")
-    sizes = tag(tags, "tile sizes") or tag(tags, "strip sizes")
+    high = tag(tags, "TileLength") or min(tag(tags, "RowsPerStrip") or height, height)
+    wide = tag(tags, "TileWidth") or width
+    starts = tag(tags, "TileOffsets") or tag(tags, "StripOffsets")
+    sizes = tag(tags, "TileByteCounts") or tag(tags, "StripByteCounts")
     sizes = sizes or [len(content)] * len(starts)          # old files tell none
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
     if count != len(starts) or count != len(sizes):
@@ -1401,10 +1403,12 @@ def page_values(content, tags):
         if size == 0:                                      # left out: all of it is one value
             place[:] = fill_of(tags, dtype)
             continue
-        rows = high if tag(tags, "tile height") else len(place)          # the last strip is shorter
+        rows = len(place)                                  # the last strip is shorter, no tile is
+        if tag(tags, "TileLength"):
+            rows = high
         shape = (rows, wide, plane.shape[2])
         block = content[start:start + size]
-        if tag(tags, "fill order") == 2:                   # a byte's bits run the other way
+        if tag(tags, "FillOrder") == 2:                    # a byte's bits run the other way
             block = block.translate(REVERSED)
         block = unpacked(block, tags, shape, dtype)
         place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
@@ -1422,19 +1426,21 @@ def fill_of(tags, dtype):
 
 def tiff_dtype(content, tags):
     """The kind of number in a page, or OSError where it is none of those read here."""
-    bits = set(tag(tags, "bits"))
-    kinds = set(tag(tags, "kind"))
-    others = {name: tag(tags, name) for name in ("photometric", "packing")}
-    if others["photometric"] == 0:
+    bits = set(tag(tags, "BitsPerSample"))
+    formats = set(tag(tags, "SampleFormat"))
+    photometric = tag(tags, "PhotometricInterpretation")
+    compression = tag(tags, "Compression")
+    if photometric == 0:
         raise OSError("a MinIsWhite TIFF, in which 0 is white; invert it")
-    plain = len(bits) == len(kinds) == 1 and bits <= {8, 16, 32, 64} and kinds <= {1, 2, 3}
-    known = others["photometric"] in (1, 2) and others["packing"] in UNPACKED
-    if not (plain and known):
-        words = ", ".join(f"{name} {value}" for name, value in others.items())
-        raise OSError(f"a TIFF of bits {sorted(bits)}, kind {sorted(kinds)}, {words}, which is not "
-                      f"read; save it as .npy, (H, W, C)")
+    of_one_kind = len(bits) == len(formats) == 1
+    numbers = bits <= {8, 16, 32, 64} and formats <= set(SAMPLE_FORMATS)
+    known = photometric in (1, 2) and compression in UNPACKED
+    if not (of_one_kind and numbers and known):
+        raise OSError(f"a TIFF of BitsPerSample {sorted(bits)}, SampleFormat {sorted(formats)}, "
+                      f"PhotometricInterpretation {photometric}, Compression {compression}, which "
+                      f"is not read; save it as .npy, (H, W, C)")
     order = "<" if content[:2] == b"II" else ">"
-    return np.dtype(f"{order}{'uif'[kinds.pop() - 1]}{bits.pop() // 8}")
+    return np.dtype(f"{SAMPLE_FORMATS[formats.pop()]}{bits.pop()}").newbyteorder(order)
 
 
 def unpacked(block, tags, shape, dtype):
@@ -1443,18 +1449,18 @@ def unpacked(block, tags, shape, dtype):
     width = columns * bands * dtype.itemsize               # bytes of a row
     if rows * width > MOST_DECODED:
         raise OSError(f"a tile of it has over {MOST_DECODED:,} bytes; write smaller ones")
-    packing = tag(tags, "packing")
-    if packing in (8, 32946):                              # eight times as fast as by Pillow
+    compression = tag(tags, "Compression")
+    if compression in (8, 32946):                            # eight times as fast as by Pillow
         stream = zlib.decompressobj()
         block = stream.decompress(block, rows * width + 1)  # 1 more: so its check sum is read, too
         if len(block) <= rows * width and not stream.eof:
             raise OSError("a damaged TIFF: a strip or tile of it ends early")
-    elif packing != 1:
-        strip = io.BytesIO(one_strip(block, packing, rows, width))
+    elif compression != 1:
+        strip = io.BytesIO(one_strip(block, compression, rows, width))
         with Image.open(strip, formats=["TIFF"]) as image:
             block = image.tobytes()
     pixels = np.frombuffer(block, np.uint8, rows * width)
-    predictor = tag(tags, "predictor")
+    predictor = tag(tags, "Predictor")
     if predictor == 3:                                     # differences of bytes, the highest first
         pixels = pixels.reshape(rows, -1, bands).cumsum(1, dtype=np.uint8)
         pixels = pixels.reshape(rows, dtype.itemsize, -1).transpose(0, 2, 1)
@@ -1466,10 +1472,11 @@ def unpacked(block, tags, shape, dtype):
     return pixels.view(dtype).reshape(shape)
 
 
-def one_strip(block, packing, height, width):
+def one_strip(block, compression, height, width):
     """A packed strip as a grey 8-bit TIFF of its own, of width bytes a row."""
-    tags = {"width": width, "height": height, "bits": 8, "packing": packing, "photometric": 1,
-            "strip starts": 122, "samples": 1, "strip height": height, "strip sizes": len(block)}
+    tags = {"ImageWidth": width, "ImageLength": height, "BitsPerSample": 8,
+            "Compression": compression, "PhotometricInterpretation": 1, "StripOffsets": 122,
+            "SamplesPerPixel": 1, "RowsPerStrip": height, "StripByteCounts": len(block)}
     entries = [struct.pack("<HHII", TAGS[name][0], 4, 1, value) for name, value in tags.items()]
     head = struct.pack("<4sIH", b"II*\0", 8, len(tags))
     return head + b"".join(entries) + bytes(4) + block     # 122 bytes come before the block
@@ -1713,24 +1720,26 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
-        found = how = None
+        meanings = None
+        meant = "colour"
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            values, found = meanings(stored, image, len(palette))
-        if found:                                          # at most 256 colours, none smeared
-            classes, how = choose_reading(image.mode, found, palette)
-            if classes is not None:
+            values, meanings = meanings_of(stored, image, len(palette))
+        if meanings:                                       # at most 256 colours, none smeared
+            classes, how = choose_reading(image.mode, meanings, palette)
+            if classes:
                 refuse_inverted(stored, how)
-                return classes_at(values, found, classes), how
-            if how == "number":
-                refuse_place(values, found, how, palette)
+                return classes_at(values, meanings, classes), how
+            meant = meant_reading(image.mode, meanings, palette)
+            if meant == "number":
+                refuse_unknown(values, meanings, meant, palette)
         picture = to_tensor(image.convert("RGB"))
         place = place_of_no_class(picture, palette)
-        if place and how == "row":
-            refuse_place(values, found, how, palette)
-        if found:
-            place = place_of_outline(values, found, palette) or place
+        if place and meant == "row":
+            refuse_unknown(values, meanings, meant, palette)
+        if meanings:
+            place = place_of_outline(values, meanings, palette) or place
         if place:
             y, x = place
             raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
@@ -1747,10 +1756,10 @@ def refuse_inverted(stored, how):
                       "stored, or shown? It does not say; write them as PNG")
 
 
-def classes_at(values, found, classes):
-    """The class of each Meaning in found, put where its value is: uint8 (H, W)."""
-    table = np.zeros(found[-1].value + 1, np.uint8)         # by value; 16 MB at most, for RGB
-    table[[one.value for one in found]] = classes
+def classes_at(values, meanings, classes):
+    """The class of each Meaning, put where its value is: uint8 (H, W)."""
+    table = np.zeros(meanings[-1].value + 1, np.uint8)     # by value; 16 MB at most, for RGB
+    table[[one.value for one in meanings]] = classes
     return table[values]
 
 
@@ -1795,7 +1804,7 @@ class Meaning:
     number: int          # None of a colour that is no grey
 
 
-def meanings(stored, image, count):
+def meanings_of(stored, image, count):
     """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
     None where it has over 256 colours. count: of the classes."""
     if holds_only_numbers(stored):
@@ -1873,53 +1882,100 @@ def grey_level(colour):
     return r if r == g == b else None
 
 
-def choose_reading(mode, found, palette):
-    """Of each Meaning in found -> (its class, how); (None, how) where that reading has no such
-    class; (None, None) where colours must be matched by the nearest."""
-    count = len(palette)
-    exact = {colour: k for k, colour in known_colours(palette)}
-    used = [one.value for one in found]
-    colours = [one.colour for one in found]
-    numbers = [one.number for one in found]
-    by_colour, colour_words = classes_shown(mode, used, colours, exact)
-    by_number = numbers if are_classes(numbers, count) else None
-    by_row = used if mode == "P" and are_classes(used, count) else None
-    if by_row and by_colour is None and by_number is None:
-        refuse_rows_apart(used, colours, exact)
-    if by_row and None in colours and by_colour is None:   # its palette does not tell them all
-        return by_row, "by row, from palette files"
-    if by_row and None not in colours:
-        refuse_rows_alike(used, colours, [by_colour, by_number])
-    number_words = "by number, from palette files" if mode == "P" else "by number"
-    if by_number and by_colour and by_number != by_colour:
-        # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
-        if 255 in numbers or by_row == by_colour or is_coloured(mode, colours):
-            return by_colour, colour_words
-        if mode != "L" and by_row != by_number:
-            raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by "
-                          f"number; write it as 8-bit grey or as colours of other classes, too")
-        return by_number, number_words
-    if by_colour:
-        return by_colour, colour_words
-    if by_number:
-        refuse_a_mask(numbers, count)
-        return by_number, number_words
-    few = None not in numbers and max(number for number in numbers if number != 255) < MOST_NUMBERS
-    shown = mode == "P" and None not in colours
-    if shown and not few and max(distances_of(torch.tensor(colours), palette)) <= NEAR:
-        return None, None                                  # smeared, and no numbers
-    if by_row:
-        return by_row, "by row, from palette files"
+def choose_reading(mode, meanings, palette):
+    """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits.
+    OSError where two fit, and nothing tells which is meant."""
+    fitting, colour_words = fitting_readings(mode, meanings, palette)
+    refuse_unclear_rows(meanings, fitting, palette)
+    how = preferred(mode, meanings, fitting, palette)
+    if how is None:
+        return None, None
+    if how == "number":
+        refuse_a_mask(fitting["number"], len(palette))
+    words = colour_words
+    if how != "colour":
+        words = f"by {how}, from palette files" if mode == "P" else f"by {how}"
+    return fitting[how], words
+
+
+def fitting_readings(mode, meanings, palette):
+    """-> {"colour", "number" or "row": the class of each Meaning}, of the readings by which all are
+    classes; and the words for that by colour."""
+    readings = {}
+    readings["colour"], colour_words = classes_shown(mode, meanings, palette)
+    readings["number"] = [one.number for one in meanings]
+    if mode == "P":
+        readings["row"] = [one.value for one in meanings]
+    fitting = {}
+    for how, classes in readings.items():
+        if are_classes(classes, len(palette)):
+            fitting[how] = classes
+    return fitting, colour_words
+
+
+def preferred(mode, meanings, fitting, palette):
+    """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
+    if "row" in fitting and "colour" not in fitting and not all_told(meanings):
+        return "row"
+    if "colour" in fitting and "number" in fitting:
+        return colour_or_number(mode, meanings, fitting)
+    if "colour" in fitting:
+        return "colour"
+    if "number" in fitting:
+        return "number"
+    if "row" in fitting and not shows_smeared_colours(meanings, palette):
+        return "row"
+    return None
+
+
+def colour_or_number(mode, meanings, fitting):
+    """Which is meant, where both fit: "colour" or "number"."""
+    by_colour = fitting["colour"]
+    by_number = fitting["number"]
+    by_row = fitting.get("row")
+    if by_colour == by_number:
+        return "colour"
+    # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
+    coloured = mode == "RGB" and any(grey_level(one.colour) is None for one in meanings)
+    if 255 in by_number or by_row == by_colour or coloured:
+        return "colour"
+    if mode == "L" or by_row == by_number:
+        return "number"
+    colours = [one.colour for one in meanings]
+    raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by number; "
+                  f"write it as 8-bit grey or as colours of other classes, too")
+
+
+def meant_reading(mode, meanings, palette):
+    """As what a map was meant by which no reading fits: "number", "row" or "colour"."""
+    if mode == "P" and shows_smeared_colours(meanings, palette):
+        return "colour"
     # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
-    grey = mode in ("1", "L") and any(grey_level(colour) is None for colour in exact)
-    if grey or few or not any(colours):                    # none is told
-        return None, "number"
-    return None, "row" if mode == "P" else None
+    all_grey = all(grey_level(colour) is not None for _, colour in known_colours(palette))
+    grey = mode in ("1", "L") and not all_grey
+    told = any(one.colour for one in meanings)
+    if grey or not told or are_few(meanings):
+        return "number"
+    return "row" if mode == "P" else "colour"
 
 
-def is_coloured(mode, colours):
-    """Whether a picture of RGB has a colour that is no grey."""
-    return mode == "RGB" and None in map(grey_level, colours)
+def all_told(meanings):
+    """Whether a file tells the colours of all the rows of its palette that it uses."""
+    return all(one.colour is not None for one in meanings)
+
+
+def are_few(meanings):
+    """Whether all values may be numbers, and of so few classes as sets have."""
+    numbers = [one.number for one in meanings if one.number != 255]
+    return None not in numbers and max(numbers) < MOST_NUMBERS
+
+
+def shows_smeared_colours(meanings, palette):
+    """Whether a palette's colours are all near a class's, and no numbers."""
+    if are_few(meanings) or not all_told(meanings):
+        return False
+    colours = torch.tensor([one.colour for one in meanings])
+    return max(distances_of(colours, palette)) <= NEAR
 
 
 def are_classes(numbers, count):
@@ -1927,18 +1983,17 @@ def are_classes(numbers, count):
     return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
-def classes_shown(mode, used, colours, exact):
-    """-> the classes of colours, or None where some are no class's; and how these are read. Row 255
-    of a palette may be in any colour: a border, such as VOC's."""
-    classes = [exact.get(colour) for colour in colours]
-    words = "by colour"
-    border = mode == "P" and used[-1] == 255 and classes[-1] is None
-    if border and colours[-1] != (255, 255, 255):          # white may be a mask's class 1
+def classes_shown(mode, meanings, palette):
+    """-> the classes of all colours, None of those that are no class's; and how these are read. Row
+    255 of a palette may be in any colour: a border, such as VOC's."""
+    exact = {colour: k for k, colour in known_colours(palette)}
+    classes = [exact.get(one.colour) for one in meanings]
+    last = meanings[-1]
+    border = mode == "P" and last.value == 255 and classes[-1] is None
+    if border and last.colour != (255, 255, 255):          # white may be a mask's class 1
         classes[-1] = 255
-        words = "by colour, row 255 to ignore"
-    if None in classes:
-        classes = None
-    return classes, words
+        return classes, "by colour, row 255 to ignore"
+    return classes, "by colour"
 
 
 def refuse_a_mask(numbers, count):
@@ -1948,26 +2003,66 @@ def refuse_a_mask(numbers, count):
                       f"0 and 1, or {PALETTE_HELP}")
 
 
-def refuse_rows_alike(rows, colours, readings):
-    """Refuses rows of a palette that are shown in one colour where they are classes of their own by
-    row, but by colour, or by the colours' numbers, one class."""
-    if all(reading in (None, rows) for reading in readings):
+def refuse_unclear_rows(meanings, fitting, palette):
+    """Refuses rows of a palette that may be classes, but not by the colours that they show."""
+    if "row" not in fitting:
         return
+    if len(fitting) == 1:
+        refuse_rows_apart(meanings, palette)
+    elif all_told(meanings) and any(classes != fitting["row"] for classes in fitting.values()):
+        refuse_rows_alike(meanings)
+
+
+def refuse_rows_alike(meanings):
+    """Refuses rows that are shown in one colour: by row they are two classes, by colour, or by the
+    colours' numbers, one."""
     first = {}                                             # row by colour
-    for row, colour in zip(rows, colours):
-        other = first.setdefault(colour, row)
-        if other != row:
-            raise OSError(f"rows {other} and {row} of its palette are both shown as {colour}: one "
-                          f"class, or two? Give each class a colour of its own")
+    for one in meanings:
+        row = first.setdefault(one.colour, one.value)
+        if row != one.value:
+            raise OSError(f"rows {row} and {one.value} of its palette are both shown as "
+                          f"{one.colour}: one class, or two? Give each class a colour of its own")
 
 
-def place_of_outline(values, found, palette):
+def refuse_rows_apart(meanings, palette):
+    """Refuses rows of which some, but not all, are shown in classes' colours, where one is another
+    class by its colour than by its row. Row 0 is black in most palettes, and so tells nothing."""
+    exact = {colour: k for k, colour in known_colours(palette)}
+    for one in meanings:
+        shown = exact.get(one.colour, one.value)           # a class
+        black = one.value == 0 and one.colour == (0, 0, 0)
+        if one.value not in (shown, 255) and not black:
+            raise OSError(f"row {one.value} of its palette is shown in the colour of class "
+                          f"{shown}, {one.colour}, but other rows in colours of no class: which "
+                          f"tells? If its rows are the classes, write it as 8-bit grey; else "
+                          f"{PALETTE_HELP}")
+
+
+def refuse_unknown(values, meanings, meant, palette):
+    """Names the first number, or where "row" is meant the first row, that is no class's, and its
+    place."""
+    colours = [None, *(tuple(colour) for _, colour in palette)]
+    for one in meanings:
+        number = one.number
+        words = ""
+        known = are_classes([one.number], len(palette))
+        if meant == "row":
+            number = one.value
+            words = f", shown as {one.colour},"
+            known = are_classes([number], len(palette)) and one.colour in colours
+        if not known:
+            y, x = np.argwhere(values == one.value)[0]
+            raise OSError(f"class {number}{words} at x={x}, y={y} is not in 0-{len(palette) - 1} "
+                          f"or 255, nor is it a class's colour; correct it, or {PALETTE_HELP}")
+
+
+def place_of_outline(values, meanings, palette):
     """(y, x) of an outline, or None: a map of classes' colours may hold one or two more, which lie
     between no two of them, so that no resizing has made these. They have 1% of the pixels or more.
     """
     colours = [colour for _, colour in known_colours(palette)]
-    others = [one for one in found if one.colour is not None and one.colour not in colours]
-    if len(others) > 2 or len(others) == len(found):
+    others = [one for one in meanings if one.colour is not None and one.colour not in colours]
+    if len(others) > 2 or len(others) == len(meanings):
         return None
     known = np.array(colours, float)                       # (M, 3)
     to_other = known - known[:, None]                      # (M, M, 3)
@@ -1982,66 +2077,24 @@ def place_of_outline(values, found, palette):
     return None
 
 
-def refuse_rows_apart(rows, colours, exact):
-    """Refuses rows of a palette of which some, but not all, are shown in classes' colours, where
-    one is another class by its colour than by its row. Row 0 is black in most palettes, and so
-    tells nothing."""
-    for row, colour in zip(rows, colours):
-        other = exact.get(colour, row)
-        black = row == 0 and colour == (0, 0, 0)
-        if row not in (other, 255) and not black:
-            raise OSError(f"row {row} of its palette is shown in the colour of class {other}, "
-                          f"{colour}, but other rows in colours of no class: which tells? If its "
-                          f"rows are the classes, write it as 8-bit grey; else {PALETTE_HELP}")
-
-
-def refuse_place(values, found, how, palette):
-    """Names the first number, or row of a palette file, that is no class's, and its place."""
-    by_row = how == "row"
-    colours = [None, *(tuple(colour) for _, colour in palette)]
-    for one in found:
-        number = one.value if by_row else one.number
-        known = are_classes([number], len(palette))
-        if by_row:
-            known = known and one.colour in colours
-        if not known:
-            y, x = np.argwhere(values == one.value)[0]
-            seen = f", shown as {one.colour}," if by_row else ""
-            raise OSError(f"class {number}{seen} at x={x}, y={y} is not in 0-{len(palette) - 1} or "
-                          f"255, nor is it a class's colour; correct it, or {PALETTE_HELP}")
-
-
 def place_of_no_class(picture, palette):
     """(y, x) of a colour of uint8 (3, H, W) that no JPEG and no resizing has made of a class's, or
-    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch far from
+    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch FAR from
     each class, or most of all patches a little off. Tried: of 400 facades none has a flat patch
     over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
-    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours.
-
-    By greyish palettes photos have no patch far off, but they are busy: 3x3 pixels range over 15
-    to 51, as the median, where under .3 of them all are near a class's colour. Of maps with so few
-    near they mostly range over less, blurred (of ten blurred by 5 pixels two over more: refused),
-    or over 92 and more, small and in a JPEG. Tried on 35 photos, as they are and at 128x128, by six
-    palettes: of 420 readings 3 take one for a map (else 43).
-
-    With nothing flat, the median distance from the nearest class tells. Tried: of 30 photos 115 or
-    more, of maps blurred by 8 pixels, or enlarged from 24 pixels, at most 102."""
-    contrast = ranges(picture.numpy(), 1)                  # (H, W)
+    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
+    contrast = ranges(picture.numpy(), 1)                  # (H, W), levels
     off = distances_of(picture.flatten(1).T, palette).reshape(contrast.shape)
-    farthest = divmod(int(off.argmax()), off.shape[1])
-    busy = 14 < np.median(contrast) < 70                   # as photos are
-    if busy and (off <= NEAR).mean() < 0.3:
-        return farthest
     flat = contrast <= 2
+    blurred = not flat.any() and to_image(picture).getcolors(256) is None
+    if looks_like_a_photo(contrast, off, blurred):
+        return divmod(int(off.argmax()), off.shape[1])     # what is farthest off
+    if blurred:
+        return None
     patches = flat.any()
-    if not patches and to_image(picture).getcolors(256) is None:         # a blur, or a photo
-        return farthest if np.median(off) > 110 else None
     if not patches:
         flat = ~flat                                       # dots: each pixel is a patch
-    # Each smeared pixel of an enlarged JPEG is a flat patch, too, of as many pixels as it was
-    # enlarged by (tried: up to 4).
-    smeared = ((off[flat] > 0) & (off[flat] <= FAR)).mean() > 0.01
-    if smeared and (off[flat].max() > FAR or (off[flat] > 5).mean() > 0.5):
+    if is_enlarged(off[flat]):
         solid = flat & (ranges(picture.numpy(), 4) <= 2)
         patches = solid.any()
         if patches:
@@ -2054,6 +2107,30 @@ def place_of_no_class(picture, palette):
         return None
     places = np.argwhere(wrong)
     return tuple(places[0].tolist()) if len(places) else None
+
+
+def looks_like_a_photo(contrast, off, blurred):
+    """Whether a picture is a photo, in which no one patch need be far from a palette's colours.
+    contrast: see ranges(); off: see distances_of(); (H, W) both. blurred: nothing in it is flat.
+
+    Photos are busy, though by greyish palettes no patch is far off: 3x3 pixels range over 15 to 51,
+    as the median, where under .3 of all pixels are near a class's colour. Of maps with so few near
+    they mostly range over less, blurred (of ten blurred by 5 pixels two over more: refused), or
+    over 92 and more, small and in a JPEG. Tried on 35 photos, as they are and at 128x128, by six
+    palettes: of 420 readings 3 take one for a map (else 43). With nothing flat, the median distance
+    from the nearest class tells, too: of 30 photos it is 115 or more, of maps blurred by 8 pixels,
+    or enlarged from 24 pixels, at most 102."""
+    busy = 14 < np.median(contrast) < 70
+    if busy and (off <= NEAR).mean() < 0.3:
+        return True
+    return blurred and np.median(off) > 110
+
+
+def is_enlarged(off):
+    """Whether flat patches, so far off the classes' colours, may be smeared pixels of a JPEG, each
+    enlarged to a patch (tried: up to 4x4) that tells nothing."""
+    smeared = ((off > 0) & (off <= FAR)).mean() > 0.01
+    return smeared and (off.max() > FAR or (off > 5).mean() > 0.5)
 
 
 def distances_of(colours, palette):
@@ -2100,16 +2177,18 @@ def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
-    values, found = meanings(stored, image, len(known))
-    numbers = [None] if found is None else [one.number for one in found]
+    values, meanings = meanings_of(stored, image, len(known))
+    numbers = [None]
+    if meanings:
+        numbers = [one.number for one in meanings]
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
     if None in numbers:
         raise OSError("holds colours, not Cityscapes' labelIds")
-    classes, how = choose_reading(image.mode, found, known)
+    classes, _ = choose_reading(image.mode, meanings, known)
     if classes is None:
-        refuse_place(values, found, how, known)
-    ids = classes_at(values, found, classes)
+        refuse_unknown(values, meanings, "number", known)
+    ids = classes_at(values, meanings, classes)
     if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
         raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
                       "trainIds, or another set's numbers?")
@@ -2214,8 +2293,8 @@ def rows_of(path, palette):
         return []
     if how != "by row, from palette files":
         return []
-    _, found = meanings(stored, label_image(stored), len(palette))
-    return [(one.value, one.colour) for one in found if one.colour is not None]
+    _, meanings = meanings_of(stored, label_image(stored), len(palette))
+    return [(one.value, one.colour) for one in meanings if one.colour is not None]
 
 
 # Pairs: which way up, which shape

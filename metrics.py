@@ -984,12 +984,8 @@ def sample_maps(generator, settings, count, rng):
     """What a SemGAN run makes of noise: uint8 (count, 3, h, w)."""
     import semgan
     device = next(generator.parameters()).device
-    latents = torch.randn(count, settings["latent"], generator=rng).to(device)
-    samples = []
-    for z in latents.split(32):
-        output = generator(z).cpu()
-        samples.append(semgan.to_pixels(output, settings["palette"], settings["head"]))
-    return torch.cat(samples)
+    z = torch.randn(count, settings["latent"], generator=rng).to(device)
+    return semgan.pictures_of(generator, z, settings).cpu()
 
 
 def class_shares(truth, label_maps, palette):

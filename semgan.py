@@ -52,6 +52,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
+AT_ONCE = 32  # latents that a command sends through G together, so that memory stays flat
 
 
 class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
@@ -426,7 +427,6 @@ def describe():
 def draw(generator, settings, options):
     """Writes samples, a walk, rebuilt maps or dreams, as the options ask, to the file they name."""
     import data
-    palette = settings["palette"]
     if options.encode:
         maps, z = encode_files(generator, settings, options)
     else:
@@ -435,22 +435,20 @@ def draw(generator, settings, options):
         write_pairs(generator, z, settings, options)
         return
     if options.walk:
-        frames = outputs_of(generator, walk(z))
-        write_gif(options.walk, to_pixels(frames, palette, settings["head"]))
+        write_gif(options.walk, pictures_of(generator, walk(z), settings))
         print(f"wrote {options.walk}")
         return
-    output = outputs_of(generator, z)
-    pictures = to_pixels(output, palette, settings["head"])
     titles = ()
     if options.dream:
-        rows = dream_rows(output, settings, options.dream)
+        rows = dream_rows(generator, z, settings, options.dream)
         titles = ("map", "photo") * 3
     elif options.encode:
-        rows = list(zip(colorize(maps, palette), pictures))
+        rebuilt = pictures_of(generator, z, settings)
+        rows = list(zip(colorize(maps, settings["palette"]), rebuilt))
         titles = ("map", "rebuilt")
     else:
         side = math.ceil(len(z) ** 0.5)                    # of a square
-        rows = pictures.split(side)
+        rows = pictures_of(generator, z, settings).split(side)
     out = options.out or "grid.png"
     data.save_picture(out, data.contact_sheet(rows, titles))
     print(f"wrote {out}")
@@ -489,18 +487,26 @@ def encode_files(generator, settings, options):
     return maps, z
 
 
-def outputs_of(generator, z):
-    """G(z) for any number of latents, 32 at a time, so that memory stays flat."""
-    return torch.cat([generator(part) for part in z.split(32)])
+def pictures_of(generator, z, settings):
+    """What G makes of any number of latents, uint8 (N, 3, size, size)."""
+    pictures = []
+    for part in z.split(AT_ONCE):
+        pictures.append(to_pixels(generator(part), settings["palette"], settings["head"]))
+    return torch.cat(pictures)
 
 
-def dream_rows(output, settings, path):
+def dreams(generator, z, settings, painter, its_settings):
+    """Yields a dream (see there) of each latent: map, photo. Each part has a noise of its own."""
+    for seed, part in enumerate(z.split(AT_ONCE)):
+        yield from dream(generator(part), settings, painter, its_settings, seed)
+
+
+def dream_rows(generator, z, settings, path):
     """Rows of a sheet, three dreams each: map, photo, map, photo, map, photo."""
     painter, its_settings = load_painter(path, settings)
     pictures = []
-    for part in output.split(32):                          # photos are larger: a few at a time
-        for label_map, photo in dream(part, settings, painter, its_settings):
-            pictures += [label_map, photo]
+    for label_map, photo in dreams(generator, z, settings, painter, its_settings):
+        pictures += [label_map, photo]
     return [pictures[i:i + 6] for i in range(0, len(pictures), 6)]
 
 
@@ -521,16 +527,14 @@ def write_pairs(generator, z, settings, options):
     palette = its_settings["palette"]
     if palette and palette != data.look_up(its_settings["task"]).palette:    # not the task's own
         data.write_whole(folder / "palette.json", json.dumps(palette).encode())
-    number = 0
-    for seed, part in enumerate(z.split(32)):              # each dream has a noise of its own
-        output = generator(part)
-        for label_map, photo in dream(output, settings, painter, its_settings, seed):
-            halves = [label_map, photo]
-            if photo_first:
-                halves = [photo, label_map]
-            number += 1
-            data.save_picture(folder / f"{number:05}.png", torch.cat(halves, dim=2))
-        print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)
+    pairs = dreams(generator, z, settings, painter, its_settings)
+    for number, (label_map, photo) in enumerate(pairs, 1):
+        halves = [label_map, photo]
+        if photo_first:
+            halves = [photo, label_map]
+        data.save_picture(folder / f"{number:05}.png", torch.cat(halves, dim=2))
+        if number % AT_ONCE == 0 or number == len(z):
+            print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)
     task = its_settings["task"]
     print(f"to train on them: python train.py --task {task} --data {folder}{flag}")
 

@@ -229,13 +229,19 @@ def lit(settings, photos):
 def matched_features(discriminator, condition, y, fake, run):
     """pix2pix.feature_matching_loss, a scalar, of this step's y and fake. It is for G alone: D's
     weights get no gradients."""
-    discriminator.requires_grad_(False)
-    with run.autocast():
+    with frozen(discriminator), run.autocast():
         fake_features = discriminator.features(*condition, lit(run.settings, fake))
         with torch.no_grad():
             real_features = discriminator.features(*condition, lit(run.settings, y))
-    discriminator.requires_grad_(True)
     return pix2pix.feature_matching_loss(real_features, fake_features)
+
+
+@contextlib.contextmanager
+def frozen(network):
+    """In its `with`, gradients pass through a network, but none is made for its weights."""
+    network.requires_grad_(False)
+    yield
+    network.requires_grad_(True)
 
 
 def semgan_networks(settings, device):
@@ -332,9 +338,8 @@ def map_sheet(run):
     """48 label maps, always of the same latents, as a sheet, uint8 (3, H, W)."""
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(48, run.settings["latent"], generator=rng)
-    output = run.published(z.to(run.device))
-    maps = semgan.to_pixels(output, run.settings["palette"], run.settings["head"]).cpu()
-    return data.contact_sheet(maps.split(8))               # 6 rows of 8
+    maps = semgan.pictures_of(run.published, z.to(run.device), run.settings)
+    return data.contact_sheet(maps.cpu().split(8))         # 6 rows of 8
 
 
 @torch.no_grad()
@@ -346,11 +351,7 @@ def map_scores(run):
     rng = torch.Generator().manual_seed(0)
     palette = run.settings["palette"]
     z = torch.randn(count, run.settings["latent"], generator=rng)
-    maps = []
-    for part in z.split(32):                               # so that memory stays flat
-        output = run.published(part.to(run.device))
-        maps.append(semgan.to_pixels(output, palette, run.settings["head"]))
-    fake = torch.cat(maps).cpu()
+    fake = semgan.pictures_of(run.published, z.to(run.device), run.settings).cpu()
     chosen = torch.randperm(len(run.pictures), generator=rng)[:count].tolist()
     classes = torch.stack([run.pictures[i][0] for i in chosen]).long()
     real = semgan.colorize(classes, palette).cpu()
@@ -546,10 +547,8 @@ class Run:
         bare_D = D                                         # without what averages gradients
 
         def frozen_D(*pictures):
-            discriminator.requires_grad_(False)
-            output = bare_D(*pictures)
-            discriminator.requires_grad_(True)
-            return output
+            with frozen(discriminator):
+                return bare_D(*pictures)
 
         if self.world > 1:
             G = DistributedDataParallel(G)
