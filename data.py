@@ -560,15 +560,15 @@ def add_pair_flags(add):
         help="of y (default 3)")
 
 
-def refuse_pair_flags(task, given):
-    """Refuses those of the flags in given, {name: value}, that a task cannot have."""
+def refuse_pair_flags(task, flags):
+    """Refuses those of the flags, {name: value}, that a task cannot have."""
     row = TASKS[task]
-    if given.get("crop") and row.kind == "label maps":
+    if flags.get("crop") and row.kind == "label maps":
         raise Refusal("--crop: SemGAN learns whole label maps; leave it out")
-    labels = label_side({"task": task, "palette": None, **given})
+    labels = label_side({"task": task, "palette": None, **flags})
     for key, side in (("direction", None), ("in_channels", "x"), ("out_channels", "y")):
         flag = f"--{key.replace('_', '-')}"
-        value = given.get(key)
+        value = flags.get(key)
         if value is None:
             continue
         if row.kind != "pairs":
@@ -577,7 +577,7 @@ def refuse_pair_flags(task, given):
         if side and side == labels and value != 3:
             raise Refusal(f"{flag} {value}: the {side} of {task} is a label map, seen in 3 channels"
                           f" of colours; leave it out")
-        if side == "x" and sketched({"task": task, **given}) and value != 3:
+        if side == "x" and sketched({"task": task, **flags}) and value != 3:
             raise Refusal(f"{flag} {value}: the x of {task} is a drawing, seen in 3 channels; leave"
                           f" it out")
         if side and value > MOST_CHANNELS:
@@ -601,20 +601,20 @@ def pictures_of(name, folder=None, range=None, choices=None):
         raise Refusal(f"--range {range[0]:g} {range[1]:g}: is no range; give two numbers, the "
                       f"lower first")
     folder, drawn = locate(name, folder)
-    found = {"data": folder and str(folder), "drawn": drawn, "palette": palette_of(name, folder),
-             "range": None, "labels": None}
-    if name == "pairs" and found["palette"]:
-        found["labels"] = half_of_labels(folder)
+    settings = {"data": folder and str(folder), "drawn": drawn,
+                "palette": palette_of(name, folder), "range": None, "labels": None}
+    if name == "pairs" and settings["palette"]:
+        settings["labels"] = half_of_labels(folder)
     if folder is not None:
-        found["range"] = survey(name, {**choices, **found}, range)
-        return found
+        settings["range"] = survey(name, {**choices, **settings}, range)
+        return settings
     if range is not None:
         raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
     channels = [choices.get("in_channels", 3), choices.get("out_channels", 3)]
     if choices.get("crop") or channels != [3, 3]:
         raise Refusal("--crop, --in-channels, --out-channels: drawn pictures are drawn at --size, "
                       "in 3 channels; leave them out, or give --data DIR")
-    return found
+    return settings
 
 
 def direction_of(settings):
@@ -1027,10 +1027,10 @@ def read_stored(path, channels=3, page=None):
             stored = replace(stored, bands=bands_of(stored))
         if stored.bands is None:
             return stored
-        found = stored.bands.shape[2]
-        grey = channels == 3 and found == 1
-        if found != channels and not grey:
-            raise OSError(f"has {found} channels, and {channels} are wanted; write it so (a label "
+        bands = stored.bands.shape[2]
+        grey = channels == 3 and bands == 1
+        if bands != channels and not grey:
+            raise OSError(f"has {bands} channels, and {channels} are wanted; write it so (a label "
                           f"map: one, of class numbers), or train with other --in-channels or "
                           f"--out-channels")
     return stored
@@ -1357,18 +1357,18 @@ def tiff_pages(file, page=None):
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     if head[2] != 43:
         head = head[:8]
-    place = TiffImagePlugin.ImageFileDirectory_v2(head).next
+    offset = TiffImagePlugin.ImageFileDirectory_v2(head).next
     pages = []
-    seen = {0}                                             # 0 ends the chain, and so does a loop
+    ends = {0}                                             # of the chain: 0, or where it has been
     most = 64 if page is None else page + 1
     for number in range(most):
-        if place in seen:
+        if offset in ends:
             break
-        seen.add(place)
+        ends.add(offset)
         tags = TiffImagePlugin.ImageFileDirectory_v2(head)
-        file.seek(place)
+        file.seek(offset)
         tags.load(file)
-        place = tags.next
+        offset = tags.next
         if number == page or (page is None and is_full(tags)):
             pages.append(tags)
     return pages
@@ -1397,13 +1397,13 @@ def page_values(content, tags):
     count = len(planes) * math.ceil(height / high) * math.ceil(width / wide)
     if count != len(starts) or count != len(sizes):
         raise OSError(f"a damaged TIFF: it should have {count} strips or tiles")
-    places = itertools.product(planes, range(0, height, high), range(0, width, wide))
-    for (plane, top, left), start, size in zip(places, starts, sizes):
-        place = plane[top:top + high, left:left + wide]
+    corners = itertools.product(planes, range(0, height, high), range(0, width, wide))
+    for (plane, top, left), start, size in zip(corners, starts, sizes):
+        part = plane[top:top + high, left:left + wide]
         if size == 0:                                      # left out: all of it is one value
-            place[:] = fill_of(tags, dtype)
+            part[:] = fill_of(tags, dtype)
             continue
-        rows = len(place)                                  # the last strip is shorter, no tile is
+        rows = len(part)                                   # the last strip is shorter, no tile is
         if tag(tags, "TileLength"):
             rows = high
         shape = (rows, wide, plane.shape[2])
@@ -1411,7 +1411,7 @@ def page_values(content, tags):
         if tag(tags, "FillOrder") == 2:                    # a byte's bits run the other way
             block = block.translate(REVERSED)
         block = unpacked(block, tags, shape, dtype)
-        place[:] = block[:len(place), :place.shape[1]]     # the last tiles reach over the edge
+        part[:] = block[:len(part), :part.shape[1]]        # the last tiles reach over the edge
     return values
 
 
@@ -1587,14 +1587,15 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
     where some have 8 bits, others more; numbers_advice: where they hold numbers of classes."""
     if scale:
         return scale if any(has_8_bits(path) is False for path in paths) else None
-    found = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
-    deep = [ends for ends in found if ends]
+    ends = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
+    deep = {path: pair for path, pair in zip(paths, ends) if pair}
+    of_8_bits = [path for path, pair in zip(paths, ends) if pair == ()]
     if not deep:
         return None
-    if () in found:
-        raise Refusal(f"{paths[found.index(())]}: has 8 bits a value, {paths[found.index(deep[0])]}"
-                      f" has more; give all of one kind{advice}")
-    lows, highs = zip(*deep)
+    if of_8_bits:
+        raise Refusal(f"{of_8_bits[0]}: has 8 bits a value, {next(iter(deep))} has more; give all "
+                      f"of one kind{advice}")
+    lows, highs = zip(*deep.values())
     return [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
 
 
@@ -1822,12 +1823,15 @@ def meanings_of(stored, image, count):
     if counted is None:
         return None, None
     colours = sorted(colour for _, colour in counted)
-    found = [Meaning(r << 16 | g << 8 | b, (r, g, b), grey_level((r, g, b))) for r, g, b in colours]
-    used_channels = sum(map(any, zip(*colours)))
-    if used_channels == 1:     # numbers: simulators write them in red, which BGR makes blue
-        found = [replace(one, number=max(one.colour)) for one in found]
-    pixels = np.array(rgb).astype(np.int32)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], found
+    one_channel = sum(map(any, zip(*colours))) == 1
+    meanings = []
+    for r, g, b in colours:
+        number = grey_level((r, g, b))
+        if one_channel:        # numbers: simulators write them in red, which BGR makes blue
+            number = max(r, g, b)
+        meanings.append(Meaning(r << 16 | g << 8 | b, (r, g, b), number))
+    red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
+    return red << 16 | green << 8 | blue, meanings
 
 
 def meanings_of_levels(levels, step, count):
@@ -2146,10 +2150,10 @@ def ranges(pixels, step):
     h, w = pixels.shape[1:]
     padded = np.pad(pixels, ((0, 0), (step, step), (step, step)), "edge")
     starts = (0, step, 2 * step)
-    around = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
+    shifted = [padded[:, y:y + h, x:x + w] for y in starts for x in starts]
     # Two by two: all nine together would be copied, 150 MB each of the largest pictures.
-    highest = functools.reduce(np.maximum, around)
-    lowest = functools.reduce(np.minimum, around)
+    highest = functools.reduce(np.maximum, shifted)
+    lowest = functools.reduce(np.minimum, shifted)
     return (highest - lowest).max(0)
 
 
@@ -2274,13 +2278,13 @@ def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
                 palettes.setdefault(bytes(image.getpalette("RGB")), []).append(path)
     if len(palettes) < 2:
         return
-    seen = {}                                              # row -> its colour, and a file with it
+    first_shown = {}                                       # row -> its colour, and a file with it
     for path in sum(palettes.values(), []):
         for row, colour in rows_of(path, palette):
-            first, other = seen.setdefault(row, (colour, path))
-            if first != colour:
-                raise Refusal(f"{path}: number {row} is shown as {colour}, but in {other} as "
-                              f"{first}; an optimiser has renumbered them: give the files from "
+            other, file = first_shown.setdefault(row, (colour, path))
+            if other != colour:
+                raise Refusal(f"{path}: number {row} is shown as {colour}, but in {file} as "
+                              f"{other}; an optimiser has renumbered them: give the files from "
                               f"before it, or {advice}")
 
 
@@ -3155,13 +3159,13 @@ def draw_shapes(seed=0):
     and the rectangle (12x24: our choice, the paper gives none) lie wholly inside."""
     rng = torch.Generator().manual_seed(seed)              # of integers: alike on every machine
 
-    def places(low, high):
+    def drawn(low, high):
         return torch.randint(low, high, (54 * 54, 1, 1), generator=rng).numpy()
 
-    centre_y = places(10, 54)
-    centre_x = places(10, 54)
-    top = places(0, 53)
-    left = places(0, 41)
+    centre_y = drawn(10, 54)
+    centre_x = drawn(10, 54)
+    top = drawn(0, 53)
+    left = drawn(0, 41)
     row, column = np.divmod(np.arange(54 * 54).reshape(-1, 1, 1), 54)
     y, x = np.ogrid[:64, :64]
     rectangle = (top <= y) & (y < top + 12) & (left <= x) & (x < left + 24)
@@ -3229,12 +3233,12 @@ def fetch(url, folder, counts=None):
         (temporary / "set").mkdir(parents=True)
         download(url, temporary / "tar")
         extract(temporary / "tar", temporary / "set")
-        inside = [path for path in (temporary / "set").iterdir() if path.is_dir()]
-        whole = inside[0] if len(inside) == 1 else temporary / "set"     # published: one folder
+        folders = [path for path in (temporary / "set").iterdir() if path.is_dir()]
+        whole = folders[0] if len(folders) == 1 else temporary / "set"   # published: one folder
         for split, count in (counts or {}).items():
-            found = len(list_pictures(whole / split))
-            if found != count:
-                raise OSError(f"{split} has {found:,} pictures, not {count:,}")
+            inside = len(list_pictures(whole / split))
+            if inside != count:
+                raise OSError(f"{split} has {inside:,} pictures, not {count:,}")
         whole.rename(folder)
     except (OSError, ValueError, http.client.HTTPException, zlib.error, tarfile.TarError) as error:
         why = str(error).split("\n")[0] or type(error).__name__
@@ -3312,12 +3316,12 @@ def extract(archive, folder):
         for number, member in enumerate(members):
             if number > 500_000 or not is_plain(member):
                 raise OSError(f"{member.name!r} is a link, a device, outside or one too many")
-            place = Path(folder, member.name)
+            path = Path(folder, member.name)
             if member.isdir():
-                place.mkdir(parents=True, exist_ok=True)
+                path.mkdir(parents=True, exist_ok=True)
                 continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with open(place, "xb") as file:                # x: never over another file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "xb") as file:                 # x: never over another file
                 shutil.copyfileobj(members.extractfile(member), file)
 
 
@@ -3716,8 +3720,7 @@ def below_one(text):
     with suppress(ValueError):
         if 0 <= float(text) < 1:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not from 0 up to, but not, 1; give one such as "
-                                     f"0.5")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up to, but not, 1; give one")
 
 
 def sides(text):

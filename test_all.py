@@ -2063,6 +2063,28 @@ def test_settings_without_a_folder_are_refused():
     settings = settings_for(drawn=False)
     refuses("--data: missing", data.held_out, settings)
 
+def test_a_tenth_is_held_out_by_its_names_alone():
+    files = [(Path("a", f"{i}.png"),) for i in range(10_000)]
+    held = data.hold_out(files, "val")
+    assert len(held) == pytest.approx(1_000, rel=0.08)
+    assert set(data.hold_out(files, "train")) == set(files) - set(held)
+    moved = [(Path("b", f"{path.stem}.jpg"),) for path, in files[:100]]
+    assert {path.stem for path, in data.hold_out(moved, "val")} \
+        == {path.stem for path, in held if int(path.stem) < 100}
+
+def test_few_pictures_for_a_sheet_lie_far_apart():
+    """Neighbours may be frames of one film."""
+    pictures = torch.arange(9)
+    assert data.far_apart(pictures, 3).tolist() == [0, 3, 6]
+    assert data.far_apart(pictures, 20).tolist() == list(range(9))
+
+def test_what_is_unlabelled_has_no_true_class():
+    settings = {"task": "segmentation", "palette": data.CAMVID}          # y is the label map
+    label_map = torch.arange(12).view(1, 3, 4)
+    y = data.colorize(label_map, data.CAMVID)
+    found = data.label_map_of(settings, torch.cat([torch.zeros_like(y), y], dim=1))
+    assert found.flatten().tolist() == [*range(11), 255]
+
 def test_two_folders_give_the_pictures_of_files_side_by_side(pairs, tmp_path):
     for path in pairs.glob("*.png"):
         picture = data.to_tensor(data.open_picture(path))
@@ -3634,6 +3656,8 @@ def test_epochs_are_the_tasks_or_give_as_many_steps(
 # And a word of what is said; the claims have some more.
 BAD_OPTIONS = {
     "train --lr nan": "above 0",
+    "train --ema 1": "up to, but not, 1",
+    "train --dropout 1": "up to, but not, 1",
     "train --keep 0": "above 0",
     "train --keep all": "whole number",
     "train --epochs x": "whole number",
@@ -3690,10 +3714,10 @@ BAD_OPTIONS = {
     "pix2pix --export g.onnx": "RUN --export ONNX",
     "pix2pix RUN a b --export g.onnx": "no pictures",
     "pix2pix RUN a b --noise": "goes with --export",
-    "pix2pix RUN a b --smooth 1": "--smooth: '1' is not from 0",
-    "pix2pix RUN a b --smooth -0.1": "not from 0",
-    "pix2pix RUN a b --smooth nan": "not from 0",
-    "pix2pix RUN a b --smooth half": "not from 0",
+    "pix2pix RUN a b --smooth 1": "--smooth: '1' is not a number from 0",
+    "pix2pix RUN a b --smooth -0.1": "up to, but not, 1",
+    "pix2pix RUN a b --smooth nan": "up to, but not, 1",
+    "pix2pix RUN a b --smooth half": "up to, but not, 1",
     "pix2pix --fit": "only with RUN IN OUT",
     "pix2pix --smooth 0": "only with RUN IN OUT",
     "metrics RUN --figure7 x.bmp": "--figure7: 'x.bmp'",
@@ -6855,6 +6879,16 @@ def test_the_rgb_gans_values_lie_in_minus_1_to_1():
     assert colours.min() < 0
     assert colours.abs().max() <= 1
 
+def test_the_rgb_gans_bright_colours_keep_apart_in_half_precision():
+    """Between .996 and 1 bf16 has no number: tanh of 3.5 would be that of 5."""
+    generator = semgan.Generator(3, 16, **SMALL_NETWORK, head="tanh")
+    nn.init.zeros_(generator.to_classes.weight)
+    generator.to_classes.bias.data = torch.tensor([3.5, 4.0, 5.0])
+    with torch.autocast("cpu", torch.bfloat16):
+        colours = generator(torch.randn(1, 16))
+    wanted = torch.tensor([3.5, 4.0, 5.0]).tanh().view(3, 1, 1)
+    assert torch.allclose(colours[0], wanted.expand(3, 64, 64), atol=1e-6)
+
 def test_a_map_does_not_depend_on_its_batch():
     generator = small_generator()
     z = torch.randn(6, 16)
@@ -6936,6 +6970,9 @@ def test_a_quarter_off_the_palette_is_a_quarter():
     image = semgan.colorize(label_map, SHAPES)
     assert semgan.out_of_palette(image, SHAPES) == 0
     image[:, :, :16] = 7
+    assert semgan.out_of_palette(image, SHAPES) == 0.25
+    image = semgan.colorize(label_map, SHAPES)
+    image[:, 1, :16] ^= 1                                  # by one level of one channel
     assert semgan.out_of_palette(image, SHAPES) == 0.25
 
 @functools.cache
@@ -7023,6 +7060,15 @@ def test_a_walk_meets_each_latent_and_keeps_its_length():
     assert path.shape == (24, 100)
     assert torch.allclose(path[::8], z, atol=1e-4)
     assert torch.allclose(path.norm(dim=1), torch.full((24,), 10.0), atol=1e-3)
+
+def test_a_walk_goes_at_one_speed():
+    z = F.normalize(torch.randn(3, 100), dim=1)
+    path = semgan.walk(z, frames=8)
+    for leg in range(3):
+        whole = torch.acos(F.cosine_similarity(z[leg], z[(leg + 1) % 3], dim=0))
+        for step in range(8 * leg, 8 * leg + 8):
+            angle = torch.acos(F.cosine_similarity(path[step], path[(step + 1) % 24], dim=0))
+            assert angle.item() == pytest.approx(whole.item() / 8, abs=1e-3)
 
 def test_the_encoders_loss_is_hand_worked(monkeypatch):
     """Latents of 3, taken for 0; two pixels of class 0, which G gives .25 and .5."""

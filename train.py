@@ -994,7 +994,7 @@ def add_training(add):
     add("--decay", type=from_0_to(1),
         help="the last share of the steps, over which the rate falls to 0 "
              f"(default 0; {preset_words('decay')})")
-    add("--ema", type=from_0_to(1),
+    add("--ema", type=data.below_one,
         help="average G's weights, of which each step keeps this share, such "
              f"as 0.999 (default 0: no average; {preset_words('ema')})")
     add("--objective", choices=["l1", "gan", "cgan", "l1+gan", "l1+cgan"],
@@ -1023,7 +1023,7 @@ def add_networks(add):
         help=f"channels of the first layer ({preset_words('width')})")
     add("--d-width", type=data.positive(int),
         help=f"of D's first layer ({preset_words('d_width')}; else --width)")
-    add("--dropout", type=from_0_to(1),
+    add("--dropout", type=data.below_one,
         help="the share of values that dropout sets to 0, the noise z of "
              f"Sec. 3.1 (default {own['dropout']}; {preset_words('dropout')})")
     add("--generator", choices=["unet", "encoder-decoder"],
@@ -1077,17 +1077,22 @@ def depth_for(size):
     return depth
 
 
-def nearest_legal_size(size):
-    """The size nearest to [height, width] whose sides are multiples of 64, as G halves 6 times."""
-    return [max(1, round(side / 64)) * 64 for side in size]
+def refuse_impossible(settings, flags, labels, world):
+    """Refuses what does not go together, though each flag is right by itself. flags: those of the
+    command line; labels: the side of a pair that is a label map, "x", "y" or None."""
+    refuse_sizes(settings)
+    refuse_for_the_task(settings, labels)
+    refuse_without_effect(settings, flags)
+    if settings["batch"] % world:
+        raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
+                      f"multiple of {world}")
 
 
-def refuse_impossible(settings, given, labels, world):
-    """Refuses what does not go together, though each flag is legal. given: the flags of the command
-    line; labels: the side of a pair that is a label map, "x", "y" or None."""
+def refuse_sizes(settings):
+    """Refuses sides and kernels that the networks cannot have: G halves 6 times at the least."""
     size = settings["size"]
     wanted = size_text(size)
-    nearest = nearest_legal_size(size)
+    nearest = [max(1, round(side / 64)) * 64 for side in size]
     if nearest != size:
         raise Refusal(f"--size {wanted}: sides must be multiples of 64; "
                       f"the nearest is {size_text(nearest)}")
@@ -1097,36 +1102,38 @@ def refuse_impossible(settings, given, labels, world):
         if not square or kernel % 2 == 0 or kernel > 31:   # larger than the maps of most layers
             raise Refusal(f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or "
                           f"256 pixels, with odd kernels up to 31; give --size 128 --kernel 7")
-        if settings["precision"] == "fp16":                # its loss was not tried with scaling
-            raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
-    objective = settings.get("objective", "")
     if settings.get("receptive_field") == 286 and min(size) < 128:
         raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
                       f"or more, or --receptive-field 142")
+
+
+def refuse_for_the_task(settings, labels):
+    """Refuses what a task's pictures, or its model, are not made for."""
+    task = settings["task"]
+    if settings["model"] == "semgan" and settings["precision"] == "fp16":
+        raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
     if settings["one_hot"] and labels != "x":
-        raise Refusal(f"--one-hot: the input of {settings['task']} is not a label map; leave it "
-                      f"out")
+        raise Refusal(f"--one-hot: the input of {task} is not a label map; leave it out")
     if settings.get("diff_augment") and labels == "y":
-        raise Refusal(f"--diff-augment: the output of {settings['task']} is a label map, whose "
-                      f"colours are its classes; leave it out")
-    if settings.get("diff_augment") and data.TASKS[settings["task"]].hides == "colour":
-        raise Refusal(f"--diff-augment: {settings['task']} is about the photos' own colours; leave "
-                      f"it out")
-    if "l1_weight" in given and "l1" not in objective:
+        raise Refusal(f"--diff-augment: the output of {task} is a label map, whose colours are its "
+                      f"classes; leave it out")
+    if settings.get("diff_augment") and data.TASKS[task].hides == "colour":
+        raise Refusal(f"--diff-augment: {task} is about the photos' own colours; leave it out")
+
+
+def refuse_without_effect(settings, flags):
+    """Refuses flags of which the objective makes nothing."""
+    objective = settings.get("objective", "")
+    if "l1_weight" in flags and "l1" not in objective:
         raise Refusal(f"--l1-weight: --objective {objective} does not use it; leave it out")
-    if "gan" not in objective and given.get("feature_matching"):
+    if "gan" in objective:
+        return
+    if flags.get("feature_matching"):
         raise Refusal(f"--feature-matching: --objective {objective} has no D; leave it out")
-    if settings.get("dropout") == 1:
-        raise Refusal("--dropout 1: would leave nothing; give less, such as 0.5")
-    if settings.get("ema") == 1:
-        raise Refusal("--ema 1: would keep the first weights for ever; give 0.999, or 0 for none")
     for key in ("receptive_field", "d_width", "diff_augment"):           # of D
-        if key in given and "gan" not in objective:
+        if key in flags:
             raise Refusal(f"--{key.replace('_', '-')}: --objective {objective} does not use it; "
                           f"leave it out")
-    if settings["batch"] % world:
-        raise Refusal(f"--batch {settings['batch']}: cannot be shared by {world} processes; give a "
-                      f"multiple of {world}")
 
 
 def default_precision(device, model):
@@ -1166,13 +1173,13 @@ def resolve(options, device, world=1):
     model = "semgan" if row.kind == "label maps" else "pix2pix"
     other = "pix2pix" if model == "semgan" else "semgan"
     no_settings = ("device", "memory", "tensorboard", "out", "compile", "keep")
-    given = {key: value for key, value in vars(options).items()
+    flags = {key: value for key, value in vars(options).items()
              if value is not None and key not in no_settings}
     for key in OWN[other]:
-        if key in given:
+        if key in flags:
             raise Refusal(f"--{key.replace('_', '-')}: not an option of {options.task}, a {model} "
                           f"task; leave it out")
-    data.refuse_pair_flags(options.task, given)
+    data.refuse_pair_flags(options.task, flags)
     preset = options.preset
     if preset is None:
         preset = "paper" if device.type == "cuda" else "laptop"
@@ -1185,11 +1192,11 @@ def resolve(options, device, world=1):
     settings.update(PRESETS[model][preset])
     if options.task == "shapes":
         settings.update(PRESETS["shapes"][preset])
-    settings.update(given)
+    settings.update(flags)
     if options.epochs:
         settings["step_bounds"] = None                     # just so many, whatever the preset has
     labels = data.label_side({**settings, "palette": None})
-    if "one_hot" not in given and labels != "x":           # the preset has it for label maps only
+    if "one_hot" not in flags and labels != "x":           # the preset has it for label maps only
         settings["one_hot"] = False
     if model == "pix2pix" and settings["d_width"] is None:
         settings["d_width"] = settings["width"]
@@ -1197,7 +1204,7 @@ def resolve(options, device, world=1):
         settings["start"] = str(Path(options.start))       # without a slash at its end
     settings["preset"] = preset
     settings["depth"] = depth_for(settings["size"])
-    refuse_impossible(settings, given, labels, world)
+    refuse_impossible(settings, flags, labels, world)
     if device.type == "mps":
         refuse_on_metal(settings, options.compile)
     return settings
