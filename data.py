@@ -818,8 +818,8 @@ def read_palette(file):
 def clean_label_map(image, palette):
     """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
     colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
-    pixel in no solid block of 3x3 takes the nearest in colour of the classes solid nearby, unless
-    it is within 20 levels of its own class's colour, or twice as near to that as to theirs."""
+    pixel takes the nearest in colour of the classes that fill a block of 3x3 nearby, unless it is
+    within 20 levels of its own class's colour, or twice as near to that as to theirs."""
     pixels = torch.from_numpy(image).float()
     classes, colours = class_colours(palette)
     squared = torch.stack([(pixels - rgb).square().sum(-1) for rgb in colours], -1)  # (H, W, M)
@@ -827,14 +827,13 @@ def clean_label_map(image, palette):
     label_map = classes[own_colour]
     is_class = label_map[..., None] == torch.arange(len(palette))        # (H, W, K)
     solid = ~within(~is_class, 1)                          # True where a 3x3 block is one class
-    inside = within(solid, 1).any(-1)                      # of such a block
     nearby = within(solid, 4)                              # of each class, within 4 pixels
     choice = nearby[..., classes]                          # (H, W, M)
     other_squared, other_colour = squared.where(choice, torch.inf).min(-1)
     others = classes[other_colour]
     # No seam: poles survive.
     sure = (own_squared <= 20 ** 2) | (2 ** 2 * own_squared <= other_squared)
-    kept = inside | ~nearby.any(-1) | sure
+    kept = sure | ~nearby.any(-1)
     return torch.where(kept, label_map, others).byte().numpy()
 
 

@@ -6958,6 +6958,26 @@ def test_both_files_colour_a_map_alike(palette):
     assert image.dtype == torch.uint8
     assert torch.equal(image[0], data.colorize(label_map[0], palette))
 
+def test_cleaning_makes_no_seam_of_a_ramp_between_two_classes():
+    """Halfway from black to red lie greens that nobody painted."""
+    palette = [["a", [0, 0, 0]], ["b", [200, 0, 0]], ["c", [40, 30, 0]], ["d", [100, 60, 0]],
+               ["e", [160, 30, 0]]]
+    reds = np.array(10 * [0] + [50, 75, 100, 125, 150] + 10 * [200], np.uint8)
+    image = np.zeros((20, 25, 3), np.uint8)
+    image[..., 0] = reds
+    by_nearest_colour = data.nearest_class(data.to_tensor(image)[None], palette)
+    assert by_nearest_colour.unique().tolist() == [0, 1, 2, 3, 4]
+    cleaned = data.clean_label_map(image, palette)
+    assert np.unique(cleaned).tolist() == [0, 1]
+    assert (np.diff(cleaned.astype(int), axis=1) >= 0).all()             # one step, left to right
+
+def test_a_small_flat_patch_of_no_classs_colour_is_named(tmp_path):
+    image = data.colorize(data.draw_facade(0, size=64)[1], FACADES)
+    image[:, 30:35, 40:45] = 120
+    data.save_picture(tmp_path / "a.png", image)
+    refuses(r"colour \(120, 120, 120\) at x=4\d, y=3\d is no class's", data.open_label_map,
+            tmp_path / "a.png", FACADES)
+
 @pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
 def test_cleaning_a_clean_map_changes_nothing(palette):
     label_map = torch.randint(0, len(palette), (64, 64))
