@@ -2072,6 +2072,13 @@ def test_a_tenth_is_held_out_by_its_names_alone():
     assert {path.stem for path, in data.hold_out(moved, "val")} \
         == {path.stem for path, in held if int(path.stem) < 100}
 
+def test_no_two_epochs_of_two_seeds_and_no_two_steps_draw_alike():
+    orders = {str(data.epoch_order(50, 1, seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}
+    assert len(orders) == 6
+    seeds = [train.step_seed(seed, step, rank) for seed in (0, 1, 2)
+             for step in (0, 1, 2, 999_999) for rank in (0, 1, 2, 999)]
+    assert len(set(seeds)) == len(seeds)
+
 def test_few_pictures_for_a_sheet_lie_far_apart():
     """Neighbours may be frames of one film."""
     pictures = torch.arange(9)
