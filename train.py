@@ -51,7 +51,7 @@ from data import Refusal, fcntl
 # method, smaller, for two cores and some ten minutes. What SemGAN's brings: see as_d_sees, and
 # pictures/README.md, which has the measurements of pix2pix's choices, too:
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
-#     step_bounds  (least, most) steps, of few or many pictures: less is plain, more takes long
+#     step_bounds  (least, most) steps: fewer make plain pictures, more take long; alike: so many
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
