@@ -3215,7 +3215,8 @@ def test_semgan_goes_on_as_if_uncut_too(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "map_scores", mock.Mock(return_value=no_scores))
     maps = ("--task", "semantic-facades", "--data", pairs, "--batch", 2)
     command = [*maps, *SMALL_SEMGAN, "--epochs", 3, "--ema", 0.9, "--out"]
-    train_here(*command, tmp_path / "straight")            # 15 steps
+    train_here(*command, tmp_path / "straight")            # 15 steps, of which the last is scored
+    assert metrics.logged(tmp_path / "straight", "SWD")[0] == [15]
     cut_after(11, *command, tmp_path / "cut")
     assert fingerprint(tmp_path / "cut") != fingerprint(tmp_path / "straight")
     train_here(*command, tmp_path / "cut")
