@@ -2666,7 +2666,7 @@ def keeps_scale(settings):
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
-def fitted(settings, pictures):
+def at_known_size(settings, pictures):
     """uint8 (N, C, H, W) at the size that a run knows, shrunk or enlarged as in training: label
     maps by nearest neighbour, which must not blend, others bicubically."""
     labels = label_side(settings) == "x"
@@ -2675,8 +2675,8 @@ def fitted(settings, pictures):
 
 
 def enlarged(settings, fake, size):
-    """What G made of fitted() pictures, (N, C, h, w) in [-1, 1], at their own size: bicubically;
-    where it makes label maps, by nearest neighbour."""
+    """What G made of pictures at_known_size(), (N, C, h, w) in [-1, 1], at their own size: resized
+    bicubically; where it makes label maps, by nearest neighbour."""
     if label_side(settings) == "y":
         return F.interpolate(fake, size, mode="nearest-exact")
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)

@@ -985,7 +985,7 @@ def sample_maps(generator, settings, count, rng):
     import semgan
     device = next(generator.parameters()).device
     z = torch.randn(count, settings["latent"], generator=rng).to(device)
-    return semgan.pictures_of(generator, z, settings).cpu()
+    return semgan.pictures_from(generator, z, settings).cpu()
 
 
 def class_shares(truth, label_maps, palette):

@@ -1406,8 +1406,9 @@ def output_of(generator, settings, pictures, options):
     x = data.input_to_network(settings, pictures).to(device)
     if not options.fit:
         return x, generate(generator, x, options.seed, one_noise=one_noise)
-    known = data.input_to_network(settings, data.fitted(settings, pictures)).to(device)
-    fake = generate(generator, known, options.seed, one_noise=one_noise)
+    known = data.at_known_size(settings, pictures)
+    known_x = data.input_to_network(settings, known).to(device)
+    fake = generate(generator, known_x, options.seed, one_noise=one_noise)
     return x, data.enlarged(settings, fake, pictures.shape[2:])
 
 

@@ -435,7 +435,7 @@ def draw(generator, settings, options):
         write_pairs(generator, z, settings, options)
         return
     if options.walk:
-        write_gif(options.walk, pictures_of(generator, walk(z), settings))
+        write_gif(options.walk, pictures_from(generator, walk(z), settings))
         print(f"wrote {options.walk}")
         return
     titles = ()
@@ -443,12 +443,12 @@ def draw(generator, settings, options):
         rows = dream_rows(generator, z, settings, options.dream)
         titles = ("map", "photo") * 3
     elif options.encode:
-        rebuilt = pictures_of(generator, z, settings)
+        rebuilt = pictures_from(generator, z, settings)
         rows = list(zip(colorize(maps, settings["palette"]), rebuilt))
         titles = ("map", "rebuilt")
     else:
         side = math.ceil(len(z) ** 0.5)                    # of a square
-        rows = pictures_of(generator, z, settings).split(side)
+        rows = pictures_from(generator, z, settings).split(side)
     out = options.out or "grid.png"
     data.save_picture(out, data.contact_sheet(rows, titles))
     print(f"wrote {out}")
@@ -487,7 +487,7 @@ def encode_files(generator, settings, options):
     return maps, z
 
 
-def pictures_of(generator, z, settings):
+def pictures_from(generator, z, settings):
     """What G makes of any number of latents, uint8 (N, 3, size, size)."""
     pictures = []
     for part in z.split(AT_ONCE):

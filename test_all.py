@@ -4032,7 +4032,7 @@ def test_fit_shrinks_each_channel_for_itself(channels):
     settings = settings_for(task="pairs", size=32, in_channels=channels)
     picture = noise_picture(channels, 64, 64)
     picture[-1] = 0
-    found = data.fitted(settings, picture[None])[0]
+    found = data.at_known_size(settings, picture[None])[0]
     for plane, wanted in zip(picture, found, strict=True):
         small = Image.fromarray(plane.numpy()).resize((32, 32), Image.Resampling.BICUBIC)
         assert np.array_equal(small, wanted)

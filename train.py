@@ -338,7 +338,7 @@ def map_sheet(run):
     """48 label maps, always of the same latents, as a sheet, uint8 (3, H, W)."""
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(48, run.settings["latent"], generator=rng)
-    maps = semgan.pictures_of(run.published, z.to(run.device), run.settings)
+    maps = semgan.pictures_from(run.published, z.to(run.device), run.settings)
     return data.contact_sheet(maps.cpu().split(8))         # 6 rows of 8
 
 
@@ -351,7 +351,7 @@ def map_scores(run):
     rng = torch.Generator().manual_seed(0)
     palette = run.settings["palette"]
     z = torch.randn(count, run.settings["latent"], generator=rng)
-    fake = semgan.pictures_of(run.published, z.to(run.device), run.settings).cpu()
+    fake = semgan.pictures_from(run.published, z.to(run.device), run.settings).cpu()
     chosen = torch.randperm(len(run.pictures), generator=rng)[:count].tolist()
     classes = torch.stack([run.pictures[i][0] for i in chosen]).long()
     real = semgan.colorize(classes, palette).cpu()
