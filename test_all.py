@@ -3763,6 +3763,11 @@ def test_only_the_first_process_says_what_is_wrong(tmp_path, monkeypatch, capsys
 
 # Translating
 
+def test_windows_overlap_by_a_quarter_and_fade_into_each_other():
+    assert pix2pix.window_starts(1024, 1024) == [0]
+    assert pix2pix.window_starts(2000, 1024) == [0, 768, 976]
+    assert pix2pix.ramp(12, 16, "cpu").tolist() == [1, 2, 3, 4, 4, 4, 4, 4, 4, 3, 2, 1]
+
 def translate(run, source, out):
     run_here(pix2pix, run / "generator.pt", source, out)
 
