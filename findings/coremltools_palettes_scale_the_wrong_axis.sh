@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# coremltools: palettes "with a scale for each output channel" have one for each place of the kernel
-# instead: no smaller error, and a larger file.
+# coremltools: palettes that should have a scale for each output channel have one for each place of
+# the kernel instead: small channels are lost all the same, and the file grows.
 #
 # Versions: coremltools 9.0, numpy 2.4.6, on Linux (its weights are looked at, no network is run).
 # Guess: OpPalettizerConfig(nbits=4, enable_per_channel_scale=True) normalises the weights "along

@@ -10,7 +10,8 @@
 #   convolution, as padding is what that crops from its output. But a rim of 1 at its input is one
 #   of 2 at its output: the step (PadFusionConvolutionBackpropData) holds for stride 1 alone, and
 #   does not ask for the stride. As read the model has 30x30, as compiled 28x28. Stride 1 is right;
-#   so are rims wider than the layer's padding, or not of zeros, which are not fused.
+#   so are rims wider than the layer's padding, or not of zeros (1e-30 is enough), which are not
+#   fused.
 # Why it matters: nothing is said. A network that cuts the rim away again (rows and columns 2 to 27)
 #   gives a picture of the right size that lies a pixel too far up and left; one that ends with a
 #   scaling to a fixed size a stretched one; the others a smaller one.
