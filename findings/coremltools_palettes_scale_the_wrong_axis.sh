@@ -22,12 +22,12 @@
 #   smallest channel and of the middle one, relative to its own size; bytes in the file; mode is
 #   "uniform", and "by hand" means divided by the greatest weight of each output channel beforehand)
 #   conv (128, 64, 4, 4), 262,272 bytes
-#     no scale                  none             10.48 1.27   65,760
+#     no scale                  none             10.53 1.27   65,760
 #     enable_per_channel_scale  (1, 64, 4, 4)    11.15 0.69  100,608
 #     per_grouped_channel       none              0.13 0.12   69,824
 #     by hand                   (128, 1, 1, 1)    0.15 0.13
 #   conv_transpose (128, 3, 4, 4), 12,416 bytes
-#     no scale                  none              4.11 1.00    3,296
+#     no scale                  none              4.09 1.00    3,296
 #     enable_per_channel_scale  (128, 1, 4, 4)    6.21 0.40   72,960
 #     per_grouped_channel       none              0.13 0.13    3,360
 #     by hand                   (1, 3, 1, 1)      0.13 0.15
