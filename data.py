@@ -342,8 +342,8 @@ def read_pair(settings, files, size):
             picture = label_picture(stored, palette)       # in its classes' colours
             parts[name] = to_array(resize_image(picture, size, nearest=True))
         else:
-            if not palette:
-                refuse_numbers(stored)                     # of classes that nobody has named
+            if not labels:
+                refuse_numbers(stored, numbers_help(settings))  # of classes that nobody has named
             parts[name] = levels_in(stored, scale, channels_of(settings, name), size)
     return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
 
@@ -883,6 +883,13 @@ MOST_NUMBERS = 40           # sets number fewer classes (Cityscapes 34); few pic
 PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
 
 
+def numbers_help(settings):
+    """What to do with numbers of classes, where a task without label maps meets them."""
+    if settings["task"] == "pairs":
+        return PALETTE_HELP
+    return f"give --task pairs, and {PALETTE_HELP}"
+
+
 @dataclass
 class Stored:
     """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes.
@@ -993,7 +1000,7 @@ def what_it_is(path):
             bits = tag(tags, "BitsPerSample")
             kind = SAMPLE_FORMATS.get(tag(tags, "SampleFormat")[0], "uint")
             advice = "write it with 8 or 16 bits a value, or as 32-bit float"
-            if tag(tags, "Compression") not in UNPACKED:
+            if tag(tags, "Compression") not in KNOWN_COMPRESSIONS:
                 advice = "write it packed by deflate or LZW, or not packed"
             elif len(bits) == 3:
                 advice = "write it as grey or RGB"
@@ -1055,7 +1062,8 @@ def decoded(path, page, most):
             bands = deep_grey_values(image, raw)
         elif deep_rgb:
             bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
-        step = {"1": 255, "1;I": 255, "L;2": 85, "L;4": 17}.get(raw, 1)
+        bits = raw.rstrip("IR").rstrip(";")                # I: inverted; R: the bits reversed
+        step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
         inverted = tag(tiff_tags(image), "PhotometricInterpretation") == 0
@@ -1072,9 +1080,21 @@ def refuse_what_is_dropped(path, image):
         raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
     if image.mode == "L" and tag(tags, "SamplesPerPixel") > 1:
         raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
+    if image.format in ("BMP", "DIB") and image.mode == "1" and bits_of_bmp(path) > 1:
+        raise OSError("a BMP of black and white in more than 1 bit, which Pillow scrambles; write "
+                      "it as PNG")
     if bits_cut_off(path, image):
         raise OSError("more than 8 bits a value, of which Pillow keeps 8 in this kind of file; "
                       "write it as a 16-bit PNG or TIFF, or with 8 bits")
+
+
+def bits_of_bmp(path):
+    """How many bits a BMP's pixels have, by its header, which a DIB has without the first 14 bytes.
+    """
+    with open(path, "rb") as file:
+        start = file.read(30)
+    place = 28 if start[:2] == b"BM" else 14
+    return int.from_bytes(start[place:place + 2], "little")
 
 
 def bits_cut_off(path, image):
@@ -1254,7 +1274,7 @@ def area_of(path):
 # loses bytes. It still unpacks: a strip or tile of any such file is as good as the one strip of a
 # grey picture.
 
-UNPACKED = (1, 5, 8, 32773, 32946, 34925, 50000)  # plain, LZW, deflate, PackBits, LZMA, zstd
+KNOWN_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA ...
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -1281,7 +1301,7 @@ def read_by_hand(path, channels, page):
     sparse = 0 in (tag(tags, "TileByteCounts") or tag(tags, "StripByteCounts") or ())
     three_bands = tag(tags, "SamplesPerPixel") == 3 and photometric == 1
     deep = is_deep(tags) and tag(tags, "BitsPerSample") != (12,)   # 12 Pillow reads rightly
-    known = photometric in (0, 1, 2) and tag(tags, "Compression") in UNPACKED
+    known = photometric in (0, 1, 2) and tag(tags, "Compression") in KNOWN_COMPRESSIONS
     if sparse and not known:
         raise OSError("strips or tiles of it are left out; write it whole, as by `gdal_translate "
                       "-co SPARSE_OK=FALSE IN OUT`")
@@ -1433,7 +1453,7 @@ def tiff_dtype(content, tags):
         raise OSError("a MinIsWhite TIFF, in which 0 is white; invert it")
     of_one_kind = len(bits) == len(formats) == 1
     numbers = bits <= {8, 16, 32, 64} and formats <= set(SAMPLE_FORMATS)
-    known = photometric in (1, 2) and compression in UNPACKED
+    known = photometric in (1, 2) and compression in KNOWN_COMPRESSIONS
     if not (of_one_kind and numbers and known):
         raise OSError(f"a TIFF of BitsPerSample {sorted(bits)}, SampleFormat {sorted(formats)}, "
                       f"PhotometricInterpretation {photometric}, Compression {compression}, which "
@@ -1801,7 +1821,7 @@ class Meaning:
     """What one of the values that a label map uses may mean."""
     value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
     colour: tuple        # (r, g, b); None where the file does not tell it
-    number: int          # None of a colour that is no grey
+    number: int          # as a class number; None: it cannot be one
 
 
 def meanings_of(stored, image, count):
@@ -1834,14 +1854,14 @@ def meanings_of(stored, image, count):
 
 
 def meanings_of_levels(levels, step, count):
-    """The Meaning of some levels of grey. Those of 2 or 4 bits are numbers; but an optimiser puts
-    0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
+    """The Meaning of some levels of grey. Those of 1, 2 or 4 bits are numbers; but an optimiser
+    puts 0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
     number, and both readings are of classes, neither is taken."""
     numbers = [round(level / step) for level in levels]
-    may_be_packed = step in (17, 85) and count > 255 // step + 1         # of 4 bits, of 2
+    may_be_packed = step in (17, 85, 255) and count > 255 // step + 1    # of 4, 2 bits, of 1
     if may_be_packed and numbers != levels and are_classes(levels, count):
-        raise OSError(f"classes {numbers}, or {levels}, which an optimiser has put into fewer than "
-                      f"8 bits? Write those that are meant with 8 bits a value")
+        raise OSError(f"has fewer than 8 bits a value: classes {numbers}, or {levels}, which an "
+                      f"optimiser has packed? It does not say; write what is meant with 8 bits")
     return [Meaning(k, (k, k, k), number) for k, number in zip(levels, numbers)]
 
 
@@ -1902,8 +1922,8 @@ def choose_reading(mode, meanings, palette):
 
 
 def fitting_readings(mode, meanings, palette):
-    """-> {"colour", "number" or "row": the class of each Meaning}, of the readings by which all are
-    classes; and the words for that by colour."""
+    """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
+    some none; and the words for that by colour."""
     readings = {}
     readings["colour"], colour_words = classes_shown(mode, meanings, palette)
     readings["number"] = [one.number for one in meanings]
@@ -1946,11 +1966,11 @@ def colour_or_number(mode, meanings, fitting):
         return "number"
     colours = [one.colour for one in meanings]
     raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by number; "
-                  f"write it as 8-bit grey or as colours of other classes, too")
+                  f"write class numbers as 8-bit grey, or colours of other classes, too")
 
 
 def meant_reading(mode, meanings, palette):
-    """As what a map was meant by which no reading fits: "number", "row" or "colour"."""
+    """What a map that no reading fits was probably meant to hold: "number", "row" or "colour"."""
     if mode == "P" and shows_smeared_colours(meanings, palette):
         return "colour"
     # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
@@ -2043,20 +2063,21 @@ def refuse_rows_apart(meanings, palette):
 
 def refuse_unknown(values, meanings, meant, palette):
     """Names the first number, or where "row" is meant the first row, that is no class's, and its
-    place."""
+    place; returns where all are."""
     colours = [None, *(tuple(colour) for _, colour in palette)]
     for one in meanings:
-        number = one.number
-        words = ""
-        known = are_classes([one.number], len(palette))
-        if meant == "row":
-            number = one.value
-            words = f", shown as {one.colour},"
-            known = are_classes([number], len(palette)) and one.colour in colours
-        if not known:
-            y, x = np.argwhere(values == one.value)[0]
-            raise OSError(f"class {number}{words} at x={x}, y={y} is not in 0-{len(palette) - 1} "
-                          f"or 255, nor is it a class's colour; correct it, or {PALETTE_HELP}")
+        number = one.value if meant == "row" else one.number
+        known = are_classes([number], len(palette))
+        if known and (meant == "number" or one.colour in colours):
+            continue
+        y, x = np.argwhere(values == one.value)[0]
+        what = f"class {number} at x={x}, y={y}"
+        if known:
+            raise OSError(f"{what} is shown as {one.colour}, which is no class's colour; correct "
+                          f"it, or {PALETTE_HELP}")
+        shown = f", shown as {one.colour}," if meant == "row" else ""
+        raise OSError(f"{what}{shown} is not in 0-{len(palette) - 1} or 255, nor is it a class's "
+                      f"colour; correct it, or {PALETTE_HELP}")
 
 
 def place_of_outline(values, meanings, palette):
@@ -2160,8 +2181,8 @@ def refuse_smeared_numbers(image, count):
     """Numbers of classes in a JPEG: nearly black, and no longer whole."""
     few = np.asarray(image.convert("RGB"))[::8, ::8].astype(int)
     if few.max() < count + 10 and np.ptp(few, axis=2).max() < 4:
-        raise OSError(f"nearly black: numbers of classes that a JPEG has smeared? (up to "
-                      f"{few.max()}); write them as PNG")
+        raise OSError(f"nearly black, up to {few.max()}, in a format that may lose a little: "
+                      f"numbers of classes? Write them as PNG")
 
 
 def refuse_all_black(picture, palette):
@@ -2187,7 +2208,7 @@ def cityscapes_ids(stored):
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
     if None in numbers:
-        raise OSError("holds colours, not Cityscapes' labelIds")
+        raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
     classes, _ = choose_reading(image.mode, meanings, known)
     if classes is None:
         refuse_unknown(values, meanings, "number", known)
@@ -2217,12 +2238,34 @@ def read_labels(files, palette):
 
 
 def label_part(files, palette):
-    """The label map among a task's files: the last, or the right half of a side-by-side pair."""
+    """The label map among a task's files: the last, or of a side-by-side pair the half that is one,
+    else the right. A picture whose halves are both mostly of classes is a wide label map."""
     stored = read_stored(files[-1])
-    if len(files) == 2 or not is_two_halves(stored, [1, 1]):
+    pair = len(files) == 1 and is_two_halves(stored, [1, 1])
+    if not pair or stored.path.name.endswith("_labelIds.png"):
         return stored
-    photo, labels = halves(stored)
-    return stored if is_label_map(photo, palette) else labels
+    left, right = halves(stored)
+    if not is_mostly_classes(left, palette):
+        return right
+    return stored if is_mostly_classes(right, palette) else left
+
+
+def is_mostly_classes(stored, palette):
+    """Whether about half of a picture's pixels, or more, have a class's number or nearly its colour
+    (see labels_and_photo). The others may be of no class: then it is a label map to be refused."""
+    if share_of_classes(stored, palette) > 0.45:
+        return True
+    with suppress(Refusal), refusing(stored.path):
+        image = label_image(stored)
+        if holds_only_numbers(stored):
+            values = stored.bands
+        elif image.mode in ("L", "P"):
+            values = np.asarray(image)
+        else:
+            return False
+        numbers = values if image.mode == "P" else values / stored.step
+        return ((numbers < len(palette)) | (values == 255)).mean() > 0.45
+    return False
 
 
 def is_label_map(stored, palette):
@@ -2256,8 +2299,8 @@ def labels_and_photo(labels, photo, palette):
 
 
 def share_of_classes(stored, palette):
-    """The share of a picture's pixels that are NEAR a class's colour; 0 of what cannot be a label
-    map: clear in part, or of measured values."""
+    """The share of a picture's pixels that are NEAR a class's colour; 0 of what cannot be shown in
+    colours: clear in part, or of values that are no whole numbers."""
     try:
         with refusing(stored.path):
             picture = to_tensor(label_image(stored).convert("RGB"))
@@ -2420,7 +2463,8 @@ def survey(name, settings, scale=None):
             scales.append(None)
         else:
             scales.append(find_scale(paths, channels_of(settings, half), scale,
-                                     ", or a scale for the latter: --range 0 65535"))
+                                     ", or a scale for the latter: --range 0 65535",
+                                     numbers_help(settings)))
     if len(files[0]) == 1:                                 # side by side
         scales = scales * 2
     if scale and not any(scales):

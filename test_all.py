@@ -5110,7 +5110,7 @@ def in_4_bits(path, numbers):
 
 def test_4_bits_that_an_optimiser_may_have_made_of_8_are_taken_for_neither(tmp_path):
     in_4_bits(tmp_path / "a.png", SHEEP // 17)
-    words = r"a.png: classes \[0, 1, 15\], or \[0, 17, 255\], which an optimiser"
+    words = r"a.png: .* classes \[0, 1, 15\], or \[0, 17, 255\], which an optimiser"
     refuses(words, data.open_label_map, tmp_path / "a.png", ANIMALS)
     # 51 is no class, so 3 is.
     threes = np.where(SHEEP == 17, 3, 0).astype(np.uint8)
@@ -5293,6 +5293,100 @@ def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_pa
     found = data.open_label_map(tmp_path / "a.png", STREET)
     assert np.array_equal(found, BANDS)
     refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
+
+# Which part of a file is the label map, for SemGAN
+
+def wide_map(kind, wrong):
+    """A label map of 64x128, of numbers or of colours; wrong: with a patch of no class on its left.
+    """
+    numbers = np.kron(np.arange(8).reshape(2, 4) % 4, np.ones((32, 32))).astype(np.uint8)
+    if wrong:
+        numbers[10:30, 5:25] = 40
+    if kind == "numbers":
+        return Image.fromarray(numbers)
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:4] = [colour for _, colour in SHAPES]
+    colours[40] = (90, 170, 90)
+    return Image.fromarray(colours[numbers])
+
+@pytest.mark.parametrize("kind", ["numbers", "colours"])
+def test_a_wide_label_map_is_read_whole_or_refused_never_cut(kind, tmp_path):
+    wide_map(kind, wrong=False).save(tmp_path / "a.png")
+    assert data.read_labels([tmp_path / "a.png"], SHAPES).shape == (64, 128)
+    wide_map(kind, wrong=True).save(tmp_path / "a.png")
+    refuses("is not in 0-3|is no class's", data.read_labels, [tmp_path / "a.png"], SHAPES)
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("left", ["map", "photo"])
+def test_of_a_pair_semgan_learns_the_half_that_is_a_label_map(left, ending, tmp_path):
+    photo, label_map = data.draw_facade(3, size=256)
+    parts = [data.colorize(label_map, FACADES), photo]
+    if left == "photo":
+        parts.reverse()
+    joined = data.to_image(torch.cat(parts, dim=2))
+    joined.save(tmp_path / f"a.{ending}", quality=95, subsampling=0)
+    found = data.read_labels([tmp_path / f"a.{ending}"], FACADES)
+    assert found.shape == (256, 256)
+    assert (found == label_map.numpy()).mean() > 0.95
+
+def test_cityscapes_numbers_are_never_half_a_pair(tmp_path):
+    """Over half of the left is none of its classes, as a street's border may be."""
+    ids = np.full((64, 128), 7, np.uint8)
+    ids[:, :40] = 4
+    path = tmp_path / "a_labelIds.png"
+    Image.fromarray(ids).save(path)
+    assert data.read_labels([path], data.CITYSCAPES).shape == (64, 128)
+
+@pytest.mark.parametrize("task", ["edges2shoes", "maps", "day2night"])
+def test_class_numbers_are_no_picture_even_beside_a_palette_json(task, tmp_path):
+    for i in range(12):
+        label_map = np.kron(np.arange(4).reshape(2, 2) + i % 3, np.ones((32, 32))).astype(np.uint8)
+        data.save_picture(tmp_path / "A" / f"{i}.png", noise_picture(3, 64, 64))
+        data.save_picture(tmp_path / "B" / f"{i}.png", torch.from_numpy(label_map)[None])
+    words = "whole numbers up to .*give --task pairs, and say what they mean in a palette.json"
+    for _ in range(2):                                     # the second time it does as it was told
+        settings = settings_for(tmp_path, task=task)
+        refuses(words, data.training, settings)
+        (tmp_path / "palette.json").write_text(json.dumps(data.CAMVID))
+
+def test_one_bit_may_be_packed_too(tmp_path):
+    values = np.zeros((8, 8), np.uint8)
+    values[2:] = 255
+    Image.fromarray(values).convert("1").save(tmp_path / "a.png")
+    refuses(r"classes \[0, 1\], or \[0, 255\]", data.open_label_map, tmp_path / "a.png", SHAPES)
+    found = data.open_label_map(tmp_path / "a.png", [["no", [9, 9, 9]], ["yes", [99, 9, 9]]])
+    assert np.array_equal(found, values > 0)
+
+def test_few_bits_that_run_the_other_way_are_class_numbers(tmp_path):
+    tags = {"ImageWidth": 4, "ImageLength": 1, "BitsPerSample": 2, "PhotometricInterpretation": 1,
+            "FillOrder": 2, "StripOffsets": 110, "RowsPerStrip": 1, "StripByteCounts": 1}
+    entries = []
+    for name, value in tags.items():
+        entries.append(struct.pack("<HHII", data.TAGS[name][0], 4, 1, value))
+    head = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + b"".join(entries) + bytes(4)
+    content = head.ljust(110, b"\0") + bytes([0b11100100])    # 3 2 1 0 from its high bits
+    (tmp_path / "a.tif").write_bytes(content)
+    palette = [[str(k), [k, 200, 9]] for k in range(4)]
+    found = data.open_label_map(tmp_path / "a.tif", palette)
+    assert found.tolist() == [[0, 2, 1, 3]]                # from the low bits, each pair reversed
+
+def test_a_bmp_that_pillow_scrambles_is_refused(tmp_path):
+    """Of 8 bits with a palette of black and white alone: Pillow reads a bit a pixel."""
+    image = Image.fromarray((np.indices((16, 16)).sum(0) // 5 % 2).astype(np.uint8))
+    image.putpalette((0, 0, 0, 255, 255, 255))
+    image.save(tmp_path / "a.bmp")
+    refuses("a.bmp: a BMP of black and white.*PNG", data.open_picture, tmp_path / "a.bmp")
+    image.convert("1").save(tmp_path / "b.bmp")
+    assert data.open_picture(tmp_path / "b.bmp").size == (16, 16)
+
+def test_photos_light_does_not_change_where_a_palette_json_makes_y_a_label_map(tmp_path):
+    for i in range(4):
+        photo, label_map = data.draw_facade(i, size=64)
+        data.save_picture(tmp_path / "photos" / f"{i}.png", photo)
+        data.save_picture(tmp_path / "labels" / f"{i}.png", data.colorize(label_map, FACADES))
+    (tmp_path / "palette.json").write_text(json.dumps(FACADES))
+    settings = resolved("cpu", "--task", "pairs", "--data", str(tmp_path), "--diff-augment")
+    refuses("--diff-augment: y is a label map", train.find_pictures, settings, 1.0)
 
 def test_two_rows_in_the_colour_of_one_class_are_refused(tmp_path):
     colours = [colour for _, colour in STREET]

@@ -1079,7 +1079,7 @@ def depth_for(size):
 
 def refuse_impossible(settings, flags, labels, world):
     """Refuses what does not go together, though each flag is right by itself. flags: those of the
-    command line; labels: the side of a pair that is a label map, "x", "y" or None."""
+    command line; labels: "x" or "y", which the task has as label maps, or None."""
     refuse_sizes(settings)
     refuse_for_the_task(settings, labels)
     refuse_without_effect(settings, flags)
@@ -1089,7 +1089,8 @@ def refuse_impossible(settings, flags, labels, world):
 
 
 def refuse_sizes(settings):
-    """Refuses sides and kernels that the networks cannot have: G halves 6 times at the least."""
+    """Refuses sides and kernels that the networks cannot have: a U-Net halves its sides 6 times at
+    the least."""
     size = settings["size"]
     wanted = size_text(size)
     nearest = [max(1, round(side / 64)) * 64 for side in size]
@@ -1098,10 +1099,11 @@ def refuse_sizes(settings):
                       f"the nearest is {size_text(nearest)}")
     if settings["model"] == "semgan":
         kernel = settings["kernel"]
-        square = size[0] == size[1] and size[0] in (64, 128, 256)
-        if not square or kernel % 2 == 0 or kernel > 31:   # larger than the maps of most layers
-            raise Refusal(f"--size {wanted}, --kernel {kernel}: SemGAN makes squares of 64, 128 or "
-                          f"256 pixels, with odd kernels up to 31; give --size 128 --kernel 7")
+        if size[0] != size[1] or size[0] not in (64, 128, 256):
+            raise Refusal(f"--size {wanted}: SemGAN makes squares of 64, 128 or 256 pixels; give "
+                          f"--size 64")
+        if kernel % 2 == 0 or kernel > 31:                 # larger than the maps of most layers
+            raise Refusal(f"--kernel {kernel}: SemGAN has odd kernels up to 31; give 5, 7 or 11")
     if settings.get("receptive_field") == 286 and min(size) < 128:
         raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
                       f"or more, or --receptive-field 142")
@@ -1218,6 +1220,9 @@ def find_pictures(settings, memory):
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
         settings["out_channels"] = len(settings["palette"])
+    if settings.get("diff_augment") and data.label_side(settings) == "y":    # by a palette.json
+        raise Refusal("--diff-augment: y is a label map, whose colours are its classes; leave it "
+                      "out")
     pictures = data.training(settings, memory)
     held_out = data.held_out(settings, memory)
     names = "/".join(pictures.names)
