@@ -2312,35 +2312,57 @@ def share_of_classes(stored, palette):
 
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
-    are the numbers. Files that share one palette, as most folders do, need no further look."""
+    are the numbers, or of which some are read by row and others not. Files that share a palette, as
+    most folders do, which can be read in one way alone, need no further look."""
     palettes = {}
     for path in paths:
         with suppress(Refusal), opened(path) as image:
             if image.mode == "P":
                 palettes.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    if len(palettes) < 2:
+    if len(palettes) < 2 and not any(tells_two_ways(rows, palette) for rows in palettes):
         return
     first_shown = {}                                       # row -> its colour, and a file with it
+    not_by_row = None                                      # a file
     for path in sum(palettes.values(), []):
-        for row, colour in rows_of(path, palette):
-            other, file = first_shown.setdefault(row, (colour, path))
-            if other != colour:
-                raise Refusal(f"{path}: number {row} is shown as {colour}, but in {file} as "
-                              f"{other}; an optimiser has renumbered them: give the files from "
+        how, meanings = reading_of(path, palette)
+        if how.startswith("by number") and any(one.number != one.value for one in meanings):
+            not_by_row = not_by_row or path
+        if not how.startswith("by row"):
+            continue
+        for one in meanings:
+            if one.colour is None:
+                continue
+            other, file = first_shown.setdefault(one.value, (one.colour, path))
+            if other != one.colour:
+                raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
+                              f"as {other}; an optimiser has renumbered them: give the files from "
                               f"before it, or {advice}")
+    if not_by_row and first_shown:
+        _, by_row = next(iter(first_shown.values()))
+        raise Refusal(f"{not_by_row}: all its colours are greys of class numbers, but in {by_row} "
+                      f"the rows of the palette are the numbers; write all as 8-bit grey, or "
+                      f"{advice}")
 
 
-def rows_of(path, palette):
-    """[(number, colour), ...] of a palette file whose rows are the numbers; [] of others."""
+def tells_two_ways(colours, palette):
+    """Whether some rows of a palette, its colours as bytes, are shown as the greys of other class
+    numbers, and some are not: a file that uses the former alone is read by these numbers."""
+    rows = np.frombuffer(colours, np.uint8).reshape(-1, 3)[:len(palette)].tolist()
+    numbers = [grey_level(colour) for colour in rows]
+    others = [number for row, number in enumerate(numbers) if number != row]
+    return any(are_classes([number], len(palette)) for number in others) \
+        and not are_classes(numbers, len(palette))
+
+
+def reading_of(path, palette):
+    """-> how a palette file is read (see label_map_in), and the Meaning of each row that it uses;
+    "" and [] of what is refused where it is read."""
     try:
         stored = read_stored(path)
         how = label_map_in(stored, palette)[1]
-    except Refusal:                                        # it is refused where it is read
-        return []
-    if how != "by row, from palette files":
-        return []
-    _, meanings = meanings_of(stored, label_image(stored), len(palette))
-    return [(one.value, one.colour) for one in meanings if one.colour is not None]
+    except Refusal:
+        return "", []
+    return how, meanings_of(stored, label_image(stored), len(palette))[1]
 
 
 # Pairs: which way up, which shape

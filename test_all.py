@@ -5294,6 +5294,26 @@ def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_pa
     assert np.array_equal(found, BANDS)
     refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
 
+@pytest.mark.parametrize("shown", ["white first", "greys"])
+def test_files_of_one_palette_are_all_read_by_row_or_none(shown, tmp_path):
+    """A file that uses white, or a dark grey, alone would be read by these as numbers."""
+    colours = [(255, 255, 255), (0, 0, 250), (90, 60, 30)]
+    alone = 0
+    if shown == "greys":
+        colours = [(0, 0, 0), (2, 2, 2), (90, 60, 30)]
+        alone = 1
+    maps = [np.full((8, 8), alone), np.arange(64).reshape(8, 8) % 3]
+    for name, label_map in zip("ab", maps):
+        image = Image.fromarray(label_map.astype(np.uint8))
+        image.putpalette(sum(colours, ()))
+        image.save(tmp_path / f"{name}.png")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    palette = [["x", [9, 200, 9]], ["y", [9, 9, 200]], ["z", [200, 9, 9]]]
+    refuses("a.png: all its colours are greys of class numbers, but in .*b.png the rows",
+            data.agree_on_rows, paths, palette)
+    data.agree_on_rows(paths[1:], palette)
+    data.agree_on_rows(paths[:1], palette)
+
 # Which part of a file is the label map, for SemGAN
 
 def wide_map(kind, wrong):
