@@ -381,7 +381,7 @@ def load_network(path, key, build):
             raise ValueError
         settings = content["settings"]
         model = settings["model"]
-        if model == "semgan":
+        if model == "semgan" and key in content:
             network = build(settings)
             network.load_state_dict(content[key])
             return network.eval(), settings
@@ -392,6 +392,8 @@ def load_network(path, key, build):
         raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
         raise Refusal(f"{path}: damaged, or not of format {FORMAT}; train again, or restore a copy")
+    if model == "semgan":
+        raise Refusal(f"{path}: holds no {key}; give a run's folder, or its {key}.pt")
     raise Refusal(f"{path}: this is a {model} run; give one of a SemGAN task")
 
 
@@ -474,7 +476,7 @@ def encode_files(generator, settings, options):
     paths = [Path(path) for path in options.encode]
     data.agree_on_rows(paths, settings["palette"], data.LEARNED_HELP)
     for path in paths:
-        files = (None, path)                               # read as in training, without a photo
+        files = (path,)                                    # read as in training
         with data.offering_no_palette():
             maps.append(data.read_picture(settings, files, settings["size"]))
         print(f"{path}: a label map, {data.how_labels_are_read(settings, files)}")
@@ -590,10 +592,10 @@ def new_parser():
 
 def refuse_clashes(options):
     """Refuses options that do not go together."""
-    samples = options.count or options.seed                # of noise
-    if options.train_encoder and (samples or options.encode or options.out):
+    draws_noise = options.count or options.seed
+    if options.train_encoder and (draws_noise or options.encode or options.out):
         raise Refusal("--train-encoder: goes alone; leave --count, --seed, --encode and --out out")
-    if options.encode and samples:
+    if options.encode and draws_noise:
         raise Refusal("--encode: gives the latents, so none are drawn; leave --count and --seed "
                       "out")
     if options.encode:
@@ -617,7 +619,7 @@ def main():
     options = data.parse_options(new_parser())
     if options.run is None:
         if any(vars(options).values()):                    # any option at all
-            raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --encode MAP`")
+            raise Refusal("RUN: missing; give it first, as in `python semgan.py RUN --count 64`")
         describe()
         return
     refuse_clashes(options)

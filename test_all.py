@@ -7379,6 +7379,19 @@ def test_pairs_of_dreams_are_of_photos(shapes_run, tmp_path):
     command = (shapes_run, "--dream", fills_holes, "--pairs", tmp_path / "pairs")
     refuses("makes no photos", run_here, semgan, *command)
 
+def test_an_encoders_file_is_no_generators(encoder_run):
+    refuses("encoder.pt: holds no generator", run_here, semgan, encoder_run / "encoder.pt")
+
+def test_a_pair_to_encode_is_read_as_in_training(encoder_run, tmp_path):
+    label_map = torch.from_numpy(data.draw_shapes()[5])
+    photo = noise_picture(3, 64, 64)
+    pair = torch.cat([data.colorize(label_map, SHAPES), photo], dim=2)
+    data.save_picture(tmp_path / "pair.png", pair)
+    run_here(semgan, encoder_run, "--encode", tmp_path / "pair.png", "--out", tmp_path / "out.png")
+    sheet = data.to_tensor(data.open_picture(tmp_path / "out.png"))
+    colours = {tuple(colour) for colour in sheet.flatten(1).T.unique(dim=0).tolist()}
+    assert colours >= {tuple(colour) for _, colour in SHAPES}
+
 def test_an_outdated_encoder_is_refused(encoder_run, tmp_path):
     content = torch.load(encoder_run / "generator.pt")
     content["settings"]["steps"] = 9
