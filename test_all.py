@@ -5399,6 +5399,32 @@ def test_a_bmp_that_pillow_scrambles_is_refused(tmp_path):
     image.convert("1").save(tmp_path / "b.bmp")
     assert data.open_picture(tmp_path / "b.bmp").size == (16, 16)
 
+def labelled_pairs(folder, with_palette=True):
+    """A/ label maps, B/ photos, and a palette.json that says so."""
+    for i in range(4):
+        photo, label_map = data.draw_facade(i, size=64)
+        data.save_picture(folder / "A" / f"{i}.png", data.colorize(label_map, FACADES))
+        data.save_picture(folder / "B" / f"{i}.png", photo)
+    if with_palette:
+        (folder / "palette.json").write_text(json.dumps(FACADES))
+    return folder
+
+def test_pairs_with_a_palette_json_may_enter_one_hot(tmp_path):
+    folder = labelled_pairs(tmp_path / "pairs")
+    small = "--size 64 --width 4 --epochs 1 --device cpu --preset laptop --one-hot".split()
+    train_here("--task", "pairs", "--data", folder, *small, "--out", tmp_path / "run")
+    generator, settings = pix2pix.load_generator(tmp_path / "run")
+    assert settings["in_channels"] == generator.encoder[0].in_channels == 12
+    run_here(pix2pix, tmp_path / "run", folder / "A" / "0.png", tmp_path / "photo.png")
+    assert data.open_picture(tmp_path / "photo.png").size == (64, 64)
+
+@pytest.mark.parametrize("with_palette, more", [(False, ()), (True, ("--direction", "BtoA"))])
+def test_pairs_whose_x_is_not_said_to_be_a_label_map_do_not(with_palette, more, tmp_path):
+    folder = labelled_pairs(tmp_path / "pairs", with_palette)
+    command = ("--task", "pairs", "--data", str(folder), "--one-hot", *more)
+    settings = resolved("cpu", *command)
+    refuses("--one-hot: no palette.json says", train.find_pictures, settings, 1.0)
+
 def test_photos_light_does_not_change_where_a_palette_json_makes_y_a_label_map(tmp_path):
     for i in range(4):
         photo, label_map = data.draw_facade(i, size=64)

@@ -969,7 +969,7 @@ def add_pictures(add):
              "(default: the lowest and highest of the folder)")
     add("--one-hot", action=argparse.BooleanOptionalAction,
         help="label maps enter as a channel for each class, not as colours "
-             "(default: in preset laptop, where x is a label map)")
+             "(default: in preset laptop, where the task has x as label maps)")
     data.add_pair_flags(add)
     add("--memory", type=data.positive(float), default=4.0,
         help="GiB for a split's decoded pictures (default 4)")
@@ -1114,7 +1114,8 @@ def refuse_for_the_task(settings, labels):
     task = settings["task"]
     if settings["model"] == "semgan" and settings["precision"] == "fp16":
         raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
-    if settings["one_hot"] and labels != "x":
+    told_later = task == "pairs"                           # by a palette.json: see find_pictures
+    if settings["one_hot"] and labels != "x" and not told_later:
         raise Refusal(f"--one-hot: the input of {task} is not a label map; leave it out")
     if settings.get("diff_augment") and labels == "y":
         raise Refusal(f"--diff-augment: the output of {task} is a label map, whose colours are its "
@@ -1216,13 +1217,16 @@ def find_pictures(settings, memory):
     """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
     scale = settings.pop("range", None)                    # --range
     settings.update(data.pictures_of(settings["task"], settings["data"], scale, settings))
+    labels = data.label_side(settings)
+    if settings["one_hot"] and labels != "x":
+        raise Refusal("--one-hot: no palette.json says that x is a label map; leave it out")
+    if settings.get("diff_augment") and labels == "y":
+        raise Refusal("--diff-augment: y is a label map, whose colours are its classes; leave it "
+                      "out")
     if settings["one_hot"]:
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
         settings["out_channels"] = len(settings["palette"])
-    if settings.get("diff_augment") and data.label_side(settings) == "y":    # by a palette.json
-        raise Refusal("--diff-augment: y is a label map, whose colours are its classes; leave it "
-                      "out")
     pictures = data.training(settings, memory)
     held_out = data.held_out(settings, memory)
     names = "/".join(pictures.names)
