@@ -2253,16 +2253,16 @@ def label_part(files, palette):
 def is_mostly_classes(stored, palette):
     """Whether about half of a picture's pixels, or more, have a class's number or nearly its colour
     (see labels_and_photo). The others may be of no class: then it is a label map to be refused."""
-    if share_of_classes(stored, palette) > 0.45:
+    if is_label_map(stored, palette) or share_of_classes(stored, palette) > 0.45:
         return True
     with suppress(Refusal), refusing(stored.path):
         image = label_image(stored)
         if holds_only_numbers(stored):
-            values = stored.bands
+            values = stored.bands[..., 0]
         elif image.mode in ("L", "P"):
             values = np.asarray(image)
         else:
-            return False
+            values = np.asarray(image.convert("RGB")).max(2)             # of greys, or of one alone
         numbers = values if image.mode == "P" else values / stored.step
         return ((numbers < len(palette)) | (values == 255)).mean() > 0.45
     return False
