@@ -498,9 +498,10 @@ def pair_names(folder_a, folder_b):
         if names:
             words = f"{folder}: {len(names)} partners missing: " + ", ".join(sorted(names)[:5])
             unread = {path.suffix for path in folder.iterdir() if plain_stem(path) in names
-                      and path.is_file() and not is_picture(path, [*ENDINGS, ".npy", ""])}
+                      and path.is_file() and not is_picture(path, [*ENDINGS, ""])}
             if unread:                                     # a phone's .heic, say
-                words += f" (there as {', '.join(sorted(unread))}, which is not read)"
+                where = " beside pictures" if ".npy" in unread else ""
+                words += f" (there as {', '.join(sorted(unread))}, which is not read{where})"
             missing.append(words)
     if missing:
         raise Refusal(f"{'; '.join(missing)}; both folders need the same names, endings aside")

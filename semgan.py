@@ -437,6 +437,9 @@ def draw(generator, settings, options):
         write_pairs(generator, z, settings, options)
         return
     if options.walk:
+        if len(z) < 2:
+            raise Refusal("--walk: goes from one latent to the next, and there is one; give --count"
+                          " 2 or more, or more maps to --encode")
         write_gif(options.walk, pictures_from(generator, walk(z), settings))
         print(f"wrote {options.walk}")
         return

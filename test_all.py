@@ -6228,7 +6228,8 @@ def test_partners_that_are_there_in_a_kind_that_is_not_read_are_told_so(tmp_path
         (b / name).unlink()
     (b / "a").mkdir()
     (b / "b.npy").write_bytes(b"x")                        # read, where there is nothing else
-    refuses("B: 2 partners missing: a, b; both", data.pair_names, a, b)
+    words = r"B: 2 partners missing: a, b \(there as .npy, .* beside pictures\); both"
+    refuses(words, data.pair_names, a, b)
 
 def test_accents_of_macs_are_those_of_others(tmp_path):
     a = save_photos(tmp_path / "A", "\u00e9.png")
@@ -7339,6 +7340,11 @@ def test_a_map_of_pixels_to_ignore_has_nothing_to_compare():
     maps = torch.full((1, 2, 2), 255, dtype=torch.uint8)
     _, words = semgan.reconstruct(nn.Identity(), nn.Identity(), maps, 2)
     assert words == "no pixel has a class to compare"
+
+def test_a_walk_needs_two_latents(shapes_run, tmp_path):
+    refuses("--walk: .*there is one", run_here, semgan, shapes_run, "--walk", tmp_path / "w.gif",
+            "--count", 1)
+    assert not (tmp_path / "w.gif").exists()
 
 def test_a_walk_leads_from_map_to_map(encoder_run, tmp_path):
     start = shapes_file(tmp_path / "1.png", 7)
