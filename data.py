@@ -324,7 +324,9 @@ def read_picture(settings, files, size):
     if kind == "pairs":
         return read_pair(settings, files, size)
     if kind == "photos":
-        photo = open_picture(files[0], scales_of(settings)[0])           # not its labels
+        stored = read_stored(files[0])                     # not its labels
+        refuse_numbers(stored, "this task takes photos; give some")
+        photo = photo_of(stored, scales_of(settings)[0])
         return to_tensor(resize_image(photo, size))
     label_map = read_labels(files, settings["palette"])    # uint8 (h, w)
     return to_tensor(resize_image(Image.fromarray(label_map), size, nearest=True))
@@ -1093,9 +1095,11 @@ def bits_of_bmp(path):
     """How many bits a BMP's pixels have, by its header, which a DIB has without the first 14 bytes.
     """
     with open(path, "rb") as file:
-        start = file.read(30)
-    place = 28 if start[:2] == b"BM" else 14
-    return int.from_bytes(start[place:place + 2], "little")
+        header = file.read(30)
+    if header[:2] == b"BM":
+        header = header[14:]
+    place = 10 if header[0] == 12 else 14                  # 12: the short one of OS/2
+    return int.from_bytes(header[place:place + 2], "little")
 
 
 def bits_cut_off(path, image):
@@ -2239,33 +2243,39 @@ def read_labels(files, palette):
 
 
 def label_part(files, palette):
-    """The label map among a task's files: the last, or of a side-by-side pair the half that is one,
-    else the right. A picture whose halves are both mostly of classes is a wide label map."""
+    """The label map among a task's files: the last, or of a side-by-side pair the half that is one.
+    A picture whose halves are both label maps, or one but for a mistake, is a wide label map."""
     stored = read_stored(files[-1])
     pair = len(files) == 1 and is_two_halves(stored, [1, 1])
     if not pair or stored.path.name.endswith("_labelIds.png"):
         return stored
     left, right = halves(stored)
-    if not is_mostly_classes(left, palette):
-        return right
-    return stored if is_mostly_classes(right, palette) else left
+    if is_label_map(left, palette):
+        _, how = label_map_in(left, palette)               # rows may be a photo's, of few colours
+        alone = labels_and_photo(left, right, palette) and not has_mistakes(right, palette)
+        return left if alone and not how.startswith("by row") else stored
+    return stored if has_mistakes(left, palette) else right
 
 
-def is_mostly_classes(stored, palette):
-    """Whether about half of a picture's pixels, or more, have a class's number or nearly its colour
-    (see labels_and_photo). The others may be of no class: then it is a label map to be refused."""
-    if is_label_map(stored, palette) or share_of_classes(stored, palette) > 0.45:
-        return True
-    with suppress(Refusal), refusing(stored.path):
-        image = label_image(stored)
-        if holds_only_numbers(stored):
-            values = stored.bands[..., 0]
-        elif image.mode in ("L", "P"):
-            values = np.asarray(image)
-        else:
-            values = np.asarray(image.convert("RGB")).max(2)             # of greys, or of one alone
-        numbers = values if image.mode == "P" else values / stored.step
-        return ((numbers < len(palette)) | (values == 255)).mean() > 0.45
+def has_mistakes(stored, palette):
+    """Whether a picture holds, but for one to three, the very colours or numbers of classes: as no
+    photo does, which has many more."""
+    if stored.lossy:
+        return False
+    try:
+        with refusing(stored.path):
+            meanings = meanings_of(stored, label_image(stored), len(palette))[1]
+    except Refusal:
+        return False
+    if meanings is None:                                   # over 256 colours
+        return False
+    exact = [colour for _, colour in known_colours(palette)]
+    by_colour = [one.colour in exact for one in meanings]
+    by_number = [are_classes([one.number], len(palette)) for one in meanings]
+    for known in (by_colour, by_number):
+        mistakes = known.count(False)
+        if 0 < mistakes <= 3 and mistakes < known.count(True):
+            return True
     return False
 
 
@@ -2324,8 +2334,9 @@ def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
         return
     first_shown = {}                                       # row -> its colour, and a file with it
     not_by_row = None                                      # a file
-    for path in sum(palettes.values(), []):
-        how, meanings = reading_of(path, palette)
+    files = sum(palettes.values(), [])
+    readings = in_threads(lambda path: reading_of(path, palette), files)
+    for path, (how, meanings) in zip(files, readings):
         if how.startswith("by number") and any(one.number != one.value for one in meanings):
             not_by_row = not_by_row or path
         if not how.startswith("by row"):
@@ -2347,8 +2358,12 @@ def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
 
 def tells_two_ways(colours, palette):
     """Whether some rows of a palette, its colours as bytes, are shown as the greys of other class
-    numbers, and some are not: a file that uses the former alone is read by these numbers."""
+    numbers, and some are not: a file that uses the former alone is read by these numbers. Not where
+    all are classes' own colours, by which it is then read."""
     rows = np.frombuffer(colours, np.uint8).reshape(-1, 3)[:len(palette)].tolist()
+    exact = [colour for _, colour in known_colours(palette)]
+    if all(tuple(colour) in exact for colour in rows):
+        return False
     numbers = [grey_level(colour) for colour in rows]
     others = [number for row, number in enumerate(numbers) if number != row]
     return any(are_classes([number], len(palette)) for number in others) \

@@ -5354,6 +5354,20 @@ def test_of_a_pair_semgan_learns_the_half_that_is_a_label_map(left, ending, tmp_
     assert found.shape == (256, 256)
     assert (found == label_map.numpy()).mean() > 0.95
 
+@pytest.mark.parametrize("photo", ["dark", "overexposed", "on white"])
+def test_a_photo_in_classes_colours_is_still_the_photo_of_its_pair(photo, tmp_path):
+    """Black, white and what is nearly so may be classes' colours, or numbers of classes."""
+    palette = [["no", [0, 0, 0]], ["yes", [255, 255, 255]], ["edge", [90, 200, 9]]]
+    drawn, label_map = data.draw_facade(3, size=64)
+    left = {"dark": drawn // 12, "overexposed": (drawn.int() * 3).clamp(max=255).byte(),
+            "on white": drawn.clone()}[photo]
+    if photo == "on white":
+        left[:, :, :40] = 255
+    label_map = label_map % 3
+    pair = torch.cat([left, data.colorize(label_map, palette)], dim=2)
+    data.save_picture(tmp_path / "a.png", pair)
+    assert np.array_equal(data.read_labels([tmp_path / "a.png"], palette), label_map)
+
 def test_cityscapes_numbers_are_never_half_a_pair(tmp_path):
     """Over half of the left is none of its classes, as a street's border may be."""
     ids = np.full((64, 128), 7, np.uint8)
@@ -5361,6 +5375,13 @@ def test_cityscapes_numbers_are_never_half_a_pair(tmp_path):
     path = tmp_path / "a_labelIds.png"
     Image.fromarray(ids).save(path)
     assert data.read_labels([path], data.CITYSCAPES).shape == (64, 128)
+
+def test_class_numbers_are_no_photos_to_colour(tmp_path):
+    for i in range(12):
+        label_map = torch.arange(4).view(1, 2, 2).repeat_interleave(32, 1).repeat_interleave(32, 2)
+        data.save_picture(tmp_path / f"{i}.png", label_map.byte())
+    refuses("whole numbers up to 3.*takes photos", data.training,
+            settings_for(tmp_path, task="colorization"))
 
 @pytest.mark.parametrize("task", ["edges2shoes", "maps", "day2night"])
 def test_class_numbers_are_no_picture_even_beside_a_palette_json(task, tmp_path):
@@ -5403,6 +5424,10 @@ def test_a_bmp_that_pillow_scrambles_is_refused(tmp_path):
     refuses("a.bmp: a BMP of black and white.*PNG", data.open_picture, tmp_path / "a.bmp")
     image.convert("1").save(tmp_path / "b.bmp")
     assert data.open_picture(tmp_path / "b.bmp").size == (16, 16)
+    # The short header of OS/2, of 1 bit: sides, planes, bits; two colours of 3 bytes, then rows.
+    header = struct.pack("<2sIHHI IHHHH", b"BM", 96, 0, 0, 32, 12, 16, 16, 1, 1)
+    (tmp_path / "c.bmp").write_bytes(header + bytes(3) + b"\xff" * 3 + bytes(64))
+    assert data.open_picture(tmp_path / "c.bmp").getpixel((0, 0)) == (0, 0, 0)
 
 def labelled_pairs(folder, with_palette=True):
     """A/ label maps, B/ photos, and a palette.json that says so."""

@@ -1219,7 +1219,8 @@ def find_pictures(settings, memory):
     settings.update(data.pictures_of(settings["task"], settings["data"], scale, settings))
     labels = data.label_side(settings)
     if settings["one_hot"] and labels != "x":
-        raise Refusal("--one-hot: no palette.json says that x is a label map; leave it out")
+        advice = "give the other --direction" if labels == "y" else "leave it out"
+        raise Refusal(f"--one-hot: no palette.json says that x is a label map; {advice}")
     if settings.get("diff_augment") and labels == "y":
         raise Refusal("--diff-augment: y is a label map, whose colours are its classes; leave it "
                       "out")
