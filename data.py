@@ -725,6 +725,11 @@ def known_colours(palette):
     return rows + CITYSCAPES_ALSO if palette == CITYSCAPES else rows
 
 
+def classes_by_colour(palette):
+    """{(r, g, b): class} of known_colours."""
+    return {colour: k for k, colour in known_colours(palette)}
+
+
 def class_colours(palette):
     """known_colours as tensors: classes (M,), colours float (M, 3)."""
     classes, colours = zip(*known_colours(palette))
@@ -1979,7 +1984,7 @@ def meant_reading(mode, meanings, palette):
     if mode == "P" and shows_smeared_colours(meanings, palette):
         return "colour"
     # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
-    all_grey = all(grey_level(colour) is not None for _, colour in known_colours(palette))
+    all_grey = all(grey_level(colour) is not None for colour in classes_by_colour(palette))
     grey = mode in ("1", "L") and not all_grey
     told = any(one.colour for one in meanings)
     if grey or not told or are_few(meanings):
@@ -2014,8 +2019,8 @@ def are_classes(numbers, count):
 def classes_shown(mode, meanings, palette):
     """-> the classes of all colours, None of those that are no class's; and how these are read. Row
     255 of a palette may be in any colour: a border, such as VOC's."""
-    exact = {colour: k for k, colour in known_colours(palette)}
-    classes = [exact.get(one.colour) for one in meanings]
+    by_colour = classes_by_colour(palette)
+    classes = [by_colour.get(one.colour) for one in meanings]
     last = meanings[-1]
     border = mode == "P" and last.value == 255 and classes[-1] is None
     if border and last.colour != (255, 255, 255):          # white may be a mask's class 1
@@ -2055,9 +2060,9 @@ def refuse_rows_alike(meanings):
 def refuse_rows_apart(meanings, palette):
     """Refuses rows of which some, but not all, are shown in classes' colours, where one is another
     class by its colour than by its row. Row 0 is black in most palettes, and so tells nothing."""
-    exact = {colour: k for k, colour in known_colours(palette)}
+    by_colour = classes_by_colour(palette)
     for one in meanings:
-        shown = exact.get(one.colour, one.value)           # a class
+        shown = by_colour.get(one.colour, one.value)       # a class
         black = one.value == 0 and one.colour == (0, 0, 0)
         if one.value not in (shown, 255) and not black:
             raise OSError(f"row {one.value} of its palette is shown in the colour of class "
@@ -2250,11 +2255,13 @@ def label_part(files, palette):
     if not pair or stored.path.name.endswith("_labelIds.png"):
         return stored
     left, right = halves(stored)
-    if is_label_map(left, palette):
-        _, how = label_map_in(left, palette)               # rows may be a photo's, of few colours
-        alone = labels_and_photo(left, right, palette) and not has_mistakes(right, palette)
-        return left if alone and not how.startswith("by row") else stored
-    return stored if has_mistakes(left, palette) else right
+    if not is_label_map(left, palette):
+        return stored if has_mistakes(left, palette) else right
+    if not labels_and_photo(left, right, palette) or has_mistakes(right, palette):
+        return stored
+    _, how = label_map_in(left, palette)
+    by_row = how.startswith("by row")                      # as a photo of few colours may be, too
+    return stored if by_row else left
 
 
 def has_mistakes(stored, palette):
@@ -2269,8 +2276,8 @@ def has_mistakes(stored, palette):
         return False
     if meanings is None:                                   # over 256 colours
         return False
-    exact = [colour for _, colour in known_colours(palette)]
-    by_colour = [one.colour in exact for one in meanings]
+    colours = classes_by_colour(palette)
+    by_colour = [one.colour in colours for one in meanings]
     by_number = [are_classes([one.number], len(palette)) for one in meanings]
     for known in (by_colour, by_number):
         mistakes = known.count(False)
@@ -2361,8 +2368,8 @@ def tells_two_ways(colours, palette):
     numbers, and some are not: a file that uses the former alone is read by these numbers. Not where
     all are classes' own colours, by which it is then read."""
     rows = np.frombuffer(colours, np.uint8).reshape(-1, 3)[:len(palette)].tolist()
-    exact = [colour for _, colour in known_colours(palette)]
-    if all(tuple(colour) in exact for colour in rows):
+    known = classes_by_colour(palette)
+    if all(tuple(colour) in known for colour in rows):
         return False
     numbers = [grey_level(colour) for colour in rows]
     others = [number for row, number in enumerate(numbers) if number != row]

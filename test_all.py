@@ -5453,7 +5453,7 @@ def test_pairs_whose_x_is_not_said_to_be_a_label_map_do_not(with_palette, more, 
     folder = labelled_pairs(tmp_path / "pairs", with_palette)
     command = ("--task", "pairs", "--data", str(folder), "--one-hot", *more)
     settings = resolved("cpu", *command)
-    refuses("--one-hot: no palette.json says", train.find_pictures, settings, 1.0)
+    refuses("--one-hot: the input of pairs is not a label map", train.find_pictures, settings, 1.0)
 
 def test_photos_light_does_not_change_where_a_palette_json_makes_y_a_label_map(tmp_path):
     for i in range(4):
@@ -5462,7 +5462,8 @@ def test_photos_light_does_not_change_where_a_palette_json_makes_y_a_label_map(t
         data.save_picture(tmp_path / "labels" / f"{i}.png", data.colorize(label_map, FACADES))
     (tmp_path / "palette.json").write_text(json.dumps(FACADES))
     settings = resolved("cpu", "--task", "pairs", "--data", str(tmp_path), "--diff-augment")
-    refuses("--diff-augment: y is a label map", train.find_pictures, settings, 1.0)
+    words = "--diff-augment: the output of pairs is a label map"
+    refuses(words, train.find_pictures, settings, 1.0)
 
 def test_two_rows_in_the_colour_of_one_class_are_refused(tmp_path):
     colours = [colour for _, colour in STREET]

@@ -1113,15 +1113,23 @@ def refuse_for_the_task(settings, labels):
     """Refuses what a task's pictures, or its model, are not made for."""
     task = settings["task"]
     if settings["model"] == "semgan" and settings["precision"] == "fp16":
+        # Its loss was not tried with scaling.
         raise Refusal("--precision fp16: not an option of SemGAN's; give bf16 or fp32")
-    told_later = task == "pairs"                           # by a palette.json: see find_pictures
-    if settings["one_hot"] and labels != "x" and not told_later:
-        raise Refusal(f"--one-hot: the input of {task} is not a label map; leave it out")
+    if settings.get("diff_augment") and data.TASKS[task].hides == "colour":
+        raise Refusal(f"--diff-augment: {task} is about the photos' own colours; leave it out")
+    if task != "pairs":                                    # of which a palette.json tells later
+        refuse_for_the_labels(settings, labels)
+
+
+def refuse_for_the_labels(settings, labels):
+    """Refuses what needs a label map as x, or a photo as y. labels: "x", "y" or None."""
+    task = settings["task"]
+    if settings["one_hot"] and labels != "x":
+        advice = "give the other --direction, or leave it out" if labels == "y" else "leave it out"
+        raise Refusal(f"--one-hot: the input of {task} is not a label map; {advice}")
     if settings.get("diff_augment") and labels == "y":
         raise Refusal(f"--diff-augment: the output of {task} is a label map, whose colours are its "
                       f"classes; leave it out")
-    if settings.get("diff_augment") and data.TASKS[task].hides == "colour":
-        raise Refusal(f"--diff-augment: {task} is about the photos' own colours; leave it out")
 
 
 def refuse_without_effect(settings, flags):
@@ -1217,13 +1225,7 @@ def find_pictures(settings, memory):
     """Finds, fetches or draws the pictures; completes the settings. -> (to train on, held out)"""
     scale = settings.pop("range", None)                    # --range
     settings.update(data.pictures_of(settings["task"], settings["data"], scale, settings))
-    labels = data.label_side(settings)
-    if settings["one_hot"] and labels != "x":
-        advice = "give the other --direction" if labels == "y" else "leave it out"
-        raise Refusal(f"--one-hot: no palette.json says that x is a label map; {advice}")
-    if settings.get("diff_augment") and labels == "y":
-        raise Refusal("--diff-augment: y is a label map, whose colours are its classes; leave it "
-                      "out")
+    refuse_for_the_labels(settings, data.label_side(settings))
     if settings["one_hot"]:
         settings["in_channels"] = len(settings["palette"])
     if settings["model"] == "semgan" and settings["head"] == "softmax":
