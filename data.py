@@ -1738,7 +1738,7 @@ def label_map_in(stored, palette):
     """The one reading of a label map -> (classes uint8 (H, W) or None, how they were read).
 
     by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
-        where all the colours used are such greys; in RGB, where R = G = B, or two of them are 0.
+        where all the colours used are such greys; in RGB, where R = G = B, or two are 0 throughout.
     by colour: all colours used are just those of classes.
     by row: palette files of neither, or of one colour alone; their row is the number, and a
         folder's must agree.
@@ -1794,8 +1794,8 @@ def classes_at(values, meanings, classes):
 
 
 def label_image(stored):
-    """A label map's picture without its alpha, which must be 255 everywhere; of more than 8 bits
-    the high bytes of 16, or what it holds where all of that is below 256."""
+    """A label map's picture without its alpha, which must be 255 everywhere. Of more than 8 bits:
+    its values where all are below 256, else their high bytes."""
     image = stored.image
     values = stored.bands
     if image.has_transparency_data:
@@ -1811,7 +1811,9 @@ def label_image(stored):
                       f"classes; write whole numbers from 0, and 255 for what to ignore")
     if holds_only_numbers(stored):
         return image
-    return from_array((values if values.max() < 256 else values // 256).astype(np.uint8))
+    if values.max() > 255:
+        values = values // 256
+    return from_array(values.astype(np.uint8))
 
 
 def holds_only_numbers(stored):
@@ -1866,9 +1868,10 @@ def meanings_of(stored, image, count):
 def meanings_of_levels(levels, step, count):
     """The Meaning of some levels of grey. Those of 1, 2 or 4 bits are numbers; but an optimiser
     puts 0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
-    number, and both readings are of classes, neither is taken."""
+    number, and both readings are of classes, the file is refused."""
     numbers = [round(level / step) for level in levels]
-    may_be_packed = step in (17, 85, 255) and count > 255 // step + 1    # of 4, 2 bits, of 1
+    number_of_levels = 255 // step + 1                     # steps of 17, 85, 255: 16, 4, 2
+    may_be_packed = step in (17, 85, 255) and count > number_of_levels
     if may_be_packed and numbers != levels and are_classes(levels, count):
         raise OSError(f"has fewer than 8 bits a value: classes {numbers}, or {levels}, which an "
                       f"optimiser has packed? It does not say; write what is meant with 8 bits")
@@ -2072,8 +2075,8 @@ def refuse_rows_apart(meanings, palette):
 
 
 def refuse_unknown(values, meanings, meant, palette):
-    """Names the first number, or where "row" is meant the first row, that is no class's, and its
-    place; returns where all are."""
+    """Refuses the first number that is no class's, or where "row" is meant the first such row, or
+    row that is shown in no class's colour, and names its place."""
     colours = [None, *(tuple(colour) for _, colour in palette)]
     for one in meanings:
         number = one.value if meant == "row" else one.number
@@ -2151,9 +2154,9 @@ def looks_like_a_photo(contrast, off, blurred):
     as the median, where under .3 of all pixels are near a class's colour. Of maps with so few near
     they mostly range over less, blurred (of ten blurred by 5 pixels two over more: refused), or
     over 92 and more, small and in a JPEG. Tried on 35 photos, as they are and at 128x128, by six
-    palettes: of 420 readings 3 take one for a map (else 43). With nothing flat, the median distance
-    from the nearest class tells, too: of 30 photos it is 115 or more, of maps blurred by 8 pixels,
-    or enlarged from 24 pixels, at most 102."""
+    palettes: of 420 readings 3 take one for a map (without this, 43). With nothing flat, the median
+    distance from the nearest class tells, too: of 30 photos it is 115 or more, of maps blurred by 8
+    pixels, or enlarged from 24 pixels, at most 102."""
     busy = 14 < np.median(contrast) < 70
     if busy and (off <= NEAR).mean() < 0.3:
         return True
@@ -2188,8 +2191,9 @@ def ranges(pixels, step):
 
 
 def refuse_smeared_numbers(image, count):
-    """Numbers of classes in a JPEG: nearly black, and no longer whole."""
-    few = np.asarray(image.convert("RGB"))[::8, ::8].astype(int)
+    """Refuses what a format has changed a little, and is nearly black and grey: numbers of so many
+    classes, no longer exact. A JPEG moves them by up to some 10 levels, and their grey by 3."""
+    few = np.asarray(image.convert("RGB"))[::8, ::8].astype(int)         # a sample will do
     if few.max() < count + 10 and np.ptp(few, axis=2).max() < 4:
         raise OSError(f"nearly black, up to {few.max()}, in a format that may lose a little: "
                       f"numbers of classes? Write them as PNG")
@@ -2249,7 +2253,8 @@ def read_labels(files, palette):
 
 def label_part(files, palette):
     """The label map among a task's files: the last, or of a side-by-side pair the half that is one.
-    A picture whose halves are both label maps, or one but for a mistake, is a wide label map."""
+    A picture whose halves are both label maps, or one is and the other but for a few mistakes, is a
+    wide label map."""
     stored = read_stored(files[-1])
     pair = len(files) == 1 and is_two_halves(stored, [1, 1])
     if not pair or stored.path.name.endswith("_labelIds.png"):
@@ -2260,14 +2265,14 @@ def label_part(files, palette):
     if not labels_and_photo(left, right, palette) or has_mistakes(right, palette):
         return stored
     _, how = label_map_in(left, palette)
-    by_row = how.startswith("by row")                      # as a photo of few colours may be, too
+    by_row = how.startswith("by row")                      # no proof: so may a photo of few colours
     return stored if by_row else left
 
 
 def has_mistakes(stored, palette):
-    """Whether a picture holds, but for one to three, the very colours or numbers of classes: as no
-    photo does, which has many more."""
-    if stored.lossy:
+    """Whether all colours, or numbers, that a picture uses are classes', but for one to three and
+    fewer than these. In a photo many are none's."""
+    if stored.lossy:                                       # it has changed them all
         return False
     try:
         with refusing(stored.path):
@@ -2324,14 +2329,14 @@ def share_of_classes(stored, palette):
             picture = to_tensor(label_image(stored).convert("RGB"))
     except Refusal:
         return 0.0
-    few = picture[:, ::4, ::4]
+    few = picture[:, ::4, ::4]                             # a sample: a share needs no more
     return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
 
 
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
-    are the numbers, or of which some are read by row and others not. Files that share a palette, as
-    most folders do, which can be read in one way alone, need no further look."""
+    are the numbers, or of which some are read by row and others not. Where all share one palette,
+    as in most folders, and it can be read in one way alone, no more is read."""
     palettes = {}
     for path in paths:
         with suppress(Refusal), opened(path) as image:

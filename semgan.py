@@ -27,11 +27,11 @@ To copy it out, take this file alone; it needs torch only:
     generator, settings = load_generator("generator.pt")
     label_map = to_label_map(generator(torch.randn(1, settings["latent"])))
 
-Where it leaves the paper. It gives no layer list; this one is our choice, after DCGAN. Each layer
-but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms use
-each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. G's dense layer
-has no bias, and the norm behind it divides by the spread of what comes. So G(z) = G(2z): only the
-direction of z counts.
+Where it leaves the paper, which gives no layer list: this one is our choice, after DCGAN. Each
+layer but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms
+use each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. G's dense
+layer has no bias, and the norm behind it divides by the spread of what comes. So G(z) = G(2z): only
+the direction of z counts.
 """
 import io
 import json
@@ -52,7 +52,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
-AT_ONCE = 32  # latents that a command sends through G together, so that memory stays flat
+AT_ONCE = 32  # latents that go through G together where many are drawn: memory stays flat
 
 
 class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
@@ -308,7 +308,7 @@ def train_encoder(generator, settings, folder, steps):
     encoder = build_encoder(settings)
     real = data.training(settings)
     classes = len(settings["palette"])
-    generator.requires_grad_(False)                        # only looked through
+    generator.requires_grad_(False)                        # gradients pass through it to E
     # The betas are App. B's; the rate, our choice, lies among App. A's for G, 1e-4 to 2e-3.
     optimizer = torch.optim.Adam(encoder.parameters(), 5e-4, betas=(0.5, 0.999), fused=True)
     for step in range(1, steps + 1):
@@ -546,7 +546,8 @@ def write_pairs(generator, z, settings, options):
 
 def layout_of(its_settings):
     """Whether the photo stands left of its map in pairs for a painter's task, and the flag that the
-    task then needs. Of --task pairs with classes A, left, is the map (see data.label_side)."""
+    task then needs. Pairs with a palette.json take A, the left half, for the map, whatever the
+    painter's direction (data.half_of_labels)."""
     import data
     row = data.look_up(its_settings["task"])
     direction = data.direction_of(its_settings)

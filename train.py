@@ -1105,6 +1105,7 @@ def refuse_sizes(settings):
         if kernel % 2 == 0 or kernel > 31:                 # larger than the maps of most layers
             raise Refusal(f"--kernel {kernel}: SemGAN has odd kernels up to 31; give 5, 7 or 11")
     if settings.get("receptive_field") == 286 and min(size) < 128:
+        # Five layers halve a side of 64 to 2, and two of stride 1 take a pixel each: none is left.
         raise Refusal(f"--receptive-field 286: larger than --size {wanted} allows; give --size 128 "
                       f"or more, or --receptive-field 142")
 
@@ -1241,7 +1242,7 @@ def find_pictures(settings, memory):
     if bounds:
         per_epoch = len(pictures) // settings["batch"]     # steps
         least, most = bounds
-        steps = (settings["epochs"] or 0) * per_epoch      # SemGAN's have steps alone
+        steps = (settings["epochs"] or 0) * per_epoch      # None: of SemGAN, whose bounds tell all
         steps = min(max(steps, least), most)
         settings["epochs"] = math.ceil(steps / per_epoch)
     return pictures, held_out
