@@ -453,7 +453,7 @@ def is_pair(run, stored):
         return False
     if run["mode"] != "labels":
         return True
-    return not all(data.is_label_map(part, run["palette"]) for part in data.halves(stored))
+    return data.label_half(stored, run["palette"]) is not None
 
 
 def numbers_below(values, end, what):

@@ -5341,6 +5341,23 @@ def test_a_wide_label_map_is_read_whole_or_refused_never_cut(kind, tmp_path):
     wide_map(kind, wrong=True).save(tmp_path / "a.png")
     refuses("is not in 0-3|is no class's", data.read_labels, [tmp_path / "a.png"], palette)
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_wide_label_map_smeared_by_a_jpeg_is_read_whole_or_refused(wrong, tmp_path):
+    """Of thin parts, so that under 9 of 10 pixels are near a class's colour; wrong: on its left."""
+    halves = [data.to_image(data.draw_pair(i, [64, 64], "pairs")[:3]) for i in (0, 1)]
+    if wrong:
+        halves[0].paste((250, 120, 250), (0, 0, 25, 20))
+    wide = Image.new("RGB", (128, 64))
+    wide.paste(halves[0])
+    wide.paste(halves[1], (64, 0))
+    wide.save(tmp_path / "a.jpg")
+    for half in data.halves(data.read_stored(tmp_path / "a.jpg")):
+        assert data.share_of_classes(half, FACADES) < 0.9
+    if wrong:
+        refuses("is no class's", data.read_labels, [tmp_path / "a.jpg"], FACADES)
+    else:
+        assert data.read_labels([tmp_path / "a.jpg"], FACADES).shape == (64, 128)
+
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 @pytest.mark.parametrize("left", ["map", "photo"])
 def test_of_a_pair_semgan_learns_the_half_that_is_a_label_map(left, ending, tmp_path):
