@@ -47,7 +47,8 @@ class UNet(nn.Module):
 
     The bottleneck sees the whole picture, but not where its edges are: skips carry these past it.
     H and W are multiples of 2**depth: depth 8 halves 256 pixels to 1, 7 is for 128, 6 for 64.
-    skips=False is Table 2's encoder-decoder. dropout_at: the decoder steps with dropout.
+    depth: 3 or more. skips=False is Table 2's encoder-decoder. dropout_at: the decoder steps that
+    have dropout; 0.5 in the first three is the authors' code's.
     54,414,531 parameters; the count usually quoted, 54,413,955, lacks the biases of e1 and e8.
     """
 
@@ -68,8 +69,9 @@ class UNet(nn.Module):
         self.encoder_norms = nn.ModuleList()
         before = in_channels
         for i in range(depth):
-            # A norm over the bottleneck's single pixel would give its bias, whatever x. The first
-            # layer has none in the paper, which gives no reason. Both have a bias instead.
+            # A norm over the bottleneck's single pixel would give its bias, whatever x: the
+            # authors' own erratum. The first layer has none in the paper, which gives no reason.
+            # Both have a bias instead.
             bare = i in (0, depth - 1)
             self.encoder.append(nn.Conv2d(before, channels[i], 4, stride=2, padding=1, bias=bare))
             self.encoder_norms.append(nn.Identity() if bare else Norm(channels[i], norm))
@@ -107,7 +109,7 @@ class UNet(nn.Module):
                     skip = torch.zeros_like(skip)
                 x = torch.cat([x, skip], dim=1)        # (N, 1024, 2, 2) ... (N, 128, 128, 128)
         x = self.to_image(F.relu_(x))                  # (N, 3, 256, 256)
-        return torch.tanh(x.float())           # in half precision tanh is 1, and flat, from 3.5 on
+        return torch.tanh(x.float())           # in bf16 tanh is 1, and flat, from 3.5 on
 
 
 def transposed(channels, out_channels, bias):
@@ -178,7 +180,7 @@ class PatchGAN(nn.Module):
                 layers.append(Norm(after, norm))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             before = after
-        # That this layer has a bias, but not the PixelGAN's, is as in the authors' code.
+        # The PixelGAN's lacks a bias, as in the authors' PyTorch code; their Lua code has it.
         layers.append(nn.Conv2d(before, 1, kernel, 1, padding, bias=not pixelwise))
         self.layers = nn.Sequential(*layers)
         initialize(self)
@@ -231,7 +233,7 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
 
     G maximises log D instead of minimising log(1 - D) (Sec. 3.3): where D is sure of a fake, that
     hardly changes with D's logit, and so teaches nothing. lambda = l1_weight = 100: the L1 term,
-    sure of the coarse shape but blurred, "reduces the artifacts" that D alone brings (Sec. 4.2);
+    sure of the coarse shape but blurred, "reduces these artifacts" of D alone (Sec. 4.2);
     why 100 the paper does not say. fake_logits None leaves out the adversarial term.
     Returns (loss, adversarial, l1).
     """
@@ -246,7 +248,7 @@ def generator_loss(fake_logits, fake, target, l1_weight=100.0):
 def feature_matching_loss(real_features, fake_features):
     """Not in the paper: pix2pixHD's further loss for G (Wang et al. 2018). G's picture should also
     look like the target to D's inner layers: |f(x, y) - f(x, G(x))|, the mean over each layer f,
-    summed over the layers."""
+    summed over the layers. semgan.py's compares means over a batch, which has no pairs."""
     loss = 0
     for real, fake in zip(real_features, fake_features):
         loss = loss + F.l1_loss(fake.float(), real.float().detach())
@@ -276,31 +278,41 @@ def generate(generator, x, seed=None, tile=1024, one_noise=False):
     """G(x) for pictures of any size: x float (N, C, H, W) in [-1, 1] -> (N, out_channels, H, W).
 
     G is fully convolutional, Sec. 4.4: a picture is padded to the multiple that the depth needs,
-    and cropped back. seed fixes the dropout noise and leaves torch's random state as it was. A side
-    above tile pixels is cut into windows that overlap by a quarter and fade linearly into each
-    other; each has its own statistics, so tones may drift slowly over a large picture.
-    one_noise: on a CPU, each picture of the batch gets the noise that seed gives it alone.
+    and cropped back; of one with a side above tile pixels see generate_windows. seed fixes the
+    dropout noise and leaves torch's random state as it was. one_noise, on a CPU: each picture of
+    the batch gets the noise that it would get alone with this seed.
     """
-    height, width = x.shape[-2:]
-    devices = [x.device] if x.device.type in ("cuda", "mps") else []
-    kind = x.device.type if devices else "cuda"        # of no GPU: any will do
-    own_state = seed is not None and not one_noise
-    with torch.random.fork_rng(devices, enabled=own_state, device_type=kind):
-        if max(height, width) <= tile:
+    seeds_torch = seed is not None and not one_noise
+    with own_random_state(x.device) if seeds_torch else nullcontext():
+        if max(x.shape[-2:]) <= tile:
             return generate_window(generator, x, seed, one_noise)
-        total = None                                   # sum of windows, each weighted by its fade
-        weight = x.new_zeros(height, width)            # sum of the fades
-        for top in window_starts(height, tile):
-            for left in window_starts(width, tile):
-                window = x[..., top:top + tile, left:left + tile]
-                out = generate_window(generator, window, seed, one_noise)
-                rows, columns = out.shape[-2:]
-                fade = torch.outer(ramp(rows, tile, x.device), ramp(columns, tile, x.device))
-                if total is None:                      # out's channels are known now
-                    total = x.new_zeros(len(x), out.shape[1], height, width)
-                total[..., top:top + rows, left:left + columns] += out * fade
-                weight[top:top + rows, left:left + columns] += fade
+        return generate_windows(generator, x, seed, tile, one_noise)
+
+
+def generate_windows(generator, x, seed, tile, one_noise):
+    """G(x) by windows of tile pixels that overlap by a quarter and fade linearly into each other.
+    Each has its own statistics, so tones may drift slowly over a large picture."""
+    height, width = x.shape[-2:]
+    total = None                                       # sum of windows, each weighted by its fade
+    weight = x.new_zeros(height, width)                # sum of the fades
+    for top in window_starts(height, tile):
+        for left in window_starts(width, tile):
+            window = x[..., top:top + tile, left:left + tile]
+            out = generate_window(generator, window, seed, one_noise)
+            rows, columns = out.shape[-2:]
+            fade = torch.outer(ramp(rows, tile, x.device), ramp(columns, tile, x.device))
+            if total is None:                          # out's channels are known now
+                total = x.new_zeros(len(x), out.shape[1], height, width)
+            total[..., top:top + rows, left:left + columns] += out * fade
+            weight[top:top + rows, left:left + columns] += fade
     return total.div_(weight)
+
+
+def own_random_state(device):
+    """In its `with`, torch may be seeded; after it, its random state is what it was."""
+    if device.type in ("cuda", "mps"):
+        return torch.random.fork_rng([device], device_type=device.type)
+    return torch.random.fork_rng([])                   # the CPU's is always kept
 
 
 def generate_window(generator, x, seed, one_noise=False):
@@ -367,13 +379,19 @@ def translate(generator, image, seed=None):
 
 def one_channel_a_class(pictures, palette):
     """Label colours, uint8 (N, 3, H, W) -> float (N, K, H, W): 1 in the channel of the class whose
-    colour is nearest, else 0. palette: [(name, (r, g, b)), ...], one entry a class."""
+    colour is nearest, else 0. Where black is no class's, it says "ignore": 0 in all channels.
+    palette: [(name, (r, g, b)), ...], one entry a class. The command knows further colours of
+    Cityscapes' files (data.CITYSCAPES_ALSO), this does not."""
+    colours = [tuple(colour) for _, colour in palette]
     distances = []
-    for _, colour in palette:
+    for colour in colours:
         colour = torch.tensor(colour, device=pictures.device).view(3, 1, 1)
         distances.append((pictures - colour).square().sum(1))         # int64 (N, H, W)
     classes = torch.stack(distances).argmin(0)                        # (N, H, W)
-    return F.one_hot(classes, len(palette)).permute(0, 3, 1, 2).float()
+    x = F.one_hot(classes, len(palette)).permute(0, 3, 1, 2).float()
+    if (0, 0, 0) in colours:
+        return x
+    return x * (pictures > 0).any(1, keepdim=True)
 
 
 # Loading what train.py saved
@@ -400,7 +418,7 @@ def load_file(path, advice="train again, or restore the file from a copy"):
     except (PermissionError, MemoryError):             # say nothing of the file's content
         raise
     except Exception:  # torch and zipfile raise some ten kinds for damage; their advice is unsafe
-        content = None
+        pass
     if not isinstance(content, dict) or "format" not in content:
         raise Refusal(f"{path}: damaged, or not a file that train.py saved; {advice}")
     if content["format"] != FORMAT:
@@ -412,9 +430,18 @@ def load_file(path, advice="train again, or restore the file from a copy"):
 def build_generator(settings):
     """A new UNet as settings (a flat dict, see train.py) describe it."""
     return UNet(settings["in_channels"], settings["out_channels"], settings["width"],
-                settings["depth"], settings["generator"] == "unet", settings["norm"],
-                settings["upsample"], settings.get("dropout", 0.5),
-                settings.get("dropout_at", (0, 1, 2)))
+                settings["depth"], skips=settings["generator"] == "unet", norm=settings["norm"],
+                upsample=settings["upsample"], dropout=settings.get("dropout", 0.5),
+                dropout_at=settings.get("dropout_at", (0, 1, 2)))
+
+
+def build_discriminator(settings):
+    """A new PatchGAN as settings describe it."""
+    in_channels = settings["out_channels"]                 # D(y), Eq. 2
+    if "cgan" in settings["objective"]:
+        in_channels += settings["in_channels"]             # D(x, y), Eq. 1
+    width = settings.get("d_width") or settings["width"]   # older runs lack d_width
+    return PatchGAN(in_channels, width, settings["receptive_field"], settings["norm"])
 
 
 def load_generator(path):
@@ -499,11 +526,7 @@ def load_discriminator(path):
     content = load_file(path)
     settings = content["settings"]
     try:
-        in_channels = settings["out_channels"]             # D(y)
-        if "cgan" in settings["objective"]:
-            in_channels += settings["in_channels"]         # D(x, y)
-        width = settings.get("d_width") or settings["width"]          # older runs lack it
-        discriminator = PatchGAN(in_channels, width, settings["receptive_field"], settings["norm"])
+        discriminator = build_discriminator(settings)
         discriminator.load_state_dict(content["discriminator"])
     except (KeyError, TypeError, RuntimeError):
         raise Refusal(f"{path}: holds no D that fits its settings; train again") from None
@@ -562,28 +585,34 @@ def laid_out(x, side):
 
 
 class FastNorm(Norm):
-    """Norm by the library's kernels. Group norm with one channel a group is instance norm, by a
-    faster kernel on CPUs. In channels_last its gradients are slow there and its sums rough, 2e-5
-    off at 256x256: so x is copied back in training, and in translating the sums are spelled out. On
-    a GPU batch norm, picture by picture, keeps channels_last and half precision, group norm not."""
+    """Norm by the library's kernels: which is fastest depends on device, layout and use."""
 
-    def forward(self, x):
+    def forward(self, x):                              # (N, C, H, W)
         if self.kind == "fixed" or on_metal(x):
             return super().forward(x)
-        instance = self.kind == "instance"
         if on_gpu(x):
-            if instance and len(x) > 1:
+            # Batch norm of a picture alone is instance norm. It keeps channels_last and half
+            # precision; group norm does not.
+            if self.kind == "instance" and len(x) > 1:
                 return torch.cat([self(picture) for picture in x.split(1)])
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+            return self.batch_norm(x)
         if not torch.is_grad_enabled() and not x.is_contiguous():
-            over = (2, 3) if instance else (0, 2, 3)
-            x = x - x.mean(over, keepdim=True)
-            std = (x.square().mean(over, keepdim=True) + 1e-5).sqrt()
-            return x.mul_(self.weight.view(-1, 1, 1) / std).add_(self.bias.view(-1, 1, 1))
-        x = x.contiguous()
-        if instance:
+            return self.in_channels_last(x)
+        x = x.contiguous()                             # in channels_last its gradients are slow
+        if self.kind == "instance":                    # group norm with a channel a group
             return F.group_norm(x, x.shape[1], self.weight, self.bias)
+        return self.batch_norm(x)
+
+    def batch_norm(self, x):
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True)
+
+    def in_channels_last(self, x):
+        """Norm.forward with fewer passes over x and fewer new maps. The library's kernel is 2e-5
+        off in this layout, at 256x256."""
+        over = (2, 3) if self.kind == "instance" else (0, 2, 3)
+        x = x - x.mean(over, keepdim=True)
+        std = (x.square().mean(over, keepdim=True) + 1e-5).sqrt()
+        return x.mul_(self.weight.view(-1, 1, 1) / std).add_(self.bias.view(-1, 1, 1))
 
 
 class Down(nn.Conv2d):

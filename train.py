@@ -195,12 +195,7 @@ def pix2pix_networks(settings, device):
     """-> new (G, D) on the device, of the faster layers, which give what the textbook's do."""
     torch.manual_seed(settings["seed"])
     generator = pix2pix.build_generator(settings)
-    in_channels = settings["out_channels"]                 # D(y)
-    if "cgan" in settings["objective"]:
-        in_channels += settings["in_channels"]             # D(x, y)
-    d_width = settings.get("d_width") or settings["width"]               # older runs lack it
-    discriminator = pix2pix.PatchGAN(in_channels, d_width, settings["receptive_field"],
-                                     settings["norm"])
+    discriminator = pix2pix.build_discriminator(settings)
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
 
