@@ -30,8 +30,8 @@ To copy it out, take this file alone; it needs torch only:
 Where it leaves the paper, which gives no layer list: this one is our choice, after DCGAN. Each
 layer but the last is followed by a norm and LeakyReLU 0.2 (D's first has a bias and no norm). Norms
 use each picture's own statistics, as in pix2pix.py, so no sample depends on its batch. G's dense
-layer has no bias, and the norm behind it divides by the spread of what comes. So G(z) = G(2z): only
-the direction of z counts.
+layer has no bias, and the norm behind it divides by the spread of what comes. So G(2z) is G(z), but
+for the norm's 1e-5: only the direction of z counts.
 """
 import io
 import json
@@ -51,13 +51,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
-AT_ONCE = 32  # latents that go through G together where many are drawn: memory stays flat
-
-
-class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
-    """Bad input from outside: one line, exit code 2."""
-
 
 class Generator(nn.Module):
     """Latent z (N, latent) from N(0, 1) -> class_probs (N, K, size, size), or colours in [-1, 1].
@@ -72,15 +65,15 @@ class Generator(nn.Module):
         self.head = head
         channels = layer_channels(size, width)             # 512, 512, 256, 128, 64
         channels.append(max(1, width // 2))                # 32, at the full size
-        half = kernel // 2                                 # the padding: only strides change sides
+        padding = kernel // 2                              # so that only strides change sides
         self.dense = nn.Linear(latent, channels[0] * 4 * 4, bias=False)  # so that G(z) = G(2z)
         self.grow = nn.ModuleList()
         for before, after in zip(channels, channels[1:]):
             # output_padding 1: with an odd kernel the side doubles exactly.
-            self.grow.append(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=half,
-                                                output_padding=1, bias=False))
+            self.grow.append(nn.ConvTranspose2d(before, after, kernel, stride=2,
+                                                padding=padding, output_padding=1, bias=False))
         self.norms = nn.ModuleList(instance_norm(count) for count in channels)
-        self.to_classes = nn.ConvTranspose2d(channels[-1], out_channels, kernel, padding=half)
+        self.to_classes = nn.ConvTranspose2d(channels[-1], out_channels, kernel, padding=padding)
         self.apply(initialize)
 
     def forward(self, z):                                  # (N, 128)
@@ -94,7 +87,7 @@ class Generator(nn.Module):
         logits = self.to_classes(x)                        # (N, K, 128, 128)
         if self.head == "softmax":
             return F.softmax(logits, dim=1)
-        return torch.tanh(logits.float())                  # bf16 would round colours to 1
+        return torch.tanh(logits.float())                  # in bf16 it is 1, and flat, from 3.5 on
 
 
 class Discriminator(nn.Module):
@@ -105,12 +98,12 @@ class Discriminator(nn.Module):
     def __init__(self, in_channels, size=128, kernel=7, width=64, outputs=1):
         super().__init__()
         channels = layer_channels(size, width)[::-1]       # 64, 128, 256, 512, 512
-        half = kernel // 2
+        padding = kernel // 2
         # No norm on the first layer: how many pixels of a class there are must stay visible.
-        self.shrink = nn.ModuleList([nn.Conv2d(in_channels, channels[0], kernel, 2, half)])
+        self.shrink = nn.ModuleList([nn.Conv2d(in_channels, channels[0], kernel, 2, padding)])
         self.norms = nn.ModuleList([nn.Identity()])
         for before, after in zip(channels, channels[1:]):
-            self.shrink.append(nn.Conv2d(before, after, kernel, 2, half, bias=False))
+            self.shrink.append(nn.Conv2d(before, after, kernel, 2, padding, bias=False))
             self.norms.append(instance_norm(after))
         self.to_logit = nn.Linear(channels[-1] * 4 * 4, outputs)
         self.apply(initialize)
@@ -237,24 +230,27 @@ def to_pixels(output, palette, head="softmax"):
 
 
 def walk(latents, frames=24):
-    """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first. On
-    great circles: as only directions count, straight lines show the same maps, but hurry through
-    the middle. The formula is known as slerp, "spherical linear interpolation"."""
+    """Latents (M, latent) -> (M * frames, latent): from each to the next, and back to the first. As
+    only directions count, straight lines would show the same maps, but hurry through the middle: so
+    directions move on great circles, by equal angles, and lengths evenly. The formula is known as
+    slerp, "spherical linear interpolation"."""
     t = torch.arange(frames, device=latents.device)[:, None] / frames    # (frames, 1)
     path = []
     for start, end in zip(latents, latents.roll(-1, 0)):
-        cosine = F.cosine_similarity(start, end, dim=0)
-        angle = torch.acos(cosine.clamp(-0.9999, 0.9999))  # of equal ones the sine would be 0
-        of_start = ((1 - t) * angle).sin()
-        of_end = (t * angle).sin()
-        path.append((of_start * start + of_end * end) / angle.sin())
+        length = (1 - t) * start.norm() + t * end.norm()
+        start = F.normalize(start, dim=0)
+        end = F.normalize(end, dim=0)
+        angle = torch.acos(start.dot(end).clamp(-0.9999, 0.9999))  # of equal ones its sine were 0
+        direction = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
+        path.append(length * direction)
     return torch.cat(path)
 
 
 def dream(output, settings, painter, its_settings, seed=0):
     """Sec. 6.1: a generator's output (N, K, size, size) -> [(map, photo by the painter), ...], each
     uint8 (3, H, W) of the painter's size. The paper's painter takes colours. One of one-hot maps
-    takes the probabilities themselves, from which, says the paper, it "can benefit"."""
+    takes the probabilities themselves, from which, says the paper, it "can benefit". To copy this,
+    take data.py and pix2pix.py along."""
     import data
     import pix2pix
     maps = to_pixels(output, settings["palette"], settings["head"])
@@ -331,8 +327,8 @@ def train_encoder(generator, settings, folder, steps):
 def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
     """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class.
     Pixels to ignore, 255, count for neither."""
-    z = encoder(one_hot(maps, classes))
-    rebuilt = to_label_map(generator(z))
+    z = torch.cat([encoder(one_hot(part, classes)) for part in maps.split(AT_ONCE)])
+    rebuilt = torch.cat([to_label_map(generator(part)) for part in z.split(AT_ONCE)])
     known = maps != 255
     if not known.any():
         return z, "no pixel has a class to compare"
@@ -344,6 +340,14 @@ def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, 
 
 
 # Files. Skip all from here on first reading.
+
+FORMAT = 1  # of the files that train.py writes; a reader refuses a number it does not know
+AT_ONCE = 32  # maps or latents that go through a network together: memory stays flat
+
+
+class Refusal(ValueError):  # Also in data.py, repeated so that this file copies alone.
+    """Bad input from outside: one line, exit code 2."""
+
 
 def build_generator(settings):
     """A new Generator as settings (a flat dict, see train.py) describe it."""
@@ -510,8 +514,8 @@ def dream_rows(generator, z, settings, path):
     """Rows of a sheet, three dreams each: map, photo, map, photo, map, photo."""
     painter, its_settings = load_painter(path, settings)
     pictures = []
-    for label_map, photo in dreams(generator, z, settings, painter, its_settings):
-        pictures += [label_map, photo]
+    for drawn_map, photo in dreams(generator, z, settings, painter, its_settings):
+        pictures += [drawn_map, photo]
     return [pictures[i:i + 6] for i in range(0, len(pictures), 6)]
 
 
@@ -533,10 +537,10 @@ def write_pairs(generator, z, settings, options):
     if palette and palette != data.look_up(its_settings["task"]).palette:    # not the task's own
         data.write_whole(folder / "palette.json", json.dumps(palette).encode())
     pairs = dreams(generator, z, settings, painter, its_settings)
-    for number, (label_map, photo) in enumerate(pairs, 1):
-        halves = [label_map, photo]
+    for number, (drawn_map, photo) in enumerate(pairs, 1):
+        halves = [drawn_map, photo]
         if photo_first:
-            halves = [photo, label_map]
+            halves = [photo, drawn_map]
         data.save_picture(folder / f"{number:05}.png", torch.cat(halves, dim=2))
         if number % AT_ONCE == 0 or number == len(z):
             print(f"{number:,} of {len(z):,} pairs in {folder}", flush=True)

@@ -7285,8 +7285,8 @@ def test_a_walk_meets_each_latent_and_keeps_its_length():
     assert torch.allclose(path[::8], z, atol=1e-4)
     assert torch.allclose(path.norm(dim=1), torch.full((24,), 10.0), atol=1e-3)
 
-def test_a_walk_goes_at_one_speed():
-    z = F.normalize(torch.randn(3, 100), dim=1)
+def test_a_walk_goes_at_one_speed_between_latents_of_any_length():
+    z = F.normalize(torch.randn(3, 100), dim=1) * torch.tensor([[1], [9], [3]])
     path = semgan.walk(z, frames=8)
     for leg in range(3):
         whole = torch.acos(F.cosine_similarity(z[leg], z[(leg + 1) % 3], dim=0))
