@@ -3082,15 +3082,15 @@ def test_another_light_is_hand_worked(drawn, wanted, monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(drawn).view(3, 1, 1, 1, 1))
     photo = torch.tensor([[-0.6, 0.2], [0.6, 0.2]]).view(1, 2, 1, 2)
     for full in (1.0, True):                               # older runs say True
-        seen = train.lit({"diff_augment": full}, photo)
+        seen = train.lit(photo, full)
         assert torch.allclose(seen[0, :, 0], torch.tensor(wanted), atol=1e-6)
     for none in (0.0, False):
-        assert torch.equal(train.lit({"diff_augment": none}, photo), photo)
+        assert torch.equal(train.lit(photo, none), photo)
 
 def test_half_the_strength_changes_the_light_half_as_far(monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(3, 1, 1, 1, 1))
     photo = torch.tensor([[-0.6, 0.2], [0.6, 0.2]]).view(1, 2, 1, 2)     # greys 0 and 0.2
-    seen = train.lit({"diff_augment": 0.5}, photo)
+    seen = train.lit(photo, 0.5)
     # 0.25 brighter, colours 1.5 and contrast 1.25 times as strong, about the mean of 0.35.
     coloured = torch.tensor([[-0.65, 0.45], [1.15, 0.45]])
     assert torch.allclose(seen[0, :, 0], 0.35 + 1.25 * (coloured - 0.35), atol=1e-6)
@@ -3099,7 +3099,7 @@ def test_half_the_strength_changes_the_light_half_as_far(monkeypatch):
 
 def test_each_photo_has_a_light_of_its_own_through_which_g_learns():
     photos = torch.full((3, 3, 4, 4), 0.1).requires_grad_()
-    seen = train.lit({"diff_augment": True}, photos)
+    seen = train.lit(photos, 1)
     assert len(seen[:, 0, 0, 0].unique()) == 3
     seen.sum().backward()
     assert torch.allclose(photos.grad, torch.ones(3, 3, 4, 4), atol=1e-5)

@@ -46,12 +46,12 @@ import pix2pix
 import semgan
 from data import Refusal, fcntl
 
-# Presets. "paper" is pix2pix Sec. 3.3 and SemGAN App. A and B, where latents and rates differ from
-# one experiment to the next; the papers give no reasons for these numbers. "laptop" is the same
-# method, smaller, for two cores and some ten minutes. What SemGAN's brings: see as_d_sees, and
-# pictures/README.md, which has the measurements of pix2pix's choices, too:
+# Presets. "paper" is pix2pix Sec. 3.3 and 4.1, its width the authors' code's, and SemGAN App. A and
+# B, where latents and rates differ from one experiment to the next, with a width of ours. "laptop"
+# is the same method, smaller, for two cores and some ten minutes. What SemGAN's brings: see
+# as_d_sees, and pictures/README.md, which has the measurements of pix2pix's choices, too:
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
-#     step_bounds  (least, most) steps: fewer make plain pictures, more take long; alike: so many
+#     step_bounds  (least, most) steps: fewer make plain pictures, more take long; equal: just these
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
 #     upsample     doubled pixels, not transposed convolutions, which make checkerboards
 #     d_width      half of G's: D was far ahead of G, and took half of a step's time
@@ -83,9 +83,9 @@ PRESETS = {
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
 # lit and as_d_sees (below) give pictures as they are, but for --diff-augment, --noise and --blur.
-# frozen_D is D itself, in G's step: gradients pass through it to the fake, but none is made for its
-# weights. D would do, only slower, as its own step begins by clearing them. Under torchrun each of
-# `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
+# frozen_D is D, for G's step: gradients pass through it to the fake, but none are made for its
+# weights. D would train the same, only slower: its own step clears them first. Under torchrun each
+# of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
 
 def train_pix2pix(context, pictures, held_out):
     """pix2pix Sec. 3.3: "one gradient descent step on D, then one step on G". In plain PyTorch:
@@ -104,6 +104,7 @@ def train_pix2pix(context, pictures, held_out):
     objective = settings["objective"]                      # a row of Table 1, such as "l1+cgan"
     uses_d = "gan" in objective
     l1_weight = settings["l1_weight"] if "l1" in objective else 0.0
+    light = float(settings["diff_augment"])
     generator, discriminator = pix2pix_networks(settings, context.device)
     run = Run(context, pictures, held_out, generator, discriminator,
               sheet=sample_sheet, score=held_out_scores, score_columns=["held-out L1"])
@@ -121,8 +122,8 @@ def train_pix2pix(context, pictures, held_out):
         # The step on D: behind detach() no gradient reaches G.
         if uses_d:
             with run.autocast():
-                real_logits = D(*condition, lit(settings, y))            # (N, 1, 30, 30)
-                fake_logits = D(*condition, lit(settings, fake.detach()))
+                real_logits = D(*condition, lit(y, light))            # (N, 1, 30, 30)
+                fake_logits = D(*condition, lit(fake.detach(), light))
             d_loss = pix2pix.discriminator_loss(real_logits.float(), fake_logits.float())
             run.descend(d_loss, run.d_optimizer)
             losses["D loss"] = d_loss
@@ -133,14 +134,14 @@ def train_pix2pix(context, pictures, held_out):
         fake_logits = None
         if uses_d:
             with run.autocast():
-                fake_logits = frozen_D(*condition, lit(settings, fake)).float()
-        fake = fake.float()
+                fake_logits = frozen_D(*condition, lit(fake, light)).float()
         g_loss, adversarial, l1 = pix2pix.generator_loss(fake_logits, fake, y, l1_weight)
         if uses_d:                                         # on L1 alone there is none
             losses["G adversarial"] = adversarial
         losses["L1"] = l1
         if settings["feature_matching"]:                   # not the paper's: a flag asks for it
-            matching = matched_features(discriminator, condition, y, fake, run)
+            matching = matched_features(discriminator, condition, lit(fake, light),
+                                        lit(y, light), run)
             g_loss = g_loss + settings["feature_matching"] * matching
             losses["feature matching"] = matching
         run.descend(g_loss, run.g_optimizer)
@@ -151,9 +152,12 @@ def train_pix2pix(context, pictures, held_out):
 def train_semgan(context, pictures, held_out):
     """SemGAN Sec. 3 and App. B: D by binary cross-entropy, G by matching D's features."""
     settings = context.settings
-    score_every = 1_000                                    # steps; a laptop's run has fewer
+    score_every = 1_000                                    # steps: 50 scores in the paper's 50,000
     if settings["preset"] == "laptop":
-        score_every = 250
+        score_every = 250                                  # 10 in 2,400
+    noise = settings["noise"]                              # of probabilities, 0..1
+    if settings["head"] == "tanh":
+        noise = 2 * noise                                  # of colours, -1..1
     generator, discriminator = semgan_networks(settings, context.device)
     run = Run(context, pictures, held_out, generator, discriminator,
               sheet=map_sheet, score=map_scores, score_columns=["SWD", "out of palette"],
@@ -166,20 +170,20 @@ def train_semgan(context, pictures, held_out):
         z = torch.randn(len(batch) * run.world, settings["latent"], generator=rng)
         z = z.chunk(run.world)[run.rank]                   # this process's part, (N, 100)
         real = real_maps(settings, run.to_device(batch))   # (N, K, 64, 64)
-        progress = run.step / run.total                    # share of steps done, 0 up to below 1
+        blur = settings["blur"] * (1 - run.step / run.total)             # it fades, but never to 0
 
         # The step on D
         with run.autocast():
             fake = G(run.to_device(z))                     # (N, K, 64, 64)
-            real_logits, _ = D(as_d_sees(settings, real, progress))      # (N, 1)
-            fake_logits, _ = D(as_d_sees(settings, fake.detach(), progress))
+            real_logits, _ = D(as_d_sees(real, blur, noise))      # (N, 1)
+            fake_logits, _ = D(as_d_sees(fake.detach(), blur, noise))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
         run.descend(d_loss, run.d_optimizer)
 
         # The step on G, whose loss compares what the layers of D make of both.
         with run.autocast():
-            _, real_features = frozen_D(as_d_sees(settings, real, progress))
-            _, fake_features = frozen_D(as_d_sees(settings, fake, progress))
+            _, real_features = frozen_D(as_d_sees(real, blur, noise))
+            _, fake_features = frozen_D(as_d_sees(fake, blur, noise))
             g_loss = semgan.feature_matching_loss(real_features, fake_features)
         run.descend(g_loss, run.g_optimizer)
         run.finish_step({"D loss": d_loss,
@@ -199,17 +203,16 @@ def pix2pix_networks(settings, device):
     return pix2pix.faster(generator).to(device), pix2pix.faster(discriminator).to(device)
 
 
-def lit(settings, photos):
-    """Photos (N, C, H, W) in [-1, 1] as D sees them: as they are or, with --diff-augment, each in a
-    light of its own: up to 0.5 brighter or darker, its colours 0 to 2 times as strong, its contrast
-    0.5 to 1.5 times; with --diff-augment 0.5 half as far.
+def lit(photos, strength):
+    """Photos (N, C, H, W) in [-1, 1] as D sees them: at strength 0 as they are; at 1, which is
+    --diff-augment, each in a light of its own: up to 0.5 brighter or darker, its colours 0 to 2
+    times as strong, its contrast 0.5 to 1.5 times; at 0.5 half as far.
 
     Not in the paper: it is "color" of Zhao et al. 2020, "Differentiable Augmentation for
     Data-Efficient GAN Training". A label map does not tell a wall's colour, so D can learn the
     few photos of a folder by theirs; in changing light it cannot. Gradients pass through to G. Only
     D sees this light: L1 compares the photos as they are.
     """
-    strength = float(settings.get("diff_augment") or 0)    # 0..1
     if strength == 0:
         return photos
     draws = torch.rand(3, len(photos), 1, 1, 1, device=photos.device)
@@ -221,13 +224,13 @@ def lit(settings, photos):
     return middle + (1 + contrast / 2) * (photos - middle)
 
 
-def matched_features(discriminator, condition, y, fake, run):
-    """pix2pix.feature_matching_loss, a scalar, of this step's y and fake. It is for G alone: D's
+def matched_features(discriminator, condition, fake, y, run):
+    """pix2pix.feature_matching_loss, a scalar, of this step's fake and y. It is for G alone: D's
     weights get no gradients."""
     with frozen(discriminator), run.autocast():
-        fake_features = discriminator.features(*condition, lit(run.settings, fake))
+        fake_features = discriminator.features(*condition, fake)
         with torch.no_grad():
-            real_features = discriminator.features(*condition, lit(run.settings, y))
+            real_features = discriminator.features(*condition, y)
     return pix2pix.feature_matching_loss(real_features, fake_features)
 
 
@@ -235,8 +238,10 @@ def matched_features(discriminator, condition, y, fake, run):
 def frozen(network):
     """In its `with`, gradients pass through a network, but none is made for its weights."""
     network.requires_grad_(False)
-    yield
-    network.requires_grad_(True)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
 
 
 def semgan_networks(settings, device):
@@ -265,24 +270,20 @@ def real_maps(settings, batch):
     return semgan.colorize(label_map, settings["palette"]).float() / 127.5 - 1
 
 
-def as_d_sees(settings, maps, progress):
-    """Maps (N, K, size, size), real or generated, as D sees them: blurred, then made noisy.
+def as_d_sees(maps, blur, noise):
+    """Maps (N, K, size, size), real or generated, as D sees them: blurred by a Gaussian of so many
+    pixels, then with noise of this standard deviation.
 
     Both are our choice, not the paper's: --noise, which the laptop presets have, and --blur, which
-    the shapes' has. Without them D sees maps as they are. Noise stays the same to the end: without
-    it D learned the shapes by heart, and knew fakes by their probabilities, which are not exactly 0
-    and 1. The blur fades with progress, the share of steps done, 0..1: without it D is ahead of G
-    from early on, and G lets shapes jump from one latent to the next, instead of moving them.
+    the shapes' has. Noise stays the same to the end of a run: without it D learned the shapes by
+    heart, and knew fakes by their probabilities, which are not exactly 0 and 1. The blur fades from
+    step to step: without it D is ahead of G from early on, and G lets shapes jump from one latent
+    to the next, instead of moving them.
     """
-    blur = settings["blur"]                                # pixels, at first
-    noise = settings["noise"]                              # in units of the values' range
     if blur:
-        maps = blurred(maps, blur * (1 - progress))        # ever less, but never 0
+        maps = blurred(maps, blur)
     if noise:
-        value_range = 1                                    # of probabilities, 0..1
-        if settings["head"] == "tanh":
-            value_range = 2                                # of colours, -1..1
-        maps = maps + noise * value_range * torch.randn_like(maps)
+        maps = maps + noise * torch.randn_like(maps)
     return maps
 
 
@@ -642,14 +643,18 @@ class Run:
 
     @torch.no_grad()
     def update_average(self):
-        """The exponential moving average of G's weights: a step's weights enter with 1 - ema. At
-        first, when they change fast, with more: the average spans some tenth of the steps so far
-        (with an ema of 0.999, up to step 8,990; the ramp is that of TensorFlow's averages). All of
-        AVERAGE_EVERY steps at once, by the weights of the last: it costs a tenth."""
-        keep = min(self.settings["ema"], (1 + self.step) / (10 + self.step))
+        """The exponential moving average of G's weights. For each step
+
+            average = share * average + (1 - share) * weights
+
+        where share is settings["ema"]; early on, when weights change fast, it is less, as in
+        TensorFlow's averages: (1 + step) / (10 + step), which reaches 0.999 at step 8,990. To save
+        time this is done for AVERAGE_EVERY steps at once, as if all had had the last one's weights.
+        """
+        share = min(self.settings["ema"], (1 + self.step) / (10 + self.step))
         average = list(self.parts["average"].parameters())
         weights = list(self.parts["generator"].parameters())
-        torch._foreach_lerp_(average, weights, 1 - keep ** AVERAGE_EVERY)
+        torch._foreach_lerp_(average, weights, 1 - share ** AVERAGE_EVERY)
 
     def row_due(self):
         return self.step % LOG_EVERY == 0 or self.step % self.per_epoch == 0
@@ -881,8 +886,9 @@ class Run:
 #     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
 
 
-# Defaults of the keys that one model alone has; a preset may override them. From pix2pix Eq. 4 and
-# Tables 1 to 3, and SemGAN Sec. 5. None: the preset or another key says it.
+# Defaults of the keys that one model alone has; a preset may override them. lambda = 100: Sec. 4.2;
+# 70: Sec. 4.4; the norm: Sec. 3.3; dropout and deconv: the authors' code; softmax: SemGAN Sec. 3.2.
+# None: the preset or another key says it.
 OWN = {
     "pix2pix": {"l1_weight": 100.0, "objective": "l1+cgan", "generator": "unet",
                 "receptive_field": 70, "norm": "instance", "upsample": "deconv", "dropout": 0.5,
@@ -1521,8 +1527,8 @@ def run_folder(options, settings):
 def main():
     started = time.monotonic()
     options = parse()
-    for number in STOP_SIGNALS[1:]:                        # until there is a run. Ctrl-C, the first
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # of them, needs nothing
+    for number in set(STOP_SIGNALS) - {signal.SIGINT}:     # until there is a run; Ctrl-C ends it
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     rank = int(os.environ.get("RANK", 0))                  # these four are torchrun's
     world = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
