@@ -139,6 +139,8 @@ class Task:
     mirror: tuple = (-1,)      # at random: -1 left and right, -2 top and bottom
 
 
+# Epochs, batch, jitter and mirror: the supplement's and the authors' code's; those of thermal,
+# inpainting and edges2handbags as believed. SHAPES' mirror is ours.
 TASKS = {
     "facades": Task("pairs", "facades", drawn="facades", direction="BtoA", palette=FACADES,
                     labels="x"),
@@ -316,7 +318,8 @@ def augment(settings, pictures, rng, rank=0, world=1):
 
 
 def read_picture(settings, files, size):
-    """What a task keeps of its file or two, uint8 (C, *size): x and then y, a photo, a label map.
+    """One picture of its file or two, uint8 (C, *size): of pairs x, then y; a photo's RGB; or a
+    label map's classes, of one channel.
 
     A file becomes a Pillow picture, is resized as one, and then becomes numbers, once.
     """
@@ -355,17 +358,18 @@ def read_pair(settings, files, size):
 def to_network(settings, pictures):
     """A batch of Pictures, uint8 (N, C, H, W) -> x and y, float in [-1, 1], as G and D see them."""
     hides = TASKS[settings["task"]].hides
-    first = pictures[:, :channels_of(settings, "x")]       # RGB, where --in-channels is left out
-    last = pictures[:, -channels_of(settings, "y"):]       # of a photo, y is the photo itself
-    y = last.float() / 127.5 - 1
-    if settings["one_hot"]:
-        return one_channel_a_class(first, settings["palette"]), y
-    if hides == "colour":
+    if hides == "colour":                                  # of a photo
         lab = rgb_to_lab(pictures)
         x = lab[:, :1] / 50 - 1                            # L, 0..100 -> (N, 1, H, W)
         y = (lab[:, 1:] / 110).clamp(-1, 1)                # a and b, -110..110 -> (N, 2, H, W)
         return x, y
-    x = first.float() / 127.5 - 1
+    # Of a pair the channels are x's, then y's; of a photo both are the whole of it.
+    x_levels = pictures[:, :channels_of(settings, "x")]
+    y_levels = pictures[:, -channels_of(settings, "y"):]
+    y = y_levels.float() / 127.5 - 1
+    if settings["one_hot"]:
+        return one_channel_a_class(x_levels, settings["palette"]), y
+    x = x_levels.float() / 127.5 - 1
     if hides == "centre":                                  # the central half is white
         h, w = x.shape[2:]
         x[:, :, h // 4:h - h // 4, w // 4:w - w // 4] = 1
@@ -473,7 +477,9 @@ def hold_out(files, split):
     held = {file for file in files if hashes[file] % 10 == 0}
     if not held:
         held = {min(files, key=hashes.get)}
-    return [file for file in files if (file in held) == (split == "val")]
+    if split == "val":
+        return [file for file in files if file in held]
+    return [file for file in files if file not in held]
 
 
 def find_files(folder, maps):
@@ -595,13 +601,13 @@ def settings_of(task, folder=None, size=(256, 256), one_hot=False):
     return settings
 
 
-def pictures_of(name, folder=None, range=None, choices=None):
+def pictures_of(name, folder=None, scale=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
-    labels, range (given: [low, high], one scale for deep values; else found over the folder).
+    labels, range (scale: [low, high], one for all deep values; else found over the folder).
     choices: settings of add_pair_flags that are not the task's."""
     choices = choices or {}
-    if range is not None and not -math.inf < range[0] < range[1] < math.inf:
-        raise Refusal(f"--range {range[0]:g} {range[1]:g}: is no range; give two numbers, the "
+    if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
+        raise Refusal(f"--range {scale[0]:g} {scale[1]:g}: is no range; give two numbers, the "
                       f"lower first")
     folder, drawn = locate(name, folder)
     settings = {"data": folder and str(folder), "drawn": drawn,
@@ -609,9 +615,9 @@ def pictures_of(name, folder=None, range=None, choices=None):
     if name == "pairs" and settings["palette"]:
         settings["labels"] = half_of_labels(folder)
     if folder is not None:
-        settings["range"] = survey(name, {**choices, **settings}, range)
+        settings["range"] = survey(name, {**choices, **settings}, scale)
         return settings
-    if range is not None:
+    if scale is not None:
         raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
     channels = [choices.get("in_channels", 3), choices.get("out_channels", 3)]
     if choices.get("crop") or channels != [3, 3]:
@@ -643,8 +649,8 @@ def sketched(settings):
 
 
 def channels_of(settings, side):
-    """How many channels of "x" or "y" are kept, 0-255: 3, RGB, unless a run of pairs has others.
-    Label maps are kept in colours, and photos, of which both are made, whole."""
+    """How many channels of "x" or "y" Pictures keeps: 3, RGB, or a run of pairs' --in-channels and
+    --out-channels. Of one-hot x its colours are kept; a photo, of which both are made, once."""
     if TASKS[settings["task"]].kind != "pairs" or (side == "x" and settings["one_hot"]):
         return 3
     return settings.get({"x": "in_channels", "y": "out_channels"}[side], 3)
@@ -760,8 +766,8 @@ def class_or_ignore(pictures, palette):
 
 
 def label_side(settings):
-    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json their folder told
-    at the time of training. --direction turns the task's round."""
+    """Which of "x" and "y" is a label map, or None: the task's row says it, and of pairs with a
+    palette.json settings["labels"]. The other --direction swaps them."""
     row = TASKS[settings["task"]]
     side = row.labels                                      # such a task has a palette
     if settings["task"] == "pairs" and settings["palette"]:
@@ -887,7 +893,7 @@ SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float"}
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
              "--out-channels")
-MOST_NUMBERS = 40           # sets number fewer classes (Cityscapes 34); few pictures are as dark
+MOST_NUMBERS = 40           # more than sets number classes (Cityscapes 34); few photos are so dark
 PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]], ...]'
 
 

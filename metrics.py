@@ -64,7 +64,7 @@ def swd(real, fake, seed=0, patches=128, repeats=4, directions=128):
     check_sets(real, fake, smallest=16)
     rng = torch.Generator().manual_seed(seed)
     side = min(real.shape[-2:])
-    levels = (side // 16).bit_length()                     # 64, 32, 16: three
+    levels = int(math.log2(side / 16)) + 1                 # 64, 32, 16: three
     scores = {}
     for level in range(levels):
         a = level_descriptors(real, level, levels, patches, rng)         # (N*patches, 147)
@@ -116,10 +116,10 @@ def patch_descriptors(level, count, rng):
 
 def normalize_descriptors(descriptors):
     """(M, 3, 7, 7) -> (M, 147): each colour to mean 0, std 1 over its set; sums are in float64."""
-    colour = (0, 2, 3)                                     # what is summed over
-    mean = descriptors.mean(colour, keepdim=True, dtype=torch.float64).float()
+    over = (0, 2, 3)                                       # all but the colour
+    mean = descriptors.mean(over, keepdim=True, dtype=torch.float64).float()
     centred = descriptors - mean
-    variance = centred.square().mean(colour, keepdim=True, dtype=torch.float64)
+    variance = centred.square().mean(over, keepdim=True, dtype=torch.float64)
     std = variance.sqrt().float().clamp_min(1e-8)          # a set of one colour has none
     return centred.div_(std).flatten(1)
 
@@ -134,9 +134,9 @@ def sliced_wasserstein(a, b, directions):
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} descriptors: compare equal numbers of images")
     total = 0.0
-    for some in directions.split(32, dim=1):               # a few at a time, to spare memory
+    for part in directions.split(32, dim=1):               # a few at a time, to spare memory
         with ThreadPoolExecutor(2) as pool:
-            sorted_a, sorted_b = pool.map(sorted_projections, (a, b), (some, some))
+            sorted_a, sorted_b = pool.map(sorted_projections, (a, b), (part, part))
         distances = np.abs(sorted_a - sorted_b).mean(axis=1, dtype=np.float64)   # (32,)
         total += distances.sum()
     return float(total / directions.shape[1])
@@ -225,8 +225,8 @@ def ms_ssim(a, b):
     b = torch.as_tensor(b)
     check_sets(a, b, smallest=32)
     scores = []
-    for some_a, some_b in zip(a.split(32), b.split(32)):   # float64 for a few at a time
-        scores.append(product_over_scales(some_a.double(), some_b.double()))
+    for part_a, part_b in zip(a.split(32), b.split(32)):   # float64 for a few at a time
+        scores.append(product_over_scales(part_a.double(), part_b.double()))
     return torch.cat(scores)
 
 
@@ -348,20 +348,24 @@ class FCN8s(nn.Module):
         return F.interpolate(logits, size, mode="bilinear")
 
 
+VIEWS_A_STEP = 4
+
+
 @torch.random.fork_rng()                                   # torch's own state stays as it was
 def train_fcn(photos, label_maps, classes, size, width=16, views=20_000, seed=0):
     """uint8 (N, 3, h, w) and (N, h, w), 255 ignored -> an FCN8s for pictures of size, in eval mode.
-    Time grows with views alone: pictures seen, 4 a step, each step cropped and mirrored anew."""
+    Time grows with views alone: pictures seen, 4 a step, each step cropped and mirrored anew. Rate,
+    decay and views are our choice: Long et al. fine-tune a network that can see already."""
     rng = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)                                # for first weights and dropout
     layout = torch.contiguous_format if photos.is_mps else torch.channels_last  # see pix2pix.py
     judge = FCN8s(classes, width).to(photos.device, memory_format=layout)
-    # Rate, decay and views are our choice: Long et al. fine-tune a network that can see already.
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=2.5e-3, weight_decay=1e-4)
-    steps = math.ceil(views / 4)
+    rate = 2.5e-3                                          # at first
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=rate, weight_decay=1e-4)
+    steps = math.ceil(views / VIEWS_A_STEP)
     for step in range(steps):
         factor = (1 + math.cos(math.pi * step / steps)) / 2              # from 1 to 0
-        optimizer.param_groups[0]["lr"] = 2.5e-3 * factor
+        optimizer.param_groups[0]["lr"] = rate * factor
         x, labels = random_view(photos, label_maps, size, rng)
         logits = judge(x.contiguous(memory_format=layout))
         loss = F.cross_entropy(logits, labels, ignore_index=255)
@@ -376,7 +380,7 @@ def train_fcn(photos, label_maps, classes, size, width=16, views=20_000, seed=0)
 def random_view(photos, label_maps, size, rng):
     """Four photos and their label maps, cut and mirrored alike: float (4, 3, *size) in [-1, 1] and
     int64 (4, *size). A cut keeps 80 to 100% of each side; our choice, as facades vary in scale."""
-    chosen = torch.randint(len(photos), (4,), generator=rng).to(photos.device)
+    chosen = torch.randint(len(photos), (VIEWS_A_STEP,), generator=rng).to(photos.device)
     scale, down, across, mirror = torch.rand(4, generator=rng).tolist()
     height, width = photos.shape[-2:]
     h = round(height * (0.8 + 0.2 * scale))
@@ -554,7 +558,7 @@ def shapes_right(label_maps, tolerance=1):
 def map_by_the_rules(masks):
     """Masks (N, 4, 64, 64) of classes -> label_map (N, 64, 64): the three shapes, each where it
     explains most pixels, placed from the top one down."""
-    squares = torch.arange(-10, 11).square()
+    squares = torch.arange(-10, 11).square()               # sizes as in data.draw_shapes
     disc = (squares[:, None] + squares <= 10 ** 2).float()
     stamps = [(1, disc, []), (3, torch.ones(10, 10), [1]), (2, torch.ones(12, 24), [1, 3])]
     ruled = torch.zeros_like(masks[:, 0], dtype=torch.int64)
@@ -711,7 +715,7 @@ class Mixed(nn.Module):
 class Row:
     """A line of the table."""
     name: str
-    pictures: tuple | None                                 # which ones; None in real pictures' rows
+    scored_on: tuple | None                                # which pictures; None: real ones' row
     n: int                                                 # how many
     scores: dict                                           # {column: value}
 
@@ -727,14 +731,14 @@ def score(options, device):
     if options.epochs:
         runs = kept_generators(*runs)
     for run in runs:
-        result, pictures, histograms = score_run(run, options, device, network)
+        result, scored_on, histograms = score_run(run, options, device, network)
         if Path(run).is_dir():                             # not one generator of several
             content = json.dumps({"format": 1, **result}).encode()
             data.write_whole(Path(run) / "scores.json", content)
         n = result["n"]
-        if pictures not in [row.pictures for row in rows]:  # the real ones' own scores come first
+        if scored_on not in [row.scored_on for row in rows]:     # the real ones' scores come first
             rows.append(Row("real pictures", None, n, result["real"]))
-        rows.append(Row(run, pictures, n, result["scores"]))
+        rows.append(Row(run, scored_on, n, result["scores"]))
         note = result["note"]
         if note and not any(note in line for line in notes):             # a judge is said once
             notes.append(f"{run}: {note}")
@@ -770,16 +774,17 @@ def kept_generators(run):
 def best_by_column(rows):
     """Lines that say which row of a table is the best, and by which columns; of equal ones the
     first. None is where not all are of the same pictures."""
-    runs = [row for row in rows if row.pictures]
-    if len({row.pictures for row in runs}) > 1:            # they were moved while it trained
+    runs = [row for row in rows if row.scored_on]
+    if len({row.scored_on for row in runs}) > 1:            # they were moved while it trained
         return ["no best is named: not all were scored on the same pictures; give --data"]
-    columns = {}                                           # {name: those that it is best by}
+    best_columns = {}                                      # {row's name: columns}
     for column in runs[0].scores:
         for row in runs:
             if is_best(column, row, runs):
-                columns.setdefault(row.name, []).append(column)
+                best_columns.setdefault(row.name, []).append(column)
                 break
-    return [f"best by {', '.join(best)}: {name}" for name, best in sorted(columns.items())]
+    return [f"best by {', '.join(columns)}: {name}"
+            for name, columns in sorted(best_columns.items())]
 
 
 def score_run(run, options, device, network):
@@ -850,7 +855,7 @@ class Tally:
         """The colours and, with Inception's network, the features of uint8 (N, 3, h, w)."""
         import data
         histograms = lab_histograms(data.rgb_to_lab(rgb))
-        self.colours = [total + some for total, some in zip(self.colours, histograms)]
+        self.colours = [total + part for total, part in zip(self.colours, histograms)]
         if network:
             self.features.extend(inception_features(network, rgb))
 
@@ -1010,8 +1015,8 @@ def table(rows):
     columns = {}
     for row in reversed(rows):    # from the last, a run: real pictures lack columns that runs have
         columns.update(row.scores)                         # its keys alone count, in their order
-    runs = [row for row in rows if row.pictures]
-    comparable = len(runs) > 1 and len({row.pictures for row in runs}) == 1
+    runs = [row for row in rows if row.scored_on]
+    comparable = len(runs) > 1 and len({row.scored_on for row in runs}) == 1
     lines = [["", "n", *columns]]
     for row in rows:
         cells = [row.name, str(row.n)]
@@ -1019,7 +1024,7 @@ def table(rows):
             cell = "-"
             if column in row.scores:
                 cell = f"{row.scores[column]:.3f}"
-            marked = comparable and row.pictures and is_best(column, row, runs)
+            marked = comparable and row.scored_on and is_best(column, row, runs)
             cells.append(cell + ("*" if marked else " "))
         lines.append(cells)
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -1233,7 +1238,7 @@ def train_judge(settings, device):
     path = judge_path(settings)
     classes = len(settings["palette"])
     print(f"{path}: learns the training photos; 8 minutes on two cores at 128x128", flush=True)
-    pairs = all_of(data.training(settings))                # uint8 (N, 6, h, w), labels above photos
+    pairs = all_of(data.training(settings))                # uint8 (N, 6, h, w): label map, photo
     held_out = all_of(data.held_out(settings))
     photos = data.first_three(pairs[:, 3:]).to(device)
     labels = label_maps_of(settings, pairs).to(device)

@@ -1275,11 +1275,11 @@ def translate_files(options):
     count = data.frame_count(options.source)
     ending = data.output_ending(settings) if count == 1 else Path(options.source).suffix
     options.out = in_new_folder(options.source, options.out, ending)
-    with threads(2) as files:
+    with threads(2) as file_threads:
         if count > 1:
-            translate_sequence(generator, settings, options, count, files)
+            translate_sequence(generator, settings, options, count, file_threads)
         else:
-            translate_pictures(generator, settings, options, files)
+            translate_pictures(generator, settings, options, file_threads)
 
 
 def in_new_folder(source, out, ending):
@@ -1291,22 +1291,22 @@ def in_new_folder(source, out, ending):
     return out
 
 
-def translate_pictures(generator, settings, options, files):
+def translate_pictures(generator, settings, options, file_threads):
     """A picture to a picture, a folder to a folder."""
     import data
-    pictures = data.sources(options.source, options.out, data.output_ending(settings))
+    jobs = data.sources(options.source, options.out, data.output_ending(settings))
     if options.smooth is not None:
-        pictures = in_frame_order(pictures)
-    for _, out in pictures:                                # before the work, not after it
+        jobs = in_frame_order(jobs)
+    for _, out in jobs:                                    # before the work, not after it
         if not data.is_numpy(out):
             data.check_name(out)
     if not options.pair:
         if data.label_side(settings) == "x":
-            paths = [path for path, _ in pictures]
+            paths = [path for path, _ in jobs]
             data.agree_on_rows(paths, settings["palette"], data.LEARNED_HELP)
-        with offering_pair(settings, pictures[0][0]):
-            words = data.input_words(settings, pictures[0][0])
-        print(f"{len(pictures)} to read, each as a {words}")
+        with offering_pair(settings, jobs[0][0]):
+            words = data.input_words(settings, jobs[0][0])
+        print(f"{len(jobs)} to read, each as a {words}")
 
     def write(made):
         (source, out), x, fake = made
@@ -1314,14 +1314,14 @@ def translate_pictures(generator, settings, options, files):
         written.append(out)
         return f"{source} -> {out}"
 
-    outputs = translated(generator, settings, options, pictures, len(pictures), files)
+    outputs = translated(generator, settings, options, jobs, len(jobs), file_threads)
     # closing() ends the threads of outputs, after Ctrl-C, too.
-    with closing(outputs), data.counting_written(len(pictures)) as written:
-        for words in in_order(files, write, outputs):
+    with closing(outputs), data.counting_written(len(jobs)) as written:
+        for words in in_order(file_threads, write, outputs):
             print(words)
 
 
-def translate_sequence(generator, settings, options, count, files):
+def translate_sequence(generator, settings, options, count, file_threads):
     """A GIF or a TIFF of count pictures to the same of G's, with one noise for all."""
     import data
     channels = data.channels_of(settings, "y")
@@ -1329,36 +1329,36 @@ def translate_sequence(generator, settings, options, count, files):
         raise Refusal(f"{options.source}: a film has 3 channels, and this run makes {channels}; "
                       f"give single pictures")
     out = data.sequence_out(options.source, options.out, count)
-    frames = ((frame, out) for frame in data.frames_of(options.source))
-    outputs = translated(generator, settings, options, frames, count, files)
+    jobs = ((frame, out) for frame in data.frames_of(options.source))
+    outputs = translated(generator, settings, options, jobs, count, file_threads)
 
     def encode(made):
         (frame, _), x, fake = made
         return data.frame_content(out, frame, data.to_pixels(settings, x, fake)[0])
 
     with closing(outputs):
-        contents = list(in_order(files, encode, outputs))
+        contents = list(in_order(file_threads, encode, outputs))
     data.write_whole(out, data.sequence_bytes(out, contents))
     print(f"{options.source} -> {out}, {count} pictures")
 
 
-def in_frame_order(pictures):
+def in_frame_order(jobs):
     """[(picture to read, picture to write), ...] of a folder of frames, by the numbers in their
     names: 2 before 10. Refuses what is no sequence: one picture alone, a name without a number."""
     import re
-    if len(pictures) < 2:
-        raise Refusal(f"--smooth: {pictures[0][0]} is one picture; give a GIF, a TIFF of several "
+    if len(jobs) < 2:
+        raise Refusal(f"--smooth: {jobs[0][0]} is one picture; give a GIF, a TIFF of several "
                       f"pages or a folder of frames, or leave --smooth out")
-    for path, _ in pictures:
+    for path, _ in jobs:
         if not re.search(r"\d", path.stem):
             raise Refusal(f"--smooth: {path} has no number in its name, so the folder is no "
                           f"sequence; give a folder of numbered frames, or leave --smooth out")
 
-    def in_parts(pair):                                    # ["frame", 10, ""]
-        parts = re.split(r"(\d+)", pair[0].stem)
+    def in_parts(job):                                     # ["frame", 10, ""]
+        parts = re.split(r"(\d+)", job[0].stem)
         return [int(part) if part.isdecimal() else part for part in parts]
 
-    return sorted(pictures, key=in_parts)
+    return sorted(jobs, key=in_parts)
 
 
 @contextmanager
@@ -1392,8 +1392,9 @@ def is_half_a_map(settings, path, half):
         return False
 
 
-def translated(generator, settings, options, sources, count, files):
-    """Yields (source, x, G(x)), each network value (1, C, H, W), of count sources, in their order.
+def translated(generator, settings, options, jobs, count, file_threads):
+    """Yields (job, x, G(x)), each network value (1, C, H, W), of count jobs, in their order. A job:
+    a file or frame to read, and the file to write.
 
     Reading, the network and writing overlap. On a CPU networks run side by side, each on its share
     of the cores: two that never wait for each other do more than one that is spread over two cores,
@@ -1401,27 +1402,28 @@ def translated(generator, settings, options, sources, count, files):
     """
     import data
 
-    def read(source):
+    def read(job):                                         # -> job, uint8 (C, H, W)
+        source, _ = job
         if options.pair:
-            return source, data.read_input(settings, source[0], pair=True)
-        with offering_pair(settings, source[0]):
-            return source, data.read_input(settings, source[0])          # uint8 (C, H, W)
+            return job, data.read_input(settings, source, pair=True)
+        with offering_pair(settings, source):
+            return job, data.read_input(settings, source)
 
     def translate_batch(batch):
         pictures = torch.stack([picture for _, picture in batch])
         x, fake = output_of(generator, settings, pictures, options)
         return [(batch[i][0], x[i:i + 1], fake[i:i + 1]) for i in range(len(batch))]
 
-    pictures = in_order(files, read, sources)
+    decoded = in_order(file_threads, read, jobs)
     if not options.fit:
-        pictures = warned(settings, pictures)
-    first = next(pictures)                                 # the others follow it, in batches
+        decoded = warned(settings, decoded)
+    first = next(decoded)                                  # the others follow it, in batches
     device = next(generator.parameters()).device
     side_by_side, most = shares(settings, first[1], count, device, options.fit)
-    batches = batched(first, pictures, most)
+    batches = batched(first, decoded, most)
     cores = torch.get_num_threads() // side_by_side
-    with threads(side_by_side, cores) as networks:
-        outputs = in_order(networks, translate_batch, batches, side_by_side + 1)
+    with threads(side_by_side, cores) as network_threads:
+        outputs = in_order(network_threads, translate_batch, batches, side_by_side + 1)
         outputs = (output for batch in outputs for output in batch)
         yield from smoothed(outputs, options.smooth or 0)
 
@@ -1461,17 +1463,17 @@ def shares(settings, picture, count, device, fit):
     return side_by_side, max(min(4 * 256 ** 2 // pixels, 8, share), 1)
 
 
-def batched(first, pictures, most):
-    """(source, picture), and those that follow -> lists of them, of one size, at most `most` each.
+def batched(first, decoded, most):
+    """(job, picture), and those that follow -> lists of them, of one size, at most `most` each.
     Where reading fails, what came before is a list first."""
     batch = [first]
     failure = None
     try:
-        for source, picture in pictures:
+        for job, picture in decoded:
             if len(batch) == most or picture.shape != batch[0][1].shape:
                 yield batch
                 batch = []
-            batch.append((source, picture))
+            batch.append((job, picture))
     except Exception as error:                             # raised below
         failure = error
     yield batch
@@ -1480,30 +1482,30 @@ def batched(first, pictures, most):
 
 
 def smoothed(outputs, share):
-    """(source, x, fake), ... -> the same, each fake with that share of the one shown before it."""
+    """(job, x, fake), ... -> the same, each fake with that share of the one shown before it."""
     before = None
-    for source, x, fake in outputs:
+    for job, x, fake in outputs:
         if share and before is not None:
             if fake.shape != before.shape:
                 h, w = before.shape[2:]
-                raise Refusal(f"{source[0]}: is {fake.shape[3]}x{fake.shape[2]}, the frame before "
+                raise Refusal(f"{job[0]}: is {fake.shape[3]}x{fake.shape[2]}, the frame before "
                               f"it {w}x{h}; leave --smooth out, or give frames of one size")
             fake = share * before + (1 - share) * fake
         before = fake
-        yield source, x, fake
+        yield job, x, fake
 
 
-def warned(settings, pictures):
-    """(source, picture), ... as they are; of the first of a scale that is not the run's, a line."""
+def warned(settings, decoded):
+    """(job, picture), ... as they are; of the first of a scale that is not the run's, a line."""
     said = False
-    for source, picture in pictures:
+    for job, picture in decoded:
         words = None
         if not said:
-            words = other_scale_words(settings, source[0], picture.shape[1:])
+            words = other_scale_words(settings, job[0], picture.shape[1:])
         if words:
             print(words)
             said = True
-        yield source, picture
+        yield job, picture
 
 
 def other_scale_words(settings, source, size):
