@@ -52,6 +52,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -3377,6 +3378,47 @@ def download(url, path):
     alarm(0)                                               # unpacking may take its time
     if not unpack.eof:
         raise OSError(f"cut short: {packed:,} bytes came, and no end of the .gz")
+
+
+def download_rest(url, partial):
+    """Fetches url to a file of which a part may be there; OSError where that fails.
+
+    The file has the date that the server gave, so as to ask for the rest "if it is still of this
+    date", else for all. The last byte comes once more: a rest must not be empty.
+    """
+    request = urllib.request.Request(url)
+    kept = 0                                               # bytes
+    if partial.exists():
+        kept = max(partial.stat().st_size - 1, 0)
+        request.add_header("Range", f"bytes={kept}-")
+        request.add_header("If-Range", formatdate(partial.stat().st_mtime, usegmt=True))
+    alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            if response.status != 206:                     # "partial content"
+                kept = 0
+            write_rest(url, response, partial, kept)
+    except urllib.error.HTTPError as error:
+        error.close()                                      # it holds the reply's socket
+        raise
+    except http.client.HTTPException as error:
+        raise OSError(str(error)) from None
+    finally:
+        alarm(0)
+
+
+def write_rest(url, response, partial, kept):
+    """Writes what a server sends behind the first `kept` bytes of a file, which takes on the
+    server's date after each block: a kill may come at any time."""
+    date = response.headers.get("Last-Modified")
+    with open(partial, "r+b" if kept else "wb", buffering=0) as file:
+        file.seek(kept)
+        file.truncate()
+        for block in received(url, response):
+            file.write(block)
+            if date:
+                stamp = parsedate_to_datetime(date).timestamp()
+                os.utime(partial, (stamp, stamp))
 
 
 def received(url, response):

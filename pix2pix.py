@@ -897,12 +897,10 @@ def fetch_published(name):
     partial = file.with_name(f".{file.name}.partial")
     file.parent.mkdir(exist_ok=True)
     try:
-        download_rest(url, partial)
+        data.download_rest(url, partial)
     except (OSError, ValueError) as error:
         why = str(error).split("\n")[0] or type(error).__name__
         raise Refusal(f"{url}: {why}; try again, which goes on from there, or {by_hand}") from None
-    finally:
-        data.alarm(0)
     try:
         convert(partial)
     except Refusal:
@@ -911,51 +909,6 @@ def fetch_published(name):
                       ) from None
     partial.rename(file)
     return file
-
-
-def download_rest(url, partial):
-    """Fetches url to a file of which a part may be there; OSError where that fails.
-
-    The file takes on the date that the server gives, so as to ask for the rest "if it is still of
-    this date", else for all. The last byte comes once more: a rest must not be empty.
-    """
-    import http.client
-    import urllib.request
-    from email.utils import formatdate
-    import data
-    request = urllib.request.Request(url)
-    kept = 0                                           # bytes
-    if partial.exists():
-        kept = max(partial.stat().st_size - 1, 0)
-        request.add_header("Range", f"bytes={kept}-")
-        request.add_header("If-Range", formatdate(partial.stat().st_mtime, usegmt=True))
-    data.alarm(2 * data.TIMEOUT)                       # headers, too, can drip for ever
-    try:
-        with urllib.request.urlopen(request, timeout=data.TIMEOUT) as response:
-            if response.status != 206:                 # "partial content"
-                kept = 0
-            with open(partial, "r+b" if kept else "wb", buffering=0) as file:
-                file.seek(kept)
-                file.truncate()
-                receive(url, response, file)
-    except urllib.request.HTTPError as error:
-        error.close()                                  # it holds the reply's socket
-        raise
-    except http.client.HTTPException as error:
-        raise OSError(str(error)) from None
-
-
-def receive(url, response, file):
-    """Writes what a server sends to a file, which has the server's date after each block: a kill
-    may come at any time."""
-    from email.utils import parsedate_to_datetime
-    import data
-    date = response.headers.get("Last-Modified")
-    for block in data.received(url, response):
-        file.write(block)
-        if date:
-            stamp = parsedate_to_datetime(date).timestamp()
-            os.utime(file.name, (stamp, stamp))
 
 
 # Export: G as an ONNX file, which other programs run (skip on first reading)
