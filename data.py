@@ -1757,33 +1757,40 @@ def label_map_in(stored, palette):
         if stored.path.name.endswith("_labelIds.png"):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
-        meanings = None
-        meant = "colour"
+        values = None
+        meanings = None                                    # of over 256 colours, or smeared ones
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
             values, meanings = meanings_of(stored, image, len(palette))
-        if meanings:                                       # at most 256 colours, none smeared
+        if meanings:
             classes, how = choose_reading(image.mode, meanings, palette)
             if classes:
                 refuse_inverted(stored, how)
                 return classes_at(values, meanings, classes), how
-            meant = meant_reading(image.mode, meanings, palette)
-            if meant == "number":
-                refuse_unknown(values, meanings, meant, palette)
-        picture = to_tensor(image.convert("RGB"))
-        place = place_of_no_class(picture, palette)
-        if place and meant == "row":
-            refuse_unknown(values, meanings, meant, palette)
-        if meanings:
-            place = place_of_outline(values, meanings, palette) or place
-        if place:
-            y, x = place
-            raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no "
-                          f"class's; correct it, or {PALETTE_HELP}")
+        refuse_foreign(image, values, meanings, palette)
         if not stored.lossy:
-            refuse_all_black(picture, palette)
+            refuse_all_black(to_tensor(image.convert("RGB")), palette)
         return None, "by nearest colour"
+
+
+def refuse_foreign(image, values, meanings, palette):
+    """Refuses a picture of which not all are values of classes, unless smearing explains that."""
+    meant = "colour"
+    if meanings:
+        meant = meant_reading(image.mode, meanings, palette)
+    if meant == "number":
+        refuse_unknown(values, meanings, meant, palette)
+    picture = to_tensor(image.convert("RGB"))
+    place = place_of_no_class(picture, palette)
+    if place and meant == "row":
+        refuse_unknown(values, meanings, meant, palette)
+    if meanings:
+        place = place_of_outline(values, meanings, palette) or place
+    if place:
+        y, x = place
+        raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no class's; "
+                      f"correct it, or {PALETTE_HELP}")
 
 
 def refuse_inverted(stored, how):
