@@ -491,7 +491,8 @@ def find_files(folder, maps):
             return pair_names(folder / a, folder / b)
     paths = []
     if maps:
-        paths = sorted(folder.rglob("*_labelIds.png"))     # gtFine/SPLIT/CITY/*
+        inside = sorted(folder.rglob("*_labelIds.*"))      # gtFine/SPLIT/CITY/*
+        paths = [path for path in inside if is_picture(path, ENDINGS)]
         others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
         if others:
             raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
@@ -539,6 +540,11 @@ def list_pictures(folder):
         if twin != path:
             raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
     return files
+
+
+def holds_ids(path):
+    """Whether a file has the name of Cityscapes' own numbers: CITY_..._gtFine_labelIds.png."""
+    return path.stem.endswith("_labelIds")
 
 
 def is_picture(path, endings):
@@ -1754,7 +1760,7 @@ def label_map_in(stored, palette):
     with refusing(stored.path):
         if "_labelTrainIds" in stored.path.name:
             raise OSError("holds Cityscapes' trainIds; give its _labelIds.png")
-        if stored.path.name.endswith("_labelIds.png"):
+        if holds_ids(stored.path):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
         values = None
@@ -2269,7 +2275,7 @@ def label_part(files, palette):
     """The label map among a task's files: the last, or of a side-by-side pair the half that is one.
     """
     stored = read_stored(files[-1])
-    if len(files) == 2 or stored.path.name.endswith("_labelIds.png"):
+    if len(files) == 2 or holds_ids(stored.path):
         return stored
     if not is_two_halves(stored, [1, 1]):
         return stored
@@ -2533,7 +2539,7 @@ def survey(name, settings, scale=None):
         refuse_other_half(settings, files[0])
     scales = []
     for half, paths in zip(halves_named(settings), zip(*files)):  # the files of A, then those of B
-        if maps and paths[0].name.endswith("_labelIds.png"):
+        if maps and holds_ids(paths[0]):
             check_ids(paths[:8])
         if maps or (half == labels and len(files[0]) == 2):
             agree_on_rows([paths[-1] for paths in files], palette)

@@ -5889,6 +5889,7 @@ def test_numbers_in_a_lossless_webp_are_numbers(tmp_path):
 @pytest.mark.parametrize("name, top, words", [
     ("a_gtFine_labelTrainIds.png", 18, "trainIds"),
     ("a_gtFine_labelIds.png", 255, "trainIds"),
+    ("a_gtFine_labelIds.tif", 255, "trainIds"),
     ("a_gtFine_labelIds.png", 6, "over half")])
 def test_only_cityscapes_own_ids_are_read_by_them(name, top, words, tmp_path):
     ids = np.where(BANDS > 2, top, 1)
