@@ -3063,8 +3063,8 @@ def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
     length = ("--batch", 26, "--epochs", 1)  # 100 steps
     cut_after(4, "--task", "shapes", *SMALL_SEMGAN, *length, "--out", tmp_path)
     sigmas = [call.args[1] for call in calls]
-    # Real and fake maps, in D's step and in G's; to 0 in a straight line.
-    wanted = [3.0] * 4 + [2.97] * 4 + [2.94] * 4 + [2.91] * 4
+    # Real and fake maps, once each for both steps; to 0 in a straight line.
+    wanted = [3.0] * 2 + [2.97] * 2 + [2.94] * 2 + [2.91] * 2
     assert sigmas == pytest.approx(wanted)
 
 def test_paper_presets_have_no_blur_noise_or_decay():

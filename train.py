@@ -49,7 +49,7 @@ from data import Refusal, fcntl
 # Presets. "paper" is pix2pix Sec. 3.3 and 4.1, its width the authors' code's, and SemGAN App. A and
 # B, where latents and rates differ from one experiment to the next, with a width of ours. "laptop"
 # is the same method, smaller, for two cores and some ten minutes. What SemGAN's brings: see
-# as_d_sees, and pictures/README.md, which has the measurements of pix2pix's choices, too:
+# blurred and noisy, and pictures/README.md, which has the measurements of pix2pix's choices, too:
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
 #     step_bounds  (least, most) steps: fewer make plain pictures, more take long; equal: just these
 #     one_hot      label maps enter as a channel a class: a convolution need not tell colours apart
@@ -82,7 +82,7 @@ PRESETS = {
 #     run.autocast      half precision, on GPUs and processors that multiply it
 #     run.descend       optimizer.zero_grad(), loss.backward(), optimizer.step()
 #     run.finish_step   writes the log, sample sheets, scores and checkpoints, where they are due
-# lit and as_d_sees (below) give pictures as they are, but for --diff-augment, --noise and --blur.
+# lit, blurred and noisy (below) give pictures as they are, but for --diff-augment, --blur, --noise.
 # frozen_D is D, for G's step: gradients pass through it to the fake, but none are made for its
 # weights. D would train the same, only slower: its own step clears them first. Under torchrun each
 # of `world` processes has a number, its rank; a process alone is rank 0 in a world of 1.
@@ -174,16 +174,17 @@ def train_semgan(context, pictures, held_out):
 
         # The step on D
         with run.autocast():
-            fake = G(run.to_device(z))                     # (N, K, 64, 64)
-            real_logits, _ = D(as_d_sees(real, blur, noise))      # (N, 1)
-            fake_logits, _ = D(as_d_sees(fake.detach(), blur, noise))
+            fake = blurred(G(run.to_device(z)), blur)      # (N, K, 64, 64)
+            real = blurred(real, blur)
+            real_logits, _ = D(noisy(real, noise))         # (N, 1)
+            fake_logits, _ = D(noisy(fake.detach(), noise))
         d_loss = semgan.discriminator_loss(real_logits.float(), fake_logits.float())
         run.descend(d_loss, run.d_optimizer)
 
         # The step on G, whose loss compares what the layers of D make of both.
         with run.autocast():
-            _, real_features = frozen_D(as_d_sees(real, blur, noise))
-            _, fake_features = frozen_D(as_d_sees(fake, blur, noise))
+            _, real_features = frozen_D(noisy(real, noise))
+            _, fake_features = frozen_D(noisy(fake, noise))
             g_loss = semgan.feature_matching_loss(real_features, fake_features)
         run.descend(g_loss, run.g_optimizer)
         run.finish_step({"D loss": d_loss,
@@ -270,25 +271,16 @@ def real_maps(settings, batch):
     return semgan.colorize(label_map, settings["palette"]).float() / 127.5 - 1
 
 
-def as_d_sees(maps, blur, noise):
-    """Maps (N, K, size, size), real or generated, as D sees them: blurred by a Gaussian of so many
-    pixels, then with noise of this standard deviation.
-
-    Both are our choice, not the paper's: --noise, which the laptop presets have, and --blur, which
-    the shapes' has. Noise stays the same to the end of a run: without it D learned the shapes by
-    heart, and knew fakes by their probabilities, which are not exactly 0 and 1. The blur fades from
-    step to step: without it D is ahead of G from early on, and G lets shapes jump from one latent
-    to the next, instead of moving them.
-    """
-    if blur:
-        maps = blurred(maps, blur)
-    if noise:
-        maps = maps + noise * torch.randn_like(maps)
-    return maps
-
-
 def blurred(maps, sigma):
-    """Maps (N, K, size, size) through a Gaussian of sigma pixels, mirrored at the border."""
+    """Maps (N, K, size, size) through a Gaussian of sigma pixels, mirrored at the border; sigma 0:
+    as they are.
+
+    Not in the paper: --blur, which the shapes' preset has, fades from step to step. Without it D is
+    ahead of G from early on, and G lets shapes jump from one latent to the next, instead of moving
+    them.
+    """
+    if sigma == 0:
+        return maps
     reach = 3 * math.ceil(sigma)                           # beyond three sigmas hardly any is left
     places = torch.arange(-reach, reach + 1)
     sigma = max(sigma, 1e-6)                               # what float32 rounds to 0 gives 0 / 0
@@ -297,6 +289,18 @@ def blurred(maps, sigma):
     matrix = metrics.filter_matrix(maps.shape[2], weights, mirror=True)  # (size, size)
     matrix = sent(matrix, maps.device)
     return matrix @ maps @ matrix.T                        # the columns, then the rows
+
+
+def noisy(maps, noise):
+    """Maps with noise of this standard deviation.
+
+    Not in the paper: --noise, which the laptop presets have, to the end of a run. Without it D
+    learned the shapes by heart, and knew fakes by their probabilities, which are not exactly 0
+    and 1.
+    """
+    if noise == 0:
+        return maps
+    return maps + noise * torch.randn_like(maps)
 
 
 def sample_sheet(run):
@@ -881,9 +885,9 @@ class Run:
 #     head             "softmax" or "tanh"                               networks
 #     latent           numbers in a latent                               networks
 #     kernel           side of the kernels in pixels                     networks
-#     noise            standard deviation, in units of the values'       train.py: as_d_sees
+#     noise            standard deviation, in units of the values'       train.py: noisy
 #                      range (instance noise, Sonderby et al. 2017)
-#     blur             standard deviation in pixels, at the first step   train.py: as_d_sees
+#     blur             standard deviation in pixels, at the first step   train.py: blurred
 
 
 # Defaults of the keys that one model alone has; a preset may override them. lambda = 100: Sec. 4.2;
