@@ -926,6 +926,7 @@ class Stored:
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
     inverted: bool = False     # a TIFF's 0 is white, and read as 255
+    half: int = None           # of a side-by-side file: 0, its left half, or 1
 
 
 @contextmanager
@@ -1763,6 +1764,8 @@ def label_map_in(stored, palette):
         if holds_ids(stored.path):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
+        if is_of_one_colour(stored, image, palette):
+            image = image.convert("RGB")
         values = None
         meanings = None                                    # of over 256 colours, or smeared ones
         if stored.lossy and stored.bands is None:
@@ -1770,7 +1773,7 @@ def label_map_in(stored, palette):
         else:
             values, meanings = meanings_of(stored, image, len(palette))
         if meanings:
-            classes, how = choose_reading(image.mode, meanings, palette)
+            classes, how = choose_reading(stored, image.mode, meanings, palette)
             if classes:
                 refuse_inverted(stored, how)
                 return classes_at(values, meanings, classes), how
@@ -1800,8 +1803,11 @@ def refuse_foreign(image, values, meanings, palette):
 
 
 def refuse_inverted(stored, how):
-    """Refuses numbers of which nobody can say whether they are those stored or those shown."""
-    if stored.inverted and how.startswith("by number"):
+    """Refuses numbers, and masks of one bit, of which nobody can say whether they are those stored
+    or those shown: tifffile writes True so that it is shown as black, Pillow so that it is white.
+    """
+    of_one_bit = stored.image.mode == "1"
+    if stored.inverted and (of_one_bit or how.startswith("by number")):
         raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
                       "stored, or shown? It does not say; write them as PNG")
 
@@ -1932,26 +1938,78 @@ def tells_nothing(image):
     return len(rows) > 1 and len(set(rows)) == 1
 
 
+def is_of_one_colour(stored, image, palette):
+    """Whether a palette that tells_nothing shows a class's colour, as of a GIF that is all black:
+    where its folder's others are read by colour."""
+    return image.mode == "P" and tells_nothing(image) \
+        and reading_of_folder(stored, palette) == "colour"
+
+
 def grey_level(colour):
     """k of a grey (k, k, k), else None."""
     r, g, b = colour
     return r if r == g == b else None
 
 
-def choose_reading(mode, meanings, palette):
+def choose_reading(stored, mode, meanings, palette):
     """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits.
-    OSError where two fit, and nothing tells which is meant."""
+    Where two fit that differ, as of a map that is all black, the folder's files together tell;
+    OSError where nothing does."""
     fitting, colour_words = fitting_readings(mode, meanings, palette)
     refuse_unclear_rows(meanings, fitting, palette)
-    how = preferred(mode, meanings, fitting, palette)
+    how = None
+    if any(classes != other for classes in fitting.values() for other in fitting.values()):
+        how = reading_of_folder(stored, palette)
+    if how not in fitting:
+        how = preferred(mode, meanings, fitting, palette)
+        if how == "number":
+            refuse_a_mask(fitting["number"], len(palette))
     if how is None:
         return None, None
-    if how == "number":
-        refuse_a_mask(fitting["number"], len(palette))
     words = colour_words
     if how != "colour":
         words = f"by {how}, from palette files" if mode == "P" else f"by {how}"
     return fitting[how], words
+
+
+def reading_of_folder(stored, palette):
+    """How all label maps of a file's folder are read: by the `preferred` reading of what their
+    values mean, taken together. None where these tell nothing."""
+    folder = stored.path.parent
+    if not stored.path.is_file():                          # a picture of a page or a film
+        return None
+    return reading_together(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
+                            json.dumps(palette))
+
+
+@functools.lru_cache
+def reading_together(folder, _, ending, half, palette):
+    """See reading_of_folder. It looks at some 30 files of one ending; palette: as JSON."""
+    palette = json.loads(palette)
+    files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
+    modes = set()
+    together = {}                                          # each Meaning once
+    for path in files[::max(1, len(files) // 30)]:
+        with suppress(Refusal), refusing(path):
+            stored = read_stored(path)
+            if half is not None:
+                stored = halves(stored)[half]
+            image = label_image(stored)
+            _, meanings = meanings_of(stored, image, len(palette))
+            if stored.lossy or not meanings or not any(one.colour for one in meanings):
+                continue                                   # such as of what tells_nothing
+            if fitting_readings(image.mode, meanings, palette)[0]:   # else it is another picture
+                modes.add(image.mode)
+                together.update((repr(one), one) for one in meanings)
+    if not together:
+        return None
+    mode = modes.pop() if len(modes) == 1 else "RGB"
+    meanings = sorted(together.values(), key=lambda one: one.value)
+    fitting, _ = fitting_readings(mode, meanings, palette)
+    with suppress(OSError):                                # nothing tells which is meant
+        if list(fitting) == ["row"]:
+            refuse_rows_apart(meanings, palette)
+        return preferred(mode, meanings, fitting, palette)
 
 
 def fitting_readings(mode, meanings, palette):
@@ -2243,7 +2301,7 @@ def cityscapes_ids(stored):
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
     if None in numbers:
         raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
-    classes, _ = choose_reading(image.mode, meanings, known)
+    classes, _ = choose_reading(stored, image.mode, meanings, known)
     if classes is None:
         refuse_unknown(values, meanings, "number", known)
     ids = classes_at(values, meanings, classes)
@@ -2369,13 +2427,13 @@ def share_of_classes(stored, palette):
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
     are the numbers, or of which some are read by row and others not. Where all share one palette,
-    as in most folders, and it can be read in one way alone, no more is read."""
+    as in most folders, no more is read."""
     palettes = {}
     for path in paths:
         with suppress(Refusal), opened(path) as image:
             if image.mode == "P":
                 palettes.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    if len(palettes) < 2 and not any(tells_two_ways(rows, palette) for rows in palettes):
+    if len(palettes) < 2:
         return
     first_shown = {}                                       # row -> its colour, and a file with it
     not_by_row = None                                      # a file
@@ -2399,20 +2457,6 @@ def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
         raise Refusal(f"{not_by_row}: all its colours are greys of class numbers, but in {by_row} "
                       f"the rows of the palette are the numbers; write all as 8-bit grey, or "
                       f"{advice}")
-
-
-def tells_two_ways(colours, palette):
-    """Whether some rows of a palette, its colours as bytes, are shown as the greys of other class
-    numbers, and some are not: a file that uses the former alone is read by these numbers. Not where
-    all are classes' own colours, by which it is then read."""
-    rows = np.frombuffer(colours, np.uint8).reshape(-1, 3)[:len(palette)].tolist()
-    known = classes_by_colour(palette)
-    if all(tuple(colour) in known for colour in rows):
-        return False
-    numbers = [grey_level(colour) for colour in rows]
-    others = [number for row, number in enumerate(numbers) if number != row]
-    return any(are_classes([number], len(palette)) for number in others) \
-        and not are_classes(numbers, len(palette))
 
 
 def reading_of(path, palette):
@@ -2470,12 +2514,12 @@ def halves(stored):
     """The left and the right half of a side-by-side file."""
     w, h = stored.image.size
     parts = []
-    for left in (0, w // 2):
+    for half, left in enumerate((0, w // 2)):
         image = stored.image.crop((left, 0, left + w // 2, h))
         bands = stored.bands
         if bands is not None:
             bands = bands[:, left:left + w // 2]
-        parts.append(replace(stored, image=image, bands=bands))
+        parts.append(replace(stored, image=image, bands=bands, half=half))
     return parts
 
 

@@ -5296,25 +5296,73 @@ def test_rows_of_a_palette_that_are_all_of_one_colour_are_numbers(colour, tmp_pa
     assert np.array_equal(found, BANDS)
     refuses("whole numbers up to 11", data.refuse_numbers, data.read_stored(tmp_path / "a.png"))
 
-@pytest.mark.parametrize("shown", ["white first", "greys"])
-def test_files_of_one_palette_are_all_read_by_row_or_none(shown, tmp_path):
-    """A file that uses white, or a dark grey, alone would be read by these as numbers."""
-    colours = [(255, 255, 255), (0, 0, 250), (90, 60, 30)]
-    alone = 0
-    if shown == "greys":
-        colours = [(0, 0, 0), (2, 2, 2), (90, 60, 30)]
-        alone = 1
-    maps = [np.full((8, 8), alone), np.arange(64).reshape(8, 8) % 3]
-    for name, label_map in zip("ab", maps):
-        image = Image.fromarray(label_map.astype(np.uint8))
-        image.putpalette(sum(colours, ()))
-        image.save(tmp_path / f"{name}.png")
+def rows_shown_as(path, rows, colours):
+    """A palette file of these rows."""
+    image = Image.fromarray(np.array(rows, np.uint8))
+    image.putpalette(sum(colours, ()))
+    image.save(path)
+
+THREE = [["x", [9, 200, 9]], ["y", [9, 9, 200]], ["z", [200, 9, 9]]]
+
+def test_the_palette_files_of_a_folder_are_all_read_by_row_or_none(tmp_path):
+    """One uses a row that is no class's, but shown in the grey of a class's number."""
+    colours = [(0, 0, 0), (0, 0, 250), (90, 60, 30)]
+    rows_shown_as(tmp_path / "a.png", [[3] * 8] * 8, colours + [(2, 2, 2)])
+    rows_shown_as(tmp_path / "b.png", np.arange(64).reshape(8, 8) % 3, colours)
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
-    palette = [["x", [9, 200, 9]], ["y", [9, 9, 200]], ["z", [200, 9, 9]]]
     refuses("a.png: all its colours are greys of class numbers, but in .*b.png the rows",
-            data.agree_on_rows, paths, palette)
-    data.agree_on_rows(paths[1:], palette)
-    data.agree_on_rows(paths[:1], palette)
+            data.agree_on_rows, paths, THREE)
+    data.agree_on_rows(paths[1:], THREE)
+    data.agree_on_rows(paths[:1], THREE)
+
+# What a map of few values leaves open, the others of its folder tell.
+
+EMPTY = np.zeros((8, 8), np.uint8)
+SHAPED = np.kron([[0, 1], [2, 0]], np.ones((4, 4))).astype(np.uint8)
+PEOPLE = [["person", [128, 0, 0]], ["car", [0, 128, 0]], ["background", [0, 0, 0]]]
+COLOURED = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)  # of EMPTY's and SHAPED's
+HALF_ROAD = [["road", [255, 255, 255]], ["background", [0, 0, 0]]]
+CELLS = [["background", [0, 0, 0]], ["cell", [255, 255, 255]]]
+WHITE_FIRST = [["road", [255, 255, 255]], ["a", [0, 0, 255]], ["b", [0, 255, 255]]]
+IGNORED = np.full((8, 8), 255, np.uint8)
+
+@pytest.mark.parametrize("palette, unclear, clear, means", [
+    (HALF_ROAD, Image.fromarray(EMPTY), Image.fromarray(SHAPED.clip(0, 1) * 255), 1),
+    (PEOPLE, Image.fromarray(COLOURED[EMPTY]), Image.fromarray(COLOURED[SHAPED]), 2),
+    (PEOPLE, Image.fromarray(COLOURED[EMPTY]).quantize(3),
+     Image.fromarray(COLOURED[SHAPED]).quantize(3), 2),
+    (PEOPLE, Image.fromarray(EMPTY), Image.fromarray(COLOURED[SHAPED]), 2),
+    (CELLS, Image.fromarray(IGNORED), Image.fromarray(SHAPED.clip(0, 1)), 255),
+    (WHITE_FIRST, Image.fromarray(IGNORED), Image.fromarray(SHAPED), 255)])
+def test_what_a_map_leaves_open_its_folder_tells(palette, unclear, clear, means, tmp_path):
+    unclear.save(tmp_path / "a.png")
+    clear.save(tmp_path / "b.png")
+    assert np.unique(data.open_label_map(tmp_path / "a.png", palette)).tolist() == [means]
+
+def test_a_gif_that_is_all_black_is_read_as_its_folder_is(tmp_path):
+    Image.fromarray(COLOURED[EMPTY]).save(tmp_path / "a.gif")
+    assert data.open_label_map(tmp_path / "a.gif", PEOPLE).max() == 0    # alone: by row
+    Image.fromarray(COLOURED[SHAPED]).save(tmp_path / "b.gif")
+    assert data.open_label_map(tmp_path / "a.gif", PEOPLE).min() == 2
+
+def test_of_pairs_the_same_halves_tell(tmp_path):
+    """Photos of black and white, on the right, would be numbers, too."""
+    photo = Image.fromarray(SHAPED.clip(0, 1) * 255).convert("RGB")
+    for name, label_map in (("a", EMPTY), ("b", SHAPED)):
+        pair = Image.new("RGB", (16, 8))
+        pair.paste(Image.fromarray(COLOURED[label_map]))
+        pair.paste(photo, (8, 0))
+        pair.save(tmp_path / f"{name}.png")
+    left, _ = data.halves(data.read_stored(tmp_path / "a.png"))
+    assert np.unique(data.label_map_in(left, PEOPLE)[0]).tolist() == [2]
+
+def test_one_palettes_rows_are_read_alike(tmp_path):
+    """White alone would be 255, to ignore."""
+    colours = [(255, 255, 255), (0, 0, 250), (90, 60, 30)]
+    rows_shown_as(tmp_path / "a.png", [[0] * 8] * 8, colours)
+    rows_shown_as(tmp_path / "b.png", np.arange(64).reshape(8, 8) % 3, colours)
+    for name in ("a.png", "b.png"):
+        assert data.label_map_in(data.read_stored(tmp_path / name), THREE)[1].startswith("by row")
 
 # Which part of a file is the label map, for SemGAN
 
@@ -5548,11 +5596,8 @@ def test_numbers_that_a_tiff_stores_upside_down_are_refused(tmp_path):
     """tifffile writes a mask of bool so: what is stored as 1 is shown as black."""
     Image.fromarray(BANDS > 5).save(tmp_path / "a.tif", tiffinfo={262: 0})
     words = "MinIsWhite TIFF.*write them as PNG"
-    colours = [["a", [1, 2, 3]], ["b", [9, 9, 200]]]
-    refuses(words, data.open_label_map, tmp_path / "a.tif", colours)
-    found = data.open_label_map(tmp_path / "a.tif", [BLACK, WHITE])
-    shown = np.asarray(data.open_picture(tmp_path / "a.tif"))[..., 0] == 255
-    assert np.array_equal(found, shown)
+    for colours in ([["a", [1, 2, 3]], ["b", [9, 9, 200]]], [BLACK, WHITE]):
+        refuses(words, data.open_label_map, tmp_path / "a.tif", colours)
 
 def test_a_plain_pbm_is_read(tmp_path):
     (tmp_path / "a.pbm").write_bytes(b"P1\n3 1\n1 0 1\n")
