@@ -351,7 +351,19 @@ def read_pair(settings, files, size):
             if not labels:
                 refuse_numbers(stored, numbers_help(settings))  # of classes that nobody has named
             parts[name] = levels_in(stored, scale, channels_of(settings, name), size)
+    if sketched(settings):
+        parts["x"] = on_light_paper(parts["x"])
     return torch.from_numpy(np.concatenate([parts["x"], parts["y"]]))
+
+
+def on_light_paper(drawing):
+    """A drawing, uint8 (C, H, W), in dark lines on light paper, as clean_sketch makes a user's own:
+    light lines on dark, as of OpenCV's Canny, are turned into that."""
+    return 255 - drawing if is_on_dark(drawing) else drawing
+
+
+def is_on_dark(drawing):
+    return np.median(drawing) < 128
 
 
 # From batches to the networks, and back: the second half of the idea
@@ -2648,6 +2660,7 @@ def what_was_read(settings, pictures, held):
     for name, scale in zip("AB", scales_of(settings)):
         if scale:
             lines.append(f"{scale_words(scale, name)} (another: --range LOW HIGH)")
+    lines += sketch_words(settings, files)
     lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
     return lines
 
@@ -2695,6 +2708,17 @@ def stored_labels(settings, files):
     if side is None:
         return None
     return stored_pair(settings, files)[halves_named(settings).index(side)]
+
+
+def sketch_words(settings, files):
+    """A line where the first drawing is one of light lines on dark."""
+    if not sketched(settings):
+        return []
+    drawing = stored_pair(settings, files)[halves_named(settings).index("x")]
+    scale = scales_of(settings)[0]
+    if not is_on_dark(levels_in(drawing, scale, channels_of(settings, "x"))):
+        return []
+    return ["drawings in light lines on dark become dark ones on light, as a user's own do"]
 
 
 def squashed_words(settings, files):

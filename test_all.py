@@ -6369,6 +6369,20 @@ def test_drawn_facades_turn_round_too():
     drawn = data.held_out(settings_for(direction="AtoB"))[0]
     assert torch.equal(drawn[3:], data.held_out(settings_for())[0][:3])
 
+def test_drawings_on_dark_paper_are_learned_as_they_are_translated(tmp_path):
+    """As of OpenCV's Canny. The lines lie apart: none becomes another one's neighbour."""
+    drawing = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    drawing[:, 20, 8:56] = 255
+    for i in range(2):
+        data.save_picture(tmp_path / "A" / f"{i}.png", drawing)
+        data.save_picture(tmp_path / "B" / f"{i}.png", noise_picture(3, 64, 64))
+    settings = settings_for(tmp_path, "edges2shoes")
+    pictures = data.training(settings)
+    x, _ = data.to_network(settings, pictures[0][None])
+    assert torch.equal(x, data.input_to_network(settings, drawing[None]))
+    [line] = [line for line in data.what_was_read(settings, pictures, pictures) if "dark" in line]
+    assert line.startswith("drawings in light lines on dark")
+
 def test_photos_of_shoes_are_no_sketches():
     photo = noise_picture(1, 3, 64, 64)
     settings = settings_for(task="edges2shoes", direction="BtoA")
