@@ -536,6 +536,12 @@ def plain_stem(path):
     return unicodedata.normalize("NFC", path.stem)
 
 
+def neighbouring_files(folder, ending, most=30):
+    """Some of a folder's pictures of one ending, evenly spread, by which to tell what they hold."""
+    files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
+    return files[::max(1, -(-len(files) // most))]
+
+
 def list_pictures(folder):
     """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
     NumPy count where there is no other picture: beside some, they are mostly something else."""
@@ -1613,6 +1619,9 @@ def on_white(image):
 def in_srgb(image, profile):
     """A picture of another colour space, as its profile says, in sRGB."""
     mode = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}.get(profile[16:20])
+    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
+    if mode == "L" and (red == green).all() and (green == blue).all():
+        image = image.convert("L")                         # on_white has made it RGB
     if mode == "RGB" and image.mode not in ("CMYK", "LAB"):
         image = image.convert("RGB")
     transform = to_srgb(profile, image.mode) if image.mode == mode else None
@@ -1710,9 +1719,35 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
     # As numbers usually are: measured, grey or rows of a palette, and none ignored.
     plain = stored.bands is not None or stored.image.mode in ("L", "P")
     alike = (values[:, 1:] == values[:, :-1]).sum() > 0.5 * values.size
-    if alike or (plain and not ignored.any()):
+    numbered = alike or (plain and not ignored.any())
+    if numbered and not is_among_brighter(stored):
         raise Refusal(f"{stored.path}: holds whole numbers up to {numbers.max()}, as of classes; "
                       f"{advice}")
+
+
+def is_among_brighter(stored):
+    """Whether a picture is the dark one of a folder of such, as a frame of depth may be."""
+    folder = stored.path.parent
+    if not stored.path.is_file():
+        return False
+    channels = 3 if stored.bands is None else stored.bands.shape[2]
+    return any_is_brighter(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
+                           stored.image.mode, channels)
+
+
+@functools.lru_cache
+def any_is_brighter(folder, _, ending, half, mode, channels):
+    """Whether any picture of this ending and mode cannot be numbers; see neighbouring_files."""
+    for path in neighbouring_files(folder, ending):
+        with suppress(Refusal):
+            stored = read_stored(path, channels)
+            if half is not None:
+                stored = halves(stored)[half]
+            values = possible_numbers(stored)
+            is_bright = values is None or values[values != 255].max(initial=0) >= MOST_NUMBERS
+            if stored.image.mode == mode and not stored.lossy and is_bright:
+                return True
+    return False
 
 
 def possible_numbers(stored):
@@ -1922,6 +1957,8 @@ def meanings_of_rows(image, rows):
         return [Meaning(row, None, row) for row in rows]
     check_rows(image, rows)
     shown = dict(enumerate(palette_rows(image)))
+    if shown.get(254) == shown.get(255) == (0, 0, 0):      # filled up by zeros: it tells nothing
+        del shown[255]
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
     return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
@@ -1996,12 +2033,11 @@ def reading_of_folder(stored, palette):
 
 @functools.lru_cache
 def reading_together(folder, _, ending, half, palette):
-    """See reading_of_folder. It looks at some 30 files of one ending; palette: as JSON."""
+    """See reading_of_folder, and neighbouring_files. palette: as JSON."""
     palette = json.loads(palette)
-    files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
     modes = set()
     together = {}                                          # each Meaning once
-    for path in files[::max(1, len(files) // 30)]:
+    for path in neighbouring_files(folder, ending):
         with suppress(Refusal), refusing(path):
             stored = read_stored(path)
             if half is not None:
@@ -2560,7 +2596,9 @@ def check_shape(stored, size, side_by_side=False, advice=None):
     what = "a pair side by side" if side_by_side else "a picture"
     if advice is None:
         fit = fitting_size(h, width, min(size)) if whole else None
-        advice = f"give --size {fit[0]}x{fit[1]}" if fit else "cut it"
+        advice = "cut it"
+        if fit:
+            advice = f"give --size {fit[0]}x{fit[1]}, or --crop where shapes are mixed"
         if side_by_side:
             advice += ", or put single pictures into A/ and B/"
     raise Refusal(f"{stored.path}: is {w}x{h}, width x height, but {what} of height x width "
@@ -2654,6 +2692,8 @@ def what_was_read(settings, pictures, held):
         words += ", side by side"
     elif row.kind == "pairs":
         words += f", {files[0].parent.name}/ and {files[1].parent.name}/"
+    elif row.kind == "photos" and len(files) == 2:
+        words += f" of {files[0].parent.name}/ alone, not of {files[1].parent.name}/"
     how = how_labels_are_read(settings, files)
     lines = [words + (f", labels {how}" if how else "")]
     lines += ignored_words(settings, pictures.files)
@@ -3582,8 +3622,13 @@ def sources(source, out, ending=".png"):
     """[(picture to read, picture to write), ...] for a picture or a folder of them."""
     source = Path(source)
     out = Path(out)
+    refuse_other_half_of_pairs(source, out)
     if source.is_file() and out.is_dir():
+        own_folder = out.samefile(source.parent)
         out = out / f"{source.stem}{ending}"
+        if own_folder and out.exists() and not out.samefile(source):
+            raise Refusal(f"{out}: is there already, beside what is to be read; give the name of "
+                          f"a file to write")
     if out.exists() and source.exists() and out.samefile(source):
         raise Refusal(f"{out}: is what is to be read; give another place to write to")
     if source.is_file():
@@ -3595,6 +3640,17 @@ def sources(source, out, ending=".png"):
         raise Refusal(f"{out}: is a file's name, but {source} is a folder; give a folder to write "
                       f"to")
     return [(path, out / f"{path.stem}{ending}") for path in list_pictures(source)]
+
+
+def refuse_other_half_of_pairs(source, out):
+    """Refuses to write into the folder whose pictures are the other halves of those to read: A/ and
+    B/, or photos/ and labels/, side by side."""
+    folder = source if source.is_dir() else source.parent
+    names = {folder.resolve().name, out.resolve().name}
+    side_by_side = folder.resolve().parent == out.resolve().parent
+    if side_by_side and names in ({"A", "B"}, {"photos", "labels"}) and out.is_dir():
+        raise Refusal(f"{out}: holds the other halves of the pairs in {folder}; give another "
+                      f"folder to write to")
 
 
 @contextmanager

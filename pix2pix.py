@@ -1282,6 +1282,9 @@ def translate_sequence(generator, settings, options, count, file_threads):
         raise Refusal(f"{options.source}: a film has 3 channels, and this run makes {channels}; "
                       f"give single pictures")
     out = data.sequence_out(options.source, options.out, count)
+    first = next(data.frames_of(options.source))
+    if not options.pair:
+        print(f"{count} to read, each as a {data.input_words(settings, first)}")
     jobs = ((frame, out) for frame in data.frames_of(options.source))
     outputs = translated(generator, settings, options, jobs, count, file_threads)
 

@@ -3793,6 +3793,25 @@ def test_a_folder_is_translated_to_a_folder(straight_run, two_pictures, tmp_path
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"a.png", "b.png"}
 
+def test_no_output_takes_the_name_of_a_picture_beside_its_input(straight_run, two_pictures):
+    """A photo, a.jpg, would become a.png, its mask, say."""
+    Image.open(two_pictures / "a.png").save(two_pictures / "a.bmp")
+    before = (two_pictures / "a.png").read_bytes()
+    refuses("a.png: is there already, beside what is to be read", translate, straight_run,
+            two_pictures / "a.bmp", two_pictures)
+    assert (two_pictures / "a.png").read_bytes() == before
+    translate(straight_run, two_pictures / "a.bmp", two_pictures / "a.png")   # it is asked for
+
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("names", [("A", "B"), ("photos", "labels")])
+def test_nothing_is_translated_into_the_other_half_of_pairs(names, one, straight_run, two_pictures):
+    folder, other = [two_pictures.parent / name for name in names]
+    two_pictures.rename(folder)
+    other.mkdir()
+    source = folder / "a.png" if one else folder
+    refuses("holds the other halves of the pairs", translate, straight_run, source, other)
+    assert not list(other.iterdir())
+
 def test_no_picture_is_translated_over_itself(straight_run, two_pictures):
     refuses("to be read", translate, straight_run, two_pictures / "a.png", two_pictures)
     refuses("to be read", translate, straight_run, two_pictures, two_pictures)
@@ -3883,7 +3902,8 @@ def test_a_gif_of_label_maps_reaches_the_network_exactly(save, options, tmp_path
 def test_a_tiff_keeps_its_pages(sizes, run, tmp_path):
     maps = [data.draw_pair(i, [size, size], "pairs")[:3] for i, size in enumerate(sizes)]
     pillows_gif(tmp_path / "in.tif", maps)
-    run_here(pix2pix, run, tmp_path / "in.tif", tmp_path / "out.tiff")
+    said = run_here(pix2pix, run, tmp_path / "in.tif", tmp_path / "out.tiff")
+    assert f"{len(sizes)} to read, each as a label map, by colour" in said
     pictures, _, _ = frames_in(tmp_path / "out.tiff")
     for picture, wanted in zip(pictures, outputs_of(run, maps), strict=True):
         assert (picture.int() - wanted.int()).abs().max() <= 1
@@ -5356,6 +5376,14 @@ def test_of_pairs_the_same_halves_tell(tmp_path):
     left, _ = data.halves(data.read_stored(tmp_path / "a.png"))
     assert np.unique(data.label_map_in(left, PEOPLE)[0]).tolist() == [2]
 
+def test_row_255_of_a_palette_filled_up_by_zeros_is_what_to_ignore(tmp_path):
+    colours = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+    rows = SHAPED.copy()
+    rows[0] = 255
+    rows_shown_as(tmp_path / "a.png", rows, colours + [(0, 0, 0)] * 253)
+    palette = [[f"class {k}", list(colour)] for k, colour in enumerate(colours)]
+    assert np.array_equal(data.open_label_map(tmp_path / "a.png", palette), rows)
+
 def test_one_palettes_rows_are_read_alike(tmp_path):
     """White alone would be 255, to ignore."""
     colours = [(255, 255, 255), (0, 0, 250), (90, 60, 30)]
@@ -5820,6 +5848,20 @@ def test_numbers_without_a_palette_are_no_pictures_however_stored(how, tmp_path)
     words = "whole numbers up to 11, as of classes"
     refuses(words, data.refuse_numbers, data.read_stored(path))
 
+@pytest.mark.parametrize("bright, refused", [
+    (Image.fromarray(7 * BANDS), False),                   # of the same kind
+    (Image.fromarray(BAND_COLOURS), True)])                # a photo: the dark one is another thing
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_dark_frame_of_depth_is_a_picture_among_brighter_ones(
+        channels, bright, refused, tmp_path):
+    Image.fromarray(BANDS).save(tmp_path / "a.png")
+    bright.save(tmp_path / "b.png")
+    stored = data.read_stored(tmp_path / "a.png", channels)
+    if refused:
+        refuses("whole numbers up to 11", data.refuse_numbers, stored)
+    else:
+        data.refuse_numbers(stored)
+
 def test_dark_colours_and_dark_lines_on_white_are_pictures(tmp_path):
     lines = np.where(BANDS == 3, 30, 255).astype(np.uint8)
     clear = Image.fromarray(BANDS).convert("RGBA")
@@ -6217,6 +6259,27 @@ def test_a_colour_profile_is_followed(tmp_path):
     picture = opened_with_profile(swapped_profile(), tmp_path / "a.png")
     wanted = np.asarray(PHOTO)[..., ::-1]
     assert np.abs(picture - wanted).max() <= 3
+
+def grey_profile(gamma):
+    """A colour profile of greys: levels to the power of gamma are light."""
+    white = b"XYZ " + struct.pack(">4xIII", 0xF6D6, 0x10000, 0xD32D)     # D50, in 1/65536
+    curve = b"curv" + struct.pack(">4xIH2x", 1, round(256 * gamma))
+    tags = struct.pack(">I", 2)
+    tags += b"wtpt" + struct.pack(">II", 156, len(white))
+    tags += b"kTRC" + struct.pack(">II", 156 + len(white), len(curve))
+    content = tags + white + curve
+    head = struct.pack(">I4sI4s4s4s", 128 + len(content), b"lcms", 0x02400000, b"mntr", b"GRAY",
+                       b"XYZ ")
+    head = head.ljust(36, b"\0") + b"acsp" + bytes(28) + white[8:]
+    return head.ljust(128, b"\0") + content
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P"])
+def test_a_profile_of_greys_is_followed_with_alpha_and_palette_too(mode, tmp_path):
+    grey = Image.fromarray(np.full((8, 8), 64, np.uint8))
+    grey.convert(mode).save(tmp_path / "a.png", icc_profile=grey_profile(1.0))
+    picture = np.asarray(data.open_picture(tmp_path / "a.png"))
+    # A quarter of the light: by sRGB's curve 1.055 * 0.25 ** (1 / 2.4) - 0.055 of 255.
+    assert np.abs(picture.astype(int) - 137).max() <= 1
 
 def test_a_broken_colour_profile_is_no_end(tmp_path, capsys):
     broken = swapped_profile()[:40]
