@@ -476,8 +476,11 @@ def split_files(folder, split, maps=False):
     else:
         files = find_files(held[0] if split == "val" else train, maps)
     if not files:
-        raise Refusal(f"{folder}: no pictures for {split}; it takes two at least, one of them held "
-                      f"out, laid out as `python data.py --help` shows")
+        inside = train if train.is_dir() else folder
+        others = [path.name for path in sorted(inside.iterdir()) if path.is_dir()]
+        hint = f" (folders inside, such as {others[0]}/, are not looked into)" if others else ""
+        raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
+                      f"them held out, laid out as `python data.py --help` shows")
     return files
 
 
