@@ -1,6 +1,6 @@
 """What do the networks see? Files on disk become batches of numbers here, and numbers pictures.
 
-    files --open_picture--> uint8, resized once --batches--> crop, mirror --to_network--> x, y
+    files --read_picture--> uint8, resized once --batches--> crop, mirror --to_network--> x, y
     pairs (H, W) RGB        (6, 286, 286), in memory         (N, 6, 256, 256)      float [-1, 1]
 
     python data.py facades [--data DIR]       fetch and check a task's pictures; write a sheet of
@@ -278,7 +278,8 @@ def held_out(settings, memory=4.0):
 
 
 def far_apart(pictures, count):
-    """At most count of Pictures, as far apart as can be: neighbours may be frames of one film."""
+    """At most count of Pictures, evenly spread from the first on: neighbours may be frames of one
+    film."""
     count = min(count, len(pictures))
     return torch.stack([pictures[i * len(pictures) // count] for i in range(count)])
 
@@ -504,14 +505,19 @@ def find_files(folder, maps):
     for a, b in (("A", "B"), ("photos", "labels")):
         if (folder / a).is_dir() and (folder / b).is_dir():
             return pair_names(folder / a, folder / b)
-    paths = []
-    if maps:
-        inside = sorted(folder.rglob("*_labelIds.*"))      # gtFine/SPLIT/CITY/*
-        paths = [path for path in inside if is_picture(path, ENDINGS)]
-        others = [] if paths else sorted(folder.rglob("*_labelTrainIds.png"))
-        if others:
-            raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
+    paths = find_ids(folder) if maps else []
     return [(path,) for path in paths or list_pictures(folder)]
+
+
+def find_ids(folder):
+    """Cityscapes' _labelIds at any depth, such as gtFine/SPLIT/CITY/*, but those below test/."""
+    inside = [path for path in sorted(folder.rglob("*_label*Ids.*"))
+              if "test" not in path.relative_to(folder).parts]
+    paths = [path for path in inside if holds_ids(path) and is_picture(path, ENDINGS)]
+    others = [path for path in inside if path.name.endswith("_labelTrainIds.png")]
+    if others and not paths:
+        raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
+    return paths
 
 
 def pair_names(folder_a, folder_b):
@@ -681,7 +687,8 @@ def channels_of(settings, side):
     --out-channels. Of one-hot x its colours are kept; a photo, of which both are made, once."""
     if TASKS[settings["task"]].kind != "pairs" or (side == "x" and settings["one_hot"]):
         return 3
-    return settings.get({"x": "in_channels", "y": "out_channels"}[side], 3)
+    key = "in_channels" if side == "x" else "out_channels"
+    return settings.get(key, 3)
 
 
 def channels_kept(settings):
@@ -710,7 +717,7 @@ def whole_bytes(settings, files):
     areas = in_threads(area_of, [paths[0] for paths in files])
     total = sum(areas) * channels_kept(settings)
     side_by_side = TASKS[settings["task"]].kind == "pairs" and len(files[0]) == 1
-    return total / 2 if side_by_side else total
+    return total / 2 if side_by_side else total            # x and y are in its area already
 
 
 def whole_places(pictures, size, shares):
@@ -873,8 +880,8 @@ def clean_label_map(image, palette):
     choice = nearby[..., classes]                          # (H, W, M)
     other_squared, other_colour = squared.where(choice, torch.inf).min(-1)
     others = classes[other_colour]
-    # No seam: poles survive.
-    sure = (own_squared <= 20 ** 2) | (2 ** 2 * own_squared <= other_squared)
+    # What is sure is on no seam, and kept: a pole, say, which is too thin to fill a 3x3 block.
+    sure = (own_squared <= NEAR ** 2) | (2 ** 2 * own_squared <= other_squared)
     kept = sure | ~nearby.any(-1)
     return torch.where(kept, label_map, others).byte().numpy()
 
@@ -903,8 +910,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
            "QOI", "SGI", "TGA")                            # not EPS: that starts Ghostscript
 ENDINGS = (".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm "
            ".pnm .pfm .jp2 .j2k .j2c .jpc .jpf .jpx .avif .pcx .qoi .sgi .rgb .tga").split()
-LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little,
-LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # and ways of packing a TIFF
+LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")  # formats that may change a value a little
+LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")                 # ways of packing a TIFF that may
 MOST_PIXELS = 50_000_000    # of a picture: 150 MB as RGB
 MOST_BYTES = 200_000_000    # of its file
 MOST_DECODED = 6 * MOST_PIXELS                             # bytes, of what is read by hand
@@ -999,8 +1006,8 @@ def check_area(width, height):
 
 
 def pages_of(image, most=64):
-    """The numbers of an opened file's frames, or of a TIFF's pages, but for overviews and masks; it
-    looks at `most` of these."""
+    """The numbers of an opened file's frames, or of a TIFF's pages, but for overviews and masks.
+    most: how many of a TIFF's pages are looked at."""
     if image.format == "MPO":                              # a phone's JPEG, a preview behind it
         return [0]
     if image.format != "TIFF":
@@ -1059,9 +1066,8 @@ def what_it_is(path):
 
 
 def read_stored(path, channels=3, page=None):
-    """A file, decoded once, as a run of so many channels takes it. Of 3, any picture: grey becomes
-    RGB, and what is clear white. Else .bands are what it holds, and just as many. page: see opened.
-    """
+    """A file, decoded once, as a run of so many channels takes it. 3 takes any picture, which
+    photo_of makes RGB; for other numbers .bands holds just so many channels. page: see opened."""
     with refusing(path):
         check_file(path)
         if is_numpy(path):
@@ -1319,7 +1325,8 @@ def area_of(path):
 # loses bytes. It still unpacks: a strip or tile of any such file is as good as the one strip of a
 # grey picture.
 
-KNOWN_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, LZMA ...
+# none, LZW, deflate, PackBits, deflate's old number, LZMA, zstd
+KNOWN_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -1587,8 +1594,9 @@ def scaled(values, scale):
         raise OSError(f"its values, {values.min():g} to {values.max():g}, have no known range; "
                       f"train on such pictures, or write it with 8 or 16 bits")
     low, high = scale or (0, 65535)
-    exact = np.float32 if values.itemsize == 2 else np.float64
-    spread = np.maximum(np.subtract(high, low, dtype=np.float64), 1e-30)
+    exact = np.float32 if values.itemsize == 2 else np.float64           # holds all such values
+    spread = np.subtract(high, low, dtype=np.float64)
+    spread = np.maximum(spread, 1e-30)                     # of one value alone it is 0
     levels = (values.astype(exact) - np.asarray(low, exact)) * np.asarray(255 / spread, exact)
     return levels.round().clip(0, 255).astype(np.uint8)
 
@@ -1638,6 +1646,7 @@ def to_srgb(profile, mode):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         target = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(source, target, mode, "RGB")
+        # All 216 colours of levels 0, 51, ... 255, as a picture of 12x18.
         probe = np.indices((6, 6, 6), np.uint8).reshape(3, 12, 18).transpose(1, 2, 0) * 51
         changed = ImageCms.applyTransform(Image.fromarray(probe).convert(mode), transform)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
@@ -1691,14 +1700,14 @@ def deep_values(stored):
 
 
 def has_8_bits(path):
-    """Whether a file's header says that no value has more, which spares decoding it; None: it
-    cannot be read."""
-    with suppress(Refusal), refusing(path):                # it is refused where it is read
+    """Whether a file's header says that no value has more than 8 bits, which spares decoding it;
+    None: it cannot be read."""
+    with suppress(Refusal), refusing(path):                # it is refused where it is decoded
         with open(path, "rb") as file:
             if file.read(2) == b"\xff\xd8":                # JPEG: there may be tens of thousands
                 return True
         if is_numpy(path):
-            return False
+            return numpy_map(path).dtype == np.uint8
         if is_tiff(path):
             return not is_deep(tiff_page(path))
         with opened(path) as image:
@@ -1739,8 +1748,8 @@ def is_among_brighter(stored):
 
 
 @functools.lru_cache
-def any_is_brighter(folder, _, ending, half, mode, channels):
-    """Whether any picture of this ending and mode cannot be numbers; see neighbouring_files."""
+def any_is_brighter(folder, changed, ending, half, mode, channels):
+    """Whether any picture of this ending and mode cannot be numbers: see reading_together."""
     for path in neighbouring_files(folder, ending):
         with suppress(Refusal):
             stored = read_stored(path, channels)
@@ -1775,7 +1784,7 @@ def possible_numbers(stored):
     counts = np.reshape(image.histogram(), (-1, 256))      # how often each level is there
     if alpha:
         counts = counts[:-1]
-    if counts[:, MOST_NUMBERS:255].any():                  # most pictures are told by that
+    if counts[:, MOST_NUMBERS:255].any():                  # no numbers: most pictures end here
         return None
     if alpha and image.getextrema()[-1][0] < 255:          # what is clear there is white
         return None
@@ -1790,6 +1799,8 @@ def possible_numbers(stored):
 
 NEAR = 20    # from a class's colour, in levels: as smearing leaves most pixels
 FAR = 40     # no smearing makes flat patches so far off
+FLAT = 2     # levels: 3x3 pixels that range over no more are one flat patch
+OFF = 5      # of what is flat in smeared maps a twentieth is farther off, in other sets' two thirds
 
 
 def open_label_map(path, palette):
@@ -1801,11 +1812,11 @@ def open_label_map(path, palette):
 def label_map_in(stored, palette):
     """The one reading of a label map -> (classes uint8 (H, W) or None, how they were read).
 
-    by number: grey levels k below the number of classes, or 255 = ignore; of palette files, too,
-        where all the colours used are such greys; in RGB, where R = G = B, or two are 0 throughout.
+    by number: grey levels below the number of classes, or 255 = ignore. So are palette files read
+        whose colours are all such greys, and RGB files that are grey, or use one channel only.
     by colour: all colours used are just those of classes.
-    by row: palette files of neither, or of one colour alone; their row is the number, and a
-        folder's must agree.
+    by row: palette files that show neither, or one colour for all rows: the row is the number, and
+        all files of a folder must agree.
     None, by nearest colour: colours that a JPEG or a resizing has smeared.
     """
     with refusing(stored.path):
@@ -1919,23 +1930,28 @@ def meanings_of(stored, image, count):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
         return values, [Meaning(level, None, round(level / stored.step)) for level in levels]
-    if image.mode in ("1", "L", "P"):
-        values = np.asarray(image.convert("L") if image.mode == "1" else image)
-        levels = np.flatnonzero(image.histogram()).tolist()
-        if image.mode == "P":
-            return values, meanings_of_rows(image, levels)
-        return values, meanings_of_levels(levels, stored.step, count)
-    rgb = image.convert("RGB")
-    counted = rgb.getcolors(256)
-    if counted is None:
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode not in ("L", "P"):
+        return meanings_of_colours(image.convert("RGB"))
+    values = np.asarray(image)
+    used = np.flatnonzero(image.histogram()).tolist()      # levels of grey, or rows of a palette
+    if image.mode == "P":
+        return values, meanings_of_rows(image, used)
+    return values, meanings_of_levels(used, stored.step, count)
+
+
+def meanings_of_colours(rgb):
+    """meanings_of() a Pillow RGB picture: a value is r << 16 | g << 8 | b. Where a single channel
+    is used its levels are numbers: simulators write them in red, which BGR makes blue."""
+    counts = rgb.getcolors(256)
+    if counts is None:
         return None, None
-    colours = sorted(colour for _, colour in counted)
-    one_channel = sum(map(any, zip(*colours))) == 1
+    colours = sorted(colour for _, colour in counts)
+    channels_used = [channel for channel in zip(*colours) if any(channel)]
     meanings = []
     for r, g, b in colours:
-        number = grey_level((r, g, b))
-        if one_channel:        # numbers: simulators write them in red, which BGR makes blue
-            number = max(r, g, b)
+        number = max(r, g, b) if len(channels_used) == 1 else grey_level((r, g, b))
         meanings.append(Meaning(r << 16 | g << 8 | b, (r, g, b), number))
     red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
     return red << 16 | green << 8 | blue, meanings
@@ -2009,8 +2025,9 @@ def choose_reading(stored, mode, meanings, palette):
     OSError where nothing does."""
     fitting, colour_words = fitting_readings(mode, meanings, palette)
     refuse_unclear_rows(meanings, fitting, palette)
+    readings = list(fitting.values())
     how = None
-    if any(classes != other for classes in fitting.values() for other in fitting.values()):
+    if any(classes != readings[0] for classes in readings[1:]):
         how = reading_of_folder(stored, palette)
     if how not in fitting:
         how = preferred(mode, meanings, fitting, palette)
@@ -2035,11 +2052,12 @@ def reading_of_folder(stored, palette):
 
 
 @functools.lru_cache
-def reading_together(folder, _, ending, half, palette):
-    """See reading_of_folder, and neighbouring_files. palette: as JSON."""
+def reading_together(folder, changed, ending, half, palette):
+    """See reading_of_folder, and neighbouring_files. changed: when the folder last was, so that the
+    cache knows; palette: as JSON."""
     palette = json.loads(palette)
     modes = set()
-    together = {}                                          # each Meaning once
+    all_meanings = {}                                      # each once
     for path in neighbouring_files(folder, ending):
         with suppress(Refusal), refusing(path):
             stored = read_stored(path)
@@ -2051,16 +2069,17 @@ def reading_together(folder, _, ending, half, palette):
                 continue                                   # such as of what tells_nothing
             if fitting_readings(image.mode, meanings, palette)[0]:   # else it is another picture
                 modes.add(image.mode)
-                together.update((repr(one), one) for one in meanings)
-    if not together:
+                all_meanings.update((repr(one), one) for one in meanings)
+    if not all_meanings:
         return None
     mode = modes.pop() if len(modes) == 1 else "RGB"
-    meanings = sorted(together.values(), key=lambda one: one.value)
+    meanings = sorted(all_meanings.values(), key=lambda one: one.value)
     fitting, _ = fitting_readings(mode, meanings, palette)
     with suppress(OSError):                                # nothing tells which is meant
         if list(fitting) == ["row"]:
             refuse_rows_apart(meanings, palette)
         return preferred(mode, meanings, fitting, palette)
+    return None
 
 
 def fitting_readings(mode, meanings, palette):
@@ -2081,7 +2100,7 @@ def fitting_readings(mode, meanings, palette):
 def preferred(mode, meanings, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
     if "row" in fitting and "colour" not in fitting and not all_told(meanings):
-        return "row"
+        return "row"                                       # some show no colour that could tell
     if "colour" in fitting and "number" in fitting:
         return colour_or_number(mode, meanings, fitting)
     if "colour" in fitting:
@@ -2204,22 +2223,26 @@ def refuse_rows_apart(meanings, palette):
 
 
 def refuse_unknown(values, meanings, meant, palette):
-    """Refuses the first number that is no class's, or where "row" is meant the first such row, or
-    row that is shown in no class's colour, and names its place."""
-    colours = [None, *(tuple(colour) for _, colour in palette)]
+    """Refuses a map by its first value that is no class, and says where it is. Where "row" is
+    meant, that may also be a row in the colour of no class."""
+    colours = [tuple(colour) for _, colour in palette]
     for one in meanings:
         number = one.value if meant == "row" else one.number
-        known = are_classes([number], len(palette))
-        if known and (meant == "number" or one.colour in colours):
-            continue
-        y, x = np.argwhere(values == one.value)[0]
-        what = f"class {number} at x={x}, y={y}"
-        if known:
-            raise OSError(f"{what} is shown as {one.colour}, which is no class's colour; correct "
-                          f"it, or {PALETTE_HELP}")
-        shown = f", shown as {one.colour}," if meant == "row" else ""
-        raise OSError(f"{what}{shown} is not in 0-{len(palette) - 1} or 255, nor is it a class's "
-                      f"colour; correct it, or {PALETTE_HELP}")
+        if not are_classes([number], len(palette)):
+            shown = f", shown as {one.colour}," if meant == "row" else ""
+            raise OSError(f"class {number} at {first_place(values, one.value)}{shown} is not in 0-"
+                          f"{len(palette) - 1} or 255, nor is it a class's colour; correct it, or "
+                          f"{PALETTE_HELP}")
+        if meant == "row" and one.colour is not None and one.colour not in colours:
+            raise OSError(f"class {number} at {first_place(values, one.value)} is shown as "
+                          f"{one.colour}, which is no class's colour; correct it, or "
+                          f"{PALETTE_HELP}")
+
+
+def first_place(values, value):
+    """Where values (H, W) first have a value, in words."""
+    y, x = np.argwhere(values == value)[0]
+    return f"x={x}, y={y}"
 
 
 def place_of_outline(values, meanings, palette):
@@ -2244,35 +2267,42 @@ def place_of_outline(values, meanings, palette):
 
 
 def place_of_no_class(picture, palette):
-    """(y, x) of a colour of uint8 (3, H, W) that no JPEG and no resizing has made of a class's, or
-    None. They smear, and what they smear is hardly flat, so what is flat tells: one patch FAR from
-    each class, or most of all patches a little off. Tried: of 400 facades none has a flat patch
-    over 19 off; of what is flat in smeared maps a twentieth is over 5 off, in other sets' maps two
-    thirds, of whatever file, as JPEG, TIFF or a GIF's 256 colours."""
+    """(y, x) of a colour of uint8 (3, H, W) that neither a JPEG nor a resizing has made of classes'
+    colours, or None. Both smear, and what is smeared is hardly ever flat: so flat patches tell."""
     contrast = ranges(picture.numpy(), 1)                  # (H, W), levels
     off = distances_of(picture.flatten(1).T, palette).reshape(contrast.shape)
-    flat = contrast <= 2
+    flat = contrast <= FLAT
     blurred = not flat.any() and to_image(picture).getcolors(256) is None
     if looks_like_a_photo(contrast, off, blurred):
         return divmod(int(off.argmax()), off.shape[1])     # what is farthest off
     if blurred:
         return None
-    patches = flat.any()
-    if not patches:
-        flat = ~flat                                       # dots: each pixel is a patch
-    if is_enlarged(off[flat]):
-        solid = flat & (ranges(picture.numpy(), 4) <= 2)
-        patches = solid.any()
-        if patches:
-            flat = solid
-    if (off[flat] > 5).mean() > 0.5:
-        wrong = flat & (off > 5)
-    elif patches:
-        wrong = flat & (off > FAR)
-    else:
-        return None
-    places = np.argwhere(wrong)
+    places = np.argwhere(pixels_of_no_class(picture, off, flat))
     return tuple(places[0].tolist()) if len(places) else None
+
+
+def pixels_of_no_class(picture, off, flat):
+    """Which pixels are surely no class's, bool (H, W): see place_of_no_class. off: distances_of();
+    flat: where a flat patch has its middle.
+
+    Where most of what is flat is OFF, it is another set's map; else one patch that is FAR off is
+    enough. Tried: of 400 facades none has a flat patch over 19 off. OFF was tried on maps as JPEG,
+    TIFF and a GIF's 256 colours.
+    """
+    judged = flat
+    has_patches = flat.any()
+    if not has_patches:                                    # dots: each pixel is judged by itself
+        judged = np.ones_like(flat)
+    if is_enlarged(off[judged]):                           # then only patches of 9x9 pixels tell
+        larger = judged & (ranges(picture.numpy(), 4) <= FLAT)
+        has_patches = larger.any()
+        if has_patches:
+            judged = larger
+    if (off[judged] > OFF).mean() > 0.5:
+        return judged & (off > OFF)
+    if has_patches:
+        return judged & (off > FAR)
+    return np.zeros_like(flat)
 
 
 def looks_like_a_photo(contrast, off, blurred):
@@ -2386,7 +2416,7 @@ def label_part(files, palette):
     stored = read_stored(files[-1])
     if len(files) == 2 or holds_ids(stored.path):
         return stored
-    if not is_two_halves(stored, [1, 1]):
+    if not is_two_halves(stored, [1, 1]):                  # published pairs are two squares
         return stored
     return label_half(stored, palette) or stored
 
@@ -2451,16 +2481,19 @@ def labels_and_photo(labels, photo, palette):
     may, or one in the colours that kmeans has found in it.
     """
     how = how_read(photo, palette)
-    near = share_of_classes(photo, palette)
-    smeared = how == "by nearest colour"
-    if has_mistakes(photo, palette) or (how and not smeared) or (smeared and near > 0.9):
+    smeared = how == "by nearest colour"                   # a smeared map, or a photo
+    exact = how != "" and not smeared
+    if exact or has_mistakes(photo, palette):
+        return False
+    share = share_of_classes(photo, palette)
+    if smeared and share > 0.9:                            # a map: photos have at most .69
         return False
     if is_exact(labels, palette):
         return True
     if smeared:                                            # both, so none is surely a photo
         return False
     least = 0.2 if how_read(labels, palette) else 0.3      # two halves of a map differ by less
-    return share_of_classes(labels, palette) - near > least
+    return share_of_classes(labels, palette) - share > least
 
 
 def share_of_classes(stored, palette):
@@ -2479,35 +2512,49 @@ def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
     are the numbers, or of which some are read by row and others not. Where all share one palette,
     as in most folders, no more is read."""
-    palettes = {}
-    for path in paths:
-        with suppress(Refusal), opened(path) as image:
-            if image.mode == "P":
-                palettes.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    if len(palettes) < 2:
+    by_colours = files_by_palette(paths)
+    if len(by_colours) < 2:
         return
-    first_shown = {}                                       # row -> its colour, and a file with it
-    not_by_row = None                                      # a file
-    files = sum(palettes.values(), [])
+    files = list(itertools.chain(*by_colours.values()))
     readings = in_threads(lambda path: reading_of(path, palette), files)
+    by_row = []                                            # (path, its Meanings)
+    by_grey = []                                           # paths: greys of other rows' numbers
     for path, (how, meanings) in zip(files, readings):
-        if how.startswith("by number") and any(one.number != one.value for one in meanings):
-            not_by_row = not_by_row or path
-        if not how.startswith("by row"):
-            continue
+        if how.startswith("by row"):
+            by_row.append((path, meanings))
+        elif how.startswith("by number") and any(one.number != one.value for one in meanings):
+            by_grey.append(path)
+    first_by_row = refuse_renumbered(by_row, advice)
+    if by_grey and first_by_row:
+        raise Refusal(f"{by_grey[0]}: all its colours are greys of class numbers, but in "
+                      f"{first_by_row} the rows of the palette are the numbers; write all as 8-bit "
+                      f"grey, or {advice}")
+
+
+def files_by_palette(paths):
+    """{a palette's colours, as bytes: the palette files that have it}."""
+    files = {}
+    for path in paths:
+        with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
+            if image.mode == "P":
+                files.setdefault(bytes(image.getpalette("RGB")), []).append(path)
+    return files
+
+
+def refuse_renumbered(by_row, advice):
+    """Refuses [(path, its Meanings), ...] that show one row in two colours. -> The first path that
+    tells the colour of a row, or None."""
+    first_shown = {}                                       # row -> its colour, and a file with it
+    for path, meanings in by_row:
         for one in meanings:
             if one.colour is None:
                 continue
-            other, file = first_shown.setdefault(one.value, (one.colour, path))
-            if other != one.colour:
+            colour, file = first_shown.setdefault(one.value, (one.colour, path))
+            if colour != one.colour:
                 raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
-                              f"as {other}; an optimiser has renumbered them: give the files from "
+                              f"as {colour}; an optimiser has renumbered them: give the files from "
                               f"before it, or {advice}")
-    if not_by_row and first_shown:
-        _, by_row = next(iter(first_shown.values()))
-        raise Refusal(f"{not_by_row}: all its colours are greys of class numbers, but in {by_row} "
-                      f"the rows of the palette are the numbers; write all as 8-bit grey, or "
-                      f"{advice}")
+    return next((file for _, file in first_shown.values()), None)
 
 
 def reading_of(path, palette):
@@ -2627,30 +2674,52 @@ def survey(name, settings, scale=None):
     folder = settings["data"]
     maps = row.kind == "label maps"
     files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
-    palette = settings["palette"]
-    labels = label_side(settings)
-    if labels and channels_of(settings, labels) != 3:
-        raise Refusal(f"{folder}: with its palette.json, {labels} is a label map, seen in 3 "
-                      f"channels of colours; leave the number of its channels out")
-    if labels and not maps:
-        refuse_other_half(settings, files[0])
-    scales = []
-    for half, paths in zip(halves_named(settings), zip(*files)):  # the files of A, then those of B
-        if maps and holds_ids(paths[0]):
-            check_ids(paths[:8])
-        if maps or (half == labels and len(files[0]) == 2):
-            agree_on_rows([paths[-1] for paths in files], palette)
-            scales.append(None)
-        else:
-            scales.append(find_scale(paths, channels_of(settings, half), scale,
-                                     ", or a scale for the latter: --range 0 65535",
-                                     numbers_help(settings)))
-    if len(files[0]) == 1:                                 # side by side
-        scales = scales * 2
+    scales = [None, None]                                  # of A, of B
+    if maps:
+        survey_maps([paths[-1] for paths in files], settings["palette"])
+    elif row.kind == "photos":
+        photos = [paths[0] for paths in files]             # not the labels beside them
+        scales = [scale_in(photos, settings, "x", scale)] * 2    # x and y are made of one photo
+    else:
+        scales = survey_pairs(files, settings, scale)
     if scale and not any(scales):
         raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
                       f"out")
     return scales if any(scales) else None
+
+
+def survey_maps(paths, palette):
+    """Refuses label maps that are not numbered alike."""
+    if holds_ids(paths[0]):
+        check_ids(paths[:8])                               # a few: trainIds show in the first
+    agree_on_rows(paths, palette)
+
+
+def survey_pairs(files, settings, scale):
+    """-> the scales of A and B; refuses label maps in the wrong half, or not numbered alike."""
+    labels = label_side(settings)
+    if labels and channels_of(settings, labels) != 3:
+        raise Refusal(f"{settings['data']}: with its palette.json, {labels} is a label map, seen "
+                      f"in 3 channels of colours; leave the number of its channels out")
+    if labels:
+        refuse_other_half(settings, files[0])
+    if len(files[0]) == 1:                                 # side by side: both halves have one
+        paths = [paths[0] for paths in files]
+        return [scale_in(paths, settings, halves_named(settings)[0], scale)] * 2
+    scales = []
+    for side, paths in zip(halves_named(settings), zip(*files)):  # the files of A, then those of B
+        if side == labels:
+            agree_on_rows(paths, settings["palette"])
+            scales.append(None)
+        else:
+            scales.append(scale_in(paths, settings, side, scale))
+    return scales
+
+
+def scale_in(paths, settings, side, scale):
+    """find_scale() of the files of "x" or "y"."""
+    advice = ", or a scale for the latter: --range 0 65535"
+    return find_scale(paths, channels_of(settings, side), scale, advice, numbers_help(settings))
 
 
 def refuse_other_half(settings, files):
@@ -2790,22 +2859,34 @@ def unused_words(folder, *splits):
     homes = {home for path in used for home in path.parents}
     counts = Counter()
     folders = []
-    inside = [home for home in homes if folder in (home, *home.parents)]
-    for home in sorted(inside):
-        for path in sorted(home.iterdir()):
-            expected = path.name in ("test", "sheet.png") or path == folder / "palette.json"
-            if path in used or path in homes or expected or path.name.startswith("."):
-                continue
-            if path.is_dir():
-                folders.append(f"{path.relative_to(folder)}/")
-            elif path.is_symlink() and not path.exists():
-                counts["broken links"] += 1
-            else:
-                counts[path.suffix.lower() or "without an ending"] += 1
+    for path in beside(folder, homes):
+        if path in used or path in homes or is_expected(path, folder):
+            continue
+        if path.is_dir():
+            folders.append(f"{path.relative_to(folder)}/")
+        elif path.is_symlink() and not path.exists():
+            counts["broken links"] += 1
+        else:
+            counts[path.suffix.lower() or "without an ending"] += 1
     parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
     if folders:
         parts.append("folders " + ", ".join(folders[:9]))
-    return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"] if parts else []
+    if not parts:
+        return []
+    return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"]
+
+
+def beside(folder, homes):
+    """All that lies in those of the homes that are folder or below it, sorted."""
+    inside = [home for home in homes if folder in (home, *home.parents)]
+    return [path for home in sorted(inside) for path in sorted(home.iterdir())]
+
+
+def is_expected(path, folder):
+    """Whether a file that is no picture to use belongs into a folder of pictures: see
+    kmeans_folder."""
+    known = path.name in ("test", "sheet.png") or path == folder / "palette.json"
+    return known or path.name.startswith(".")
 
 
 # A user's picture, and the size at which a run knows it
@@ -3508,7 +3589,7 @@ def download_rest(url, partial):
     """Fetches url to a file of which a part may be there; OSError where that fails.
 
     The file has the date that the server gave, so as to ask for the rest "if it is still of this
-    date", else for all. The last byte comes once more: a rest must not be empty.
+    date", else for all. The last byte is asked for once more: servers refuse an empty rest.
     """
     request = urllib.request.Request(url)
     kept = 0                                               # bytes
@@ -3563,16 +3644,19 @@ def received(url, response):
         if done == total or seconds > shown + pause:
             shown = seconds
             say_progress(url, done, total, seconds)
-    if done == 0 or done != (total or done):
+    if done == 0 or (total and done != total):
         raise OSError(f"cut short: {done:,} bytes came, of {total:,}")
 
 
 def say_progress(url, done, total, seconds):
-    """One line, which in a terminal the next one overwrites."""
-    remaining = max(total - done, 0) * seconds / done
+    """One line, which in a terminal the next one overwrites. total: 0 where the server tells
+    none."""
+    words = f"{done / 1e6:,.1f} MB"
+    if total:
+        remaining = max(total - done, 0) * seconds / done
+        words = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {remaining:,.0f} s left"
     overwritten = sys.stdout.isatty() and done != total
-    print(f"{url}: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB, {remaining:,.0f} s left   ",
-          end="\r" if overwritten else "\n", flush=True)
+    print(f"{url}: {words}   ", end="\r" if overwritten else "\n", flush=True)
 
 
 def alarm(seconds):
@@ -3884,7 +3968,7 @@ def draw_networks(path, networks):
             draw.text((x, base + 14), f"{channels} x {side}", "black", anchor="mm", font_size=12)
         if skips:
             encoder = tops[1:middle]
-            decoder = tops[:middle:-1][1:]                 # from the outside in, as the encoder
+            decoder = list(reversed(tops[middle + 1:-1]))  # from the outside in, as the encoder
             for (x, y), (other, _) in zip(encoder, decoder):
                 draw.line([(x, y + 8), (other, y + 8)], CURVES[1], 2)
         draw.text((500, base - 170), title, "black", anchor="mm", font_size=15)
@@ -4034,22 +4118,15 @@ def picture_name(text):
 
 
 def device_of(name=None, local_rank=0, processes=1):
-    """The torch.device of a --device flag; without one, a GPU where there is one: NVIDIA's, cuda,
-    which is then the one that torch means by "cuda", or else Apple's, mps. Each of several
-    processes on this machine takes a cuda of its own; mps is for one process alone."""
+    """The torch.device of a --device flag; without one the first of "cuda" (NVIDIA's GPU), "mps"
+    (Apple's) and "cpu" that is there. Of several processes on this machine each takes the GPU of
+    its local_rank, and torch then means that one by "cuda"."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    metal = torch.backends.mps.is_available() and processes == 1
-    kinds = ["cpu"]
-    if metal:
-        kinds.append("mps")
-    if processes <= count:                                 # every process says the same
-        kinds.append("cuda")
-    if processes == 1:
-        kinds += [f"cuda:{i}" for i in range(count)]
-    if not name:
-        name = "mps" if metal else "cpu"
-        if count:
-            name = "cuda"
+    kinds = device_kinds(count, processes)
+    if not name and count:
+        name = "cuda"                                      # refused below where there are too few
+    elif not name:
+        name = "mps" if "mps" in kinds else "cpu"
     if name not in kinds:
         raise Refusal(f"--device {name}: not on this machine, or not one for each process; give "
                       f"{' or '.join(kinds)}")
@@ -4057,6 +4134,19 @@ def device_of(name=None, local_rank=0, processes=1):
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
+
+
+def device_kinds(count, processes):
+    """What --device takes where there are count NVIDIA GPUs. Several processes share none: "cuda"
+    is one for each of them, and neither "mps" nor a GPU's own number can be."""
+    kinds = ["cpu"]
+    if processes == 1 and torch.backends.mps.is_available():
+        kinds.append("mps")
+    if processes <= count:
+        kinds.append("cuda")
+    if processes == 1:
+        kinds += [f"cuda:{i}" for i in range(count)]
+    return kinds
 
 
 def in_threads(function, items):
@@ -4118,11 +4208,12 @@ def write_whole(path, content):
 def put_in_place(temporary, path):
     """os.replace(). On Windows, which alone has no fcntl, it fails for as long as another program
     (a virus scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
-    for _ in range(0 if fcntl else 20):
+    tries = 1 if fcntl else 20
+    for _ in range(tries):
         with suppress(PermissionError):
             return os.replace(temporary, path)
         time.sleep(0.1)
-    return os.replace(temporary, path)
+    return os.replace(temporary, path)                     # its error, if any, is the caller's
 
 
 @contextmanager

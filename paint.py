@@ -182,28 +182,27 @@ class Studio:
         settings = self.dream_settings
         rng = torch.Generator().manual_seed(request["seed"])
         latents = torch.randn(4, settings["latent"], generator=rng)
-        z = semgan.walk(latents, frames=25)[request["walk"] % 100]
+        round_trip = semgan.walk(latents, frames=25)       # 4 times 25
+        z = round_trip[request["walk"] % len(round_trip)]
         with torch.no_grad():
             output = self.dreamer(z[None])
         picture = semgan.to_pixels(output, settings["palette"], settings["head"])[0]
         return {"cells": cells_of(run, fitted(run, picture, []))}
 
     def study(self, run, request):
-        """A step of a session: starts it, or notes which side was called fake; the next pair. An
-        answer that comes again, as its reply was lost on the way, is noted once."""
+        """A step of a session: starts it, or notes an answer -> the next pair, or the total."""
         token = request["session"] or self.begin_session(run)
         if token not in self.sessions:
             raise data.Refusal("This session is over; start a new one.")
         session = self.sessions[token]
         run = session["run"]
-        answers = session["answers"]                       # for each trial: was the person fooled?
-        complete = len(answers) == PRACTICE + TRIALS
-        if request["session"] and request["answered"] == len(answers) and not complete:
-            if request["fake"] not in ("left", "right"):
-                raise data.Refusal("An answer is left or right.")
-            answers.append(request["fake"] != session["fake"])
-        reply = {"session": token, "answered": len(answers), "pictures": len(self.pictures(run))}
-        reply["fooled"] = answers[-1] if 0 < len(answers) <= PRACTICE else None  # told in practice
+        if request["session"]:
+            note_answer(session, request)
+        answers = session["answers"]
+        reply = {"session": token, "answered": len(answers), "pictures": len(self.pictures(run)),
+                 "fooled": None}
+        if 0 < len(answers) <= PRACTICE:                   # in practice each mistake is told
+            reply["fooled"] = answers[-1]
         if len(answers) == PRACTICE + TRIALS:
             if "total" not in session:          # where keeping fails, the next answer tries again
                 session["total"] = self.keep_session(run, answers[PRACTICE:])
@@ -245,6 +244,18 @@ class Studio:
         except data.Refusal as refusal:
             raise NotKept(f"{refusal}; then give the last answer again.") from None
         return row["fooled"]
+
+
+def note_answer(session, request):
+    """Adds whether the person was fooled to a session's answers; not of an answer that comes again,
+    as its reply was lost on the way."""
+    answers = session["answers"]
+    comes_again = request["answered"] != len(answers)
+    if comes_again or len(answers) == PRACTICE + TRIALS:
+        return
+    if request["fake"] not in ("left", "right"):
+        raise data.Refusal("An answer is left or right.")
+    answers.append(request["fake"] != session["fake"])
 
 
 ROUTES = {                                                 # and no others
@@ -347,16 +358,19 @@ def largest_part(run, picture):
 
 @contextmanager
 def saved(file, name):
-    """An opened file in base64, written for as long as the `with` lasts, as data.py reads files."""
-    known = re.search(r"_label(Train)?Ids\.png$", name)     # Cityscapes' numbers, not the run's
+    """An opened file in base64, written for as long as the `with` lasts, as data.py reads files.
+    Its name is kept only where it says that the numbers are Cityscapes' own: see data.holds_ids."""
+    ids = re.search(r"_label(Train)?Ids(?=\.\w+$)", name)
+    kept = ids[0] if ids else ""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x" + (known[0] if known else ".png"))
-        with suppress(ValueError):
+        path = Path(folder, f"x{kept}.png")                # pictures are known by what they hold
+        with suppress(ValueError):                         # what is no base64 becomes no file
             path.write_bytes(base64.b64decode(file, validate=True))
         try:
             yield path
-        except data.Refusal as refusal:                    # says where it lay; the page's user
-            raise data.Refusal(str(refusal).replace(str(path), "This file")) from None  # can't look
+        except data.Refusal as refusal:                    # whoever opened it cannot look there
+            sentence = str(refusal).replace(str(path), "This file")
+            raise data.Refusal(sentence) from None
 
 
 # How data.label_map_in has read a label map, where that is worth a word.
@@ -559,10 +573,10 @@ class Handler(BaseHTTPRequestHandler):
         size = sizes[0] if sizes else "0"
         if len(sizes) > 1 or not size.isascii() or not size.isdigit():
             return 400, ""
+        self.size = int(size.lstrip("0")[:20] or 0)        # 20 digits are over any limit
         most = FILE_BODY if self.route == "POST /read" else BODY
-        if int(size.lstrip("0")[:20] or 0) > most:         # digits enough to be over it
+        if self.size > most:
             return 413, f"That is too much: at most {most >> 20} MiB."
-        self.size = int(size)
         return None
 
     def request_in_body(self):

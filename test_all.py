@@ -2231,6 +2231,20 @@ def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
     [found] = label_map[there].unique()
     assert data.CITYSCAPES[found][0] == name
 
+@pytest.mark.parametrize("total, said", [
+    (0, "u: 5.0 MB"), (10_000_000, "u: 5.0 of 10.0 MB, 2 s left")])
+def test_a_download_says_how_far_it_is(total, said, capsys):
+    data.say_progress("u", 5_000_000, total, 2.0)
+    assert capsys.readouterr().out.strip() == said
+
+def test_no_ids_below_test_are_found(tmp_path):
+    for city in ("berlin", "test/munich"):
+        (tmp_path / city).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(STREET_IDS).save(tmp_path / city / f"{i}_gtFine_labelIds.png")
+    found = data.find_files(tmp_path, maps=True)
+    assert {path.parent.name for path, in found} == {"berlin"}
+
 @pytest.mark.parametrize("folder", ["", "gtFine"])
 def test_a_map_of_ids_is_not_a_pair(folder, cityscapes, tmp_path):
     settings = settings_for(tmp_path / folder, "cityscapes")
@@ -5638,6 +5652,28 @@ def test_palette_rows_near_class_colours_are_colours(tmp_path):
     found = data.read_labels([tmp_path / "a.png"], STREET)
     assert np.array_equal(found, BANDS)
 
+@pytest.mark.parametrize("photos, labels", [("photos", "labels"), ("B", "A")])
+def test_pairs_with_palettes_that_disagree_are_refused(photos, labels, tmp_path):
+    for i, order in enumerate((range(12), ORDER, range(12))):
+        for folder in (photos, labels):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        renumbered(OTHER_ROWS, order).save(tmp_path / labels / f"{i}.png")
+        photo = Image.fromarray(noise_picture(*BANDS.shape, 3).numpy())
+        photo.save(tmp_path / photos / f"{i}.png")
+    (tmp_path / "palette.json").write_text(json.dumps(STREET))
+    words = rf"{labels}/\d.png: number \d+ is shown as .*optimiser"
+    refuses(words, data.pictures_of, "pairs", tmp_path)
+
+def test_photos_are_not_judged_by_the_labels_beside_them(tmp_path):
+    """These labels have 16 bits, the photos 8."""
+    for folder in ("photos", "labels"):
+        (tmp_path / folder).mkdir()
+    for i in range(2):
+        photo = Image.fromarray(noise_picture(64, 64, 3).numpy())
+        photo.save(tmp_path / "photos" / f"{i}.png")
+        Image.fromarray(np.full((64, 64), 9, np.uint16)).save(tmp_path / "labels" / f"{i}.png")
+    assert data.pictures_of("colorization", tmp_path)["range"] is None
+
 def test_numbers_with_palettes_that_disagree_are_refused(tmp_path):
     image = renumbered(OTHER_ROWS, range(12))
     make_label_folders(tmp_path, [image] * 3)
@@ -6036,6 +6072,11 @@ def test_a_scale_that_is_none_is_refused(scale, tmp_path):
 def test_a_scale_of_pictures_of_8_bits_is_refused(tmp_path):
     make_pairs(tmp_path)
     refuses("--range: no picture in", data.pictures_of, "facades", tmp_path, [0, 100])
+    for folder in "AB":
+        (tmp_path / "arrays" / folder).mkdir(parents=True)
+        for i in range(2):
+            np.save(tmp_path / "arrays" / folder / f"{i}.npy", noise_picture(64, 64, 3).numpy())
+    refuses("--range: no picture in", data.pictures_of, "pairs", tmp_path / "arrays", [0, 100])
     refuses("--range: drawn", data.pictures_of, "facades", "drawn", [0, 100])
 
 def test_a_given_scale_spares_the_decoding_of_the_folder(tmp_path, monkeypatch):
@@ -8437,6 +8478,7 @@ LENGTHS = {
     "more than comes": ("900", 400),
     "5000 digits": ("9" * 5000, 413),
     "zeros first": ("0" * 20 + "9" * 12, 413),
+    "5000 zeros first": ("0" * 5000 + "900", 400),
     "one too many": (str(paint.BODY + 1), 413)}
 
 @pytest.mark.parametrize("name", LENGTHS)
@@ -8853,10 +8895,11 @@ def test_an_opened_map_of_the_shape_of_a_pair_is_cropped_as_other_wide_ones(
     assert torch.equal(cells, label_map[:, 32:96])
     assert words.endswith("cropped from 128x64 to 64x64, its middle")
 
-def test_an_opened_map_of_cityscapes_ids_becomes_its_classes(tmp_path):
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_an_opened_map_of_cityscapes_ids_becomes_its_classes(ending, tmp_path):
     run = {**settings_for(task="cityscapes"), "mode": "labels"}
     ids = (noise_picture(64, 64) % 34).numpy()
-    path = tmp_path / "a_labelIds.png"
+    path = tmp_path / f"a_labelIds.{ending}"
     Image.fromarray(ids).save(path)
     cells, words = opened_as(run, path)
     wanted = np.array(data.CITYSCAPES_IDS)[ids]
