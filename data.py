@@ -670,6 +670,11 @@ def halves_named(settings):
     return ["y", "x"] if direction_of(settings) == "BtoA" else ["x", "y"]
 
 
+def half_of(settings, side):
+    """Which half of a pair "x" or "y" is: 0, A, the left one; or 1."""
+    return halves_named(settings).index(side)
+
+
 def mirror_of(settings):
     """What is mirrored at random: -1 left and right, -2 top and bottom."""
     mirror = settings.get("mirror")
@@ -1903,6 +1908,11 @@ def label_image(stored):
     return from_array(values.astype(np.uint8))
 
 
+def shown_colours(stored):
+    """label_image() as a viewer shows it, a Pillow RGB picture."""
+    return label_image(stored).convert("RGB")
+
+
 def holds_only_numbers(stored):
     """Whether one channel of measured values can only be class numbers: of another step than 1, or
     over 255. Not 0, 257 ... 65535, which are grey levels up to white."""
@@ -2397,7 +2407,7 @@ def label_picture(stored, palette):
     Smeared colours stay."""
     label_map, how = label_map_in(stored, palette)
     if label_map is None or how == "by colour":
-        return label_image(stored).convert("RGB")
+        return shown_colours(stored)
     return to_image(colorize(label_map, palette))
 
 
@@ -2407,7 +2417,7 @@ def read_labels(files, palette):
     label_map = label_map_in(stored, palette)[0]
     if label_map is not None:
         return label_map
-    return clean_label_map(np.array(label_image(stored).convert("RGB")), palette)
+    return clean_label_map(np.array(shown_colours(stored)), palette)
 
 
 def label_part(files, palette):
@@ -2501,7 +2511,7 @@ def share_of_classes(stored, palette):
     colours: clear in part, or of values that are no whole numbers."""
     try:
         with refusing(stored.path):
-            picture = to_tensor(label_image(stored).convert("RGB"))
+            picture = to_tensor(shown_colours(stored))
     except Refusal:
         return 0.0
     few = picture[:, ::4, ::4]                             # a sample: a share needs no more
@@ -2724,7 +2734,7 @@ def scale_in(paths, settings, side, scale):
 
 def refuse_other_half(settings, files):
     """Refuses pairs of which not the half that should be the label map is one, but the other."""
-    half = halves_named(settings).index(label_side(settings))
+    half = half_of(settings, label_side(settings))
     palette = settings["palette"]
     try:
         parts = stored_pair(settings, files)
@@ -2751,6 +2761,11 @@ def check_ids(paths):
 def scales_of(settings):
     """The scales of A and B; an older run's settings have none."""
     return settings.get("range") or [None, None]
+
+
+def scale_of(settings, side):
+    """The scale of "x" or "y"."""
+    return scales_of(settings)[half_of(settings, side)]
 
 
 def what_was_read(settings, pictures, held):
@@ -2819,16 +2834,16 @@ def stored_labels(settings, files):
     side = label_side(settings)
     if side is None:
         return None
-    return stored_pair(settings, files)[halves_named(settings).index(side)]
+    return stored_pair(settings, files)[half_of(settings, side)]
 
 
 def sketch_words(settings, files):
     """A line where the first drawing is one of light lines on dark."""
     if not sketched(settings):
         return []
-    drawing = stored_pair(settings, files)[halves_named(settings).index("x")]
-    scale = scales_of(settings)[0]
-    if not is_on_dark(levels_in(drawing, scale, channels_of(settings, "x"))):
+    drawing = stored_pair(settings, files)[half_of(settings, "x")]
+    levels = levels_in(drawing, scale_of(settings, "x"), channels_of(settings, "x"))
+    if not is_on_dark(levels):
         return []
     return ["drawings in light lines on dark become dark ones on light, as a user's own do"]
 
@@ -2896,7 +2911,7 @@ def input_words(settings, path):
     if label_side(settings) == "x":
         with offering_no_palette():
             return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
-    scale = scales_of(settings)[halves_named(settings).index("x")]
+    scale = scale_of(settings, "x")
     values = deep_values(stored_of(path, channels_of(settings, "x")))
     if values is None and scale:
         return f"picture of 8 bits, as it is (in training {ends_of(scale)} became 0 to 255)"
@@ -2911,7 +2926,7 @@ def read_input(settings, path, pair=False):
     frames_of()."""
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
-    half = halves_named(settings).index("x")
+    half = half_of(settings, "x")
     if pair:
         size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
@@ -3799,7 +3814,7 @@ def output_levels(settings, x, fake):
 
 def output_values(settings, x, fake):
     """-> (H, W, C), or (H, W) of one channel: uint8, 0-255, or float32 on the scale of y."""
-    scale = scales_of(settings)[halves_named(settings).index("y")]
+    scale = scale_of(settings, "y")
     if scale and TASKS[settings["task"]].hides != "colour":   # of which G makes a and b, of Lab
         values = fake[0].cpu().permute(1, 2, 0).double().numpy()
         low, high = np.array(scale)
@@ -4409,7 +4424,7 @@ def sheet_of(settings, train):
 
 def uncleaned(files, palette, size):
     """The colours of a label map by nearest colour alone: uint8 (3, *size)."""
-    picture = label_image(label_part(files, palette)).convert("RGB")
+    picture = shown_colours(label_part(files, palette))
     colours = to_tensor(resize_image(picture, size, nearest=True))
     return colorize(nearest_class(colours[None], palette)[0], palette)
 

@@ -431,7 +431,7 @@ def labels_in(run, stored, words):
     with data.offering_no_palette():
         classes, how = data.label_map_in(stored, run["palette"])
     if classes is None:
-        return data.to_tensor(data.label_image(stored).convert("RGB"))
+        return data.to_tensor(data.shown_colours(stored))
     words += [READINGS[kind] for kind in READINGS if how.startswith(kind)]
     classes = torch.from_numpy(classes)
     ignored = classes == 255                               # which no paint shows
@@ -457,7 +457,7 @@ def like_a_photo(run, stored):
         return False
     with data.refusing(stored.path):
         # None if there are more than 256 colours: a label map of a byte a pixel has no more.
-        many = data.label_image(stored).convert("RGB").getcolors(256) is None
+        many = data.shown_colours(stored).getcolors(256) is None
         return many and data.share_of_classes(stored, run["palette"]) < 0.5   # so mostly others
 
 

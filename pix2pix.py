@@ -1325,7 +1325,7 @@ def offering_pair(settings, source):
     try:
         yield
     except data.Refusal as refusal:
-        half = data.halves_named(settings).index("x")
+        half = data.half_of(settings, "x")
         if isinstance(source, data.Stored) or not is_half_a_map(settings, source, half):
             raise
         side = ("left", "right")[half]
