@@ -545,12 +545,6 @@ def plain_stem(path):
     return unicodedata.normalize("NFC", path.stem)
 
 
-def neighbouring_files(folder, ending, most=30):
-    """Some of a folder's pictures of one ending, evenly spread, by which to tell what they hold."""
-    files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
-    return files[::max(1, -(-len(files) // most))]
-
-
 def list_pictures(folder):
     """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
     NumPy count where there is no other picture: beside some, they are mostly something else."""
@@ -1755,16 +1749,32 @@ def is_among_brighter(stored):
 @functools.lru_cache
 def any_is_brighter(folder, changed, ending, half, mode, channels):
     """Whether any picture of this ending and mode cannot be numbers: see reading_together."""
-    for path in neighbouring_files(folder, ending):
-        with suppress(Refusal):
-            stored = read_stored(path, channels)
-            if half is not None:
-                stored = halves(stored)[half]
-            values = possible_numbers(stored)
-            is_bright = values is None or values[values != 255].max(initial=0) >= MOST_NUMBERS
-            if stored.image.mode == mode and not stored.lossy and is_bright:
-                return True
+    for stored in neighbouring_pictures(folder, ending, half, channels):
+        if stored.image.mode == mode and not stored.lossy and is_bright(stored):
+            return True
     return False
+
+
+def neighbouring_pictures(folder, ending, half, channels=3, most=30):
+    """Yields some of a folder's pictures of one ending, evenly spread, Stored, or one half of each:
+    by these is told what a picture holds that does not tell it by itself."""
+    files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
+    every = max(1, math.ceil(len(files) / most))
+    for path in files[::every]:
+        try:
+            stored = read_stored(path, channels)
+        except Refusal:                                    # said where it is read
+            continue
+        yield stored if half is None else halves(stored)[half]
+
+
+def is_bright(stored):
+    """Whether a picture's values are too many, or too high, to number classes."""
+    values = possible_numbers(stored)
+    if values is None:
+        return True
+    numbers = set(np.unique(values).tolist()) - {255}
+    return max(numbers, default=0) >= MOST_NUMBERS
 
 
 def possible_numbers(stored):
@@ -2063,21 +2073,19 @@ def reading_of_folder(stored, palette):
 
 @functools.lru_cache
 def reading_together(folder, changed, ending, half, palette):
-    """See reading_of_folder, and neighbouring_files. changed: when the folder last was, so that the
-    cache knows; palette: as JSON."""
+    """See reading_of_folder. changed: when the folder last was, so that the cache knows; palette:
+    as JSON."""
     palette = json.loads(palette)
     modes = set()
     all_meanings = {}                                      # each once
-    for path in neighbouring_files(folder, ending):
-        with suppress(Refusal), refusing(path):
-            stored = read_stored(path)
-            if half is not None:
-                stored = halves(stored)[half]
+    for stored in neighbouring_pictures(folder, ending, half):
+        with suppress(Refusal), refusing(stored.path):
             image = label_image(stored)
             _, meanings = meanings_of(stored, image, len(palette))
             if stored.lossy or not meanings or not any(one.colour for one in meanings):
                 continue                                   # such as of what tells_nothing
-            if fitting_readings(image.mode, meanings, palette)[0]:   # else it is another picture
+            fitting, _ = fitting_readings(image.mode, meanings, palette)
+            if fitting:                                    # else it is another picture
                 modes.add(image.mode)
                 all_meanings.update((repr(one), one) for one in meanings)
     if not all_meanings:

@@ -240,9 +240,11 @@ def walk(latents, frames=24):
         length = (1 - t) * start.norm() + t * end.norm()
         start = F.normalize(start, dim=0)
         end = F.normalize(end, dim=0)
-        angle = torch.acos(start.dot(end).clamp(-0.9999, 0.9999))  # of equal ones its sine were 0
-        direction = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
-        path.append(length * direction)
+        cosine = start.dot(end).clamp(-0.9999, 0.9999)     # of equal ones the sine would be 0
+        angle = torch.acos(cosine)
+        of_start = ((1 - t) * angle).sin() / angle.sin()
+        of_end = (t * angle).sin() / angle.sin()
+        path.append(length * (of_start * start + of_end * end))
     return torch.cat(path)
 
 
@@ -327,8 +329,14 @@ def train_encoder(generator, settings, folder, steps):
 def reconstruct(encoder, generator, maps, classes):        # maps: integers (N, H, W)
     """E(x), and in words G(E(x))'s accuracy beside the constant guess's: the commonest class.
     Pixels to ignore, 255, count for neither."""
-    z = torch.cat([encoder(one_hot(part, classes)) for part in maps.split(AT_ONCE)])
-    rebuilt = torch.cat([to_label_map(generator(part)) for part in z.split(AT_ONCE)])
+    latents = []
+    rebuilt = []
+    for part in maps.split(AT_ONCE):
+        z = encoder(one_hot(part, classes))
+        latents.append(z)
+        rebuilt.append(to_label_map(generator(z)))
+    z = torch.cat(latents)
+    rebuilt = torch.cat(rebuilt)
     known = maps != 255
     if not known.any():
         return z, "no pixel has a class to compare"
