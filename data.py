@@ -1739,7 +1739,7 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 def is_among_brighter(stored):
     """Whether a picture is the dark one of a folder of such, as a frame of depth may be."""
     folder = stored.path.parent
-    if not stored.path.is_file():
+    if stored.image.mode == "P" or not stored.path.is_file():
         return False
     channels = 3 if stored.bands is None else stored.bands.shape[2]
     return any_is_brighter(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
