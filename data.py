@@ -4231,7 +4231,7 @@ def write_whole(path, content):
 def put_in_place(temporary, path):
     """os.replace(). On Windows, which alone has no fcntl, it fails for as long as another program
     (a virus scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
-    tries = 1 if fcntl else 20
+    tries = 0 if fcntl else 20                             # before the last
     for _ in range(tries):
         with suppress(PermissionError):
             return os.replace(temporary, path)

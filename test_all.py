@@ -8179,7 +8179,7 @@ def test_of_unlike_pictures_no_best_is_named():
     a = metrics.Row("a", (3,), 3, {"L1": 1, "SSIM": 1})
     b = metrics.Row("b", (3,), 3, {"L1": 2, "SSIM": 2})
     assert metrics.best_by_column([a, b]) == ["best by L1: a", "best by SSIM: b"]
-    b.pictures = (4,)
+    b.scored_on = (4,)
     said, = metrics.best_by_column([a, b])
     assert "same pictures" in said
 
