@@ -9567,7 +9567,7 @@ def test_a_pen_draws_though_its_palm_came_first(page):
     page.opened()
     page.press("clear", "class 10", "brush")
     page.js("$('size').value = 1")
-    palm = page.pointer((90, 90), (100, 110), kind="touch", ms=60)
+    palm = page.pointer((90, 90), (100, 110), (90, 90), (100, 110), kind="touch", ms=60)
     pen = page.pointer((20, 20), (40, 20), (60, 20), kind="pen", ms=60)
     wait = {"type": "pause", "duration": 0}
     pen["actions"][:0] = [wait, wait]
