@@ -383,7 +383,10 @@ def read_file(run, file, name):
     words = []
     with saved(file, name) as path:
         stored = data.read_stored(path)
-        picture = picture_in(run, stored, words)
+        try:
+            picture = picture_in(run, stored, words)
+        except NoLabelMap:                                 # the page then lays it under the map
+            return {"photo": True, "words": "a photo, as it seems, and no label map"}
     size = largest_part(run, picture)
     own_size = None                                        # which its photo can be brought to
     if size != run["size"] and max(size) <= MOST_SIDE:
@@ -401,9 +404,13 @@ def read_file(run, file, name):
             "size": own_size}
 
 
+class NoLabelMap(Exception):
+    """An opened file is a photo, as it seems."""
+
+
 def picture_in(run, stored, words):
     """A file's picture as training reads it, uint8 (3, H, W); of a pair its x. What was done joins
-    the words."""
+    the words. NoLabelMap, where a photo is opened in place of one."""
     pair = is_pair(run, stored)
     if pair:
         side = "right" if data.direction_of(run) == "BtoA" else "left"
@@ -420,8 +427,7 @@ def picture_in(run, stored, words):
         return labels_in(run, stored, words)
     except data.Refusal:
         if like_a_photo(run, stored):
-            raise data.Refusal(f"{stored.path}: a photo, as it seems, and no label map; to paint "
-                               f"over it, choose it at Trace") from None
+            raise NoLabelMap from None
         raise
 
 
