@@ -364,7 +364,12 @@ def on_light_paper(drawing):
 
 
 def is_on_dark(drawing):
-    return np.median(drawing) < 128
+    """By its margins, (C, H, W): the rest may be inked in."""
+    _, h, w = drawing.shape
+    rows, columns = h // 16 + 1, w // 16 + 1
+    sides = [drawing[:, :rows], drawing[:, -rows:], drawing[:, :, :columns],
+             drawing[:, :, -columns:]]
+    return np.median(np.concatenate([side.reshape(-1) for side in sides])) < 128
 
 
 # From batches to the networks, and back: the second half of the idea
@@ -953,6 +958,7 @@ class Stored:
     lossy: bool = False
     turn: int = 1              # the orientation tag: 1 = none
     inverted: bool = False     # a TIFF's 0 is white, and read as 255
+    software: str = ""         # that wrote a TIFF, if it says so
     half: int = None           # of a side-by-side file: 0, its left half, or 1
 
 
@@ -1115,7 +1121,8 @@ def decoded(path, page, most):
         if white:
             step = (65535 if deep_grey else 255) / white
         inverted = tag(tiff_tags(image), "PhotometricInterpretation") == 0
-    return Stored(Path(path), image, bands, step, lossy, turn, inverted)
+        software = str(image.tag_v2.get(305)) if image.format == "TIFF" else ""
+    return Stored(Path(path), image, bands, step, lossy, turn, inverted, software)
 
 
 def refuse_what_is_dropped(path, image):
@@ -1731,9 +1738,17 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
     plain = stored.bands is not None or stored.image.mode in ("L", "P")
     alike = (values[:, 1:] == values[:, :-1]).sum() > 0.5 * values.size
     numbered = alike or (plain and not ignored.any())
-    if numbered and not is_among_brighter(stored):
+    if numbered and not (is_shaded(numbers, values) and is_among_brighter(stored)):
         raise Refusal(f"{stored.path}: holds whole numbers up to {numbers.max()}, as of classes; "
                       f"{advice}")
+
+
+def is_shaded(numbers, values):
+    """Whether values go up and down by single steps, over 15 levels or more, as depth does, and the
+    numbers of classes do not."""
+    steps = np.abs(np.diff(values.astype(int), axis=0))
+    single = (steps == 1).sum()
+    return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()
 
 
 def is_among_brighter(stored):
@@ -1757,15 +1772,22 @@ def any_is_brighter(folder, changed, ending, half, mode, channels):
 
 def neighbouring_pictures(folder, ending, half, channels=3, most=30):
     """Yields some of a folder's pictures of one ending, evenly spread, Stored, or one half of each:
-    by these is told what a picture holds that does not tell it by itself."""
-    files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
+    by these is told what a picture holds that does not tell it by itself. Of large ones fewer."""
+    try:
+        files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
+    except OSError:                                        # a folder that may not be listed
+        return
     every = max(1, math.ceil(len(files) / most))
+    pixels = 0
     for path in files[::every]:
         try:
             stored = read_stored(path, channels)
         except Refusal:                                    # said where it is read
             continue
         yield stored if half is None else halves(stored)[half]
+        pixels += stored.image.width * stored.image.height
+        if pixels > MOST_PIXELS:
+            return
 
 
 def is_bright(stored):
@@ -1879,11 +1901,10 @@ def refuse_foreign(image, values, meanings, palette):
 
 
 def refuse_inverted(stored, how):
-    """Refuses numbers, and masks of one bit, of which nobody can say whether they are those stored
-    or those shown: tifffile writes True so that it is shown as black, Pillow so that it is white.
-    """
-    of_one_bit = stored.image.mode == "1"
-    if stored.inverted and (of_one_bit or how.startswith("by number")):
+    """Refuses numbers of which nobody can say whether they are those stored or those shown; and
+    tifffile's masks, whose True is shown as black: other programs mean what is shown."""
+    mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
+    if stored.inverted and (mask or how.startswith("by number")):
         raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
                       "stored, or shown? It does not say; write them as PNG")
 
@@ -1996,11 +2017,20 @@ def meanings_of_rows(image, rows):
         return [Meaning(row, None, row) for row in rows]
     check_rows(image, rows)
     shown = dict(enumerate(palette_rows(image)))
-    if shown.get(254) == shown.get(255) == (0, 0, 0):      # filled up by zeros: it tells nothing
-        del shown[255]
+    if is_filled_up(list(shown.values())):
+        del shown[255]                                     # it tells nothing
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
     return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
+
+
+def is_filled_up(rows):
+    """Whether a palette's colours end in zeros that only fill it up: black is a row before, too."""
+    black = (0, 0, 0)
+    others = [row for row, colour in enumerate(rows) if colour != black]
+    if len(rows) < 256 or not others or others[-1] >= 254:
+        return False
+    return black in rows[:others[-1]]
 
 
 def palette_rows(image):
@@ -2029,8 +2059,9 @@ def tells_nothing(image):
 def is_of_one_colour(stored, image, palette):
     """Whether a palette that tells_nothing shows a class's colour, as of a GIF that is all black:
     where its folder's others are read by colour."""
-    return image.mode == "P" and tells_nothing(image) \
-        and reading_of_folder(stored, palette) == "colour"
+    if image.mode != "P" or not tells_nothing(image):
+        return False
+    return readings_of_folder(stored, palette)[0] == "colour"
 
 
 def grey_level(colour):
@@ -2041,15 +2072,14 @@ def grey_level(colour):
 
 def choose_reading(stored, mode, meanings, palette):
     """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits.
-    Where two fit that differ, as of a map that is all black, the folder's files together tell;
-    OSError where nothing does."""
+    Where two fit that differ, as of a map that is all black, its folder's others may tell; OSError
+    where nothing does."""
     fitting, colour_words = fitting_readings(mode, meanings, palette)
     refuse_unclear_rows(meanings, fitting, palette)
-    readings = list(fitting.values())
     how = None
-    if any(classes != readings[0] for classes in readings[1:]):
-        how = reading_of_folder(stored, palette)
-    if how not in fitting:
+    if differ(fitting):
+        how = reading_by_others(stored, mode, meanings, fitting, palette)
+    if how is None:
         how = preferred(mode, meanings, fitting, palette)
         if how == "number":
             refuse_a_mask(fitting["number"], len(palette))
@@ -2061,43 +2091,61 @@ def choose_reading(stored, mode, meanings, palette):
     return fitting[how], words
 
 
-def reading_of_folder(stored, palette):
-    """How all label maps of a file's folder are read: by the `preferred` reading of what their
-    values mean, taken together. None where these tell nothing."""
+def differ(fitting):
+    """Whether fitting_readings give other classes than each other."""
+    readings = list(fitting.values())
+    return any(classes != readings[0] for classes in readings[1:])
+
+
+def reading_by_others(stored, mode, meanings, fitting, palette):
+    """Which of the fitting_readings of a file the others of its folder tell; None: they tell none,
+    or the file tells enough by itself, with two values or more. Where one of the others is surely
+    by number and holds 255, to ignore, so is 255 here."""
+    usual, ignores = readings_of_folder(stored, palette)
+    if ignores and 255 in fitting.get("number", []):
+        return "number"
+    tells_enough = len(meanings) > 1 and (mode != "P" or "colour" in fitting)
+    if tells_enough or usual not in fitting:
+        return None
+    return usual
+
+
+def readings_of_folder(stored, palette):
+    """-> how most label maps of a file's folder are read, "colour", "number" or "row", or None; and
+    whether one of them that can only be read by number holds 255."""
     folder = stored.path.parent
     if not stored.path.is_file():                          # a picture of a page or a film
-        return None
-    return reading_together(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
-                            json.dumps(palette))
+        return None, False
+    return usual_reading(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
+                         json.dumps(palette))
 
 
 @functools.lru_cache
-def reading_together(folder, changed, ending, half, palette):
-    """See reading_of_folder. changed: when the folder last was, so that the cache knows; palette:
+def usual_reading(folder, changed, ending, half, palette):
+    """See readings_of_folder. changed: when the folder last was, so that the cache knows; palette:
     as JSON."""
     palette = json.loads(palette)
-    modes = set()
-    all_meanings = {}                                      # each once
+    votes = Counter()
+    ignores = False
     for stored in neighbouring_pictures(folder, ending, half):
-        with suppress(Refusal), refusing(stored.path):
+        with suppress(Refusal), refusing(stored.path):     # what is unclear has no vote
             image = label_image(stored)
             _, meanings = meanings_of(stored, image, len(palette))
             if stored.lossy or not meanings or not any(one.colour for one in meanings):
                 continue                                   # such as of what tells_nothing
             fitting, _ = fitting_readings(image.mode, meanings, palette)
-            if fitting:                                    # else it is another picture
-                modes.add(image.mode)
-                all_meanings.update((repr(one), one) for one in meanings)
-    if not all_meanings:
-        return None
-    mode = modes.pop() if len(modes) == 1 else "RGB"
-    meanings = sorted(all_meanings.values(), key=lambda one: one.value)
-    fitting, _ = fitting_readings(mode, meanings, palette)
-    with suppress(OSError):                                # nothing tells which is meant
-        if list(fitting) == ["row"]:
-            refuse_rows_apart(meanings, palette)
-        return preferred(mode, meanings, fitting, palette)
-    return None
+            if len(meanings) == 1 and differ(fitting):
+                continue
+            refuse_unclear_rows(meanings, fitting, palette)
+            votes[preferred(image.mode, meanings, fitting, palette)] += 1
+            if list(fitting) == ["number"] and 255 in fitting["number"]:
+                ignores = True
+    del votes[None]                                        # other pictures
+    usual = None
+    for how, count in votes.items():
+        if count > 2 / 3 * votes.total():
+            usual = how
+    return usual, ignores
 
 
 def fitting_readings(mode, meanings, palette):
@@ -3756,11 +3804,12 @@ def refuse_other_half_of_pairs(source, out):
     """Refuses to write into the folder whose pictures are the other halves of those to read: A/ and
     B/, or photos/ and labels/, side by side."""
     folder = source if source.is_dir() else source.parent
-    names = {folder.resolve().name, out.resolve().name}
-    side_by_side = folder.resolve().parent == out.resolve().parent
-    if side_by_side and names in ({"A", "B"}, {"photos", "labels"}) and out.is_dir():
-        raise Refusal(f"{out}: holds the other halves of the pairs in {folder}; give another "
-                      f"folder to write to")
+    for place in (Path.absolute, Path.resolve):            # links may have other names
+        names = {place(folder).name, place(out).name}
+        side_by_side = place(folder).parent == place(out).parent
+        if side_by_side and names in ({"A", "B"}, {"photos", "labels"}) and out.is_dir():
+            raise Refusal(f"{out}: holds the other halves of the pairs in {folder}; give another "
+                          f"folder to write to")
 
 
 @contextmanager

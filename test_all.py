@@ -5379,6 +5379,34 @@ def test_a_gif_that_is_all_black_is_read_as_its_folder_is(tmp_path):
     Image.fromarray(COLOURED[SHAPED]).save(tmp_path / "b.gif")
     assert data.open_label_map(tmp_path / "a.gif", PEOPLE).min() == 2
 
+@pytest.mark.parametrize("stray", [SHAPED.clip(0, 1), IGNORED.clip(0, 1), EMPTY])
+def test_a_stray_mask_of_0_and_1_makes_no_white_ignored(stray, tmp_path):
+    Image.fromarray(stray).save(tmp_path / "0.png")
+    for i in range(1, 5):
+        Image.fromarray(SHAPED.clip(0, 1) * 255).save(tmp_path / f"{i}.png")
+    Image.fromarray(IGNORED).save(tmp_path / "5.png")      # all cells
+    for name in ("1.png", "5.png"):
+        assert data.open_label_map(tmp_path / name, CELLS).max() == 1
+
+def test_where_others_ignore_255_so_does_a_map_without_a_1(tmp_path):
+    ignoring = SHAPED.clip(0, 1)
+    ignoring[0] = 255
+    Image.fromarray(ignoring).save(tmp_path / "a.png")
+    ignoring[ignoring == 1] = 0
+    Image.fromarray(ignoring).save(tmp_path / "b.png")
+    assert np.unique(data.open_label_map(tmp_path / "b.png", CELLS)).tolist() == [0, 255]
+
+def test_a_folder_that_may_not_be_listed_tells_nothing(tmp_path, monkeypatch):
+    Image.fromarray(EMPTY).save(tmp_path / "a.png")
+    monkeypatch.setattr(Path, "iterdir", mock.Mock(side_effect=PermissionError))
+    assert data.open_label_map(tmp_path / "a.png", HALF_ROAD).max() == 0
+
+def test_few_large_neighbours_are_decoded(tmp_path, monkeypatch):
+    for i in range(9):
+        Image.fromarray(EMPTY).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr(data, "MOST_PIXELS", 130)
+    assert len(list(data.neighbouring_pictures(tmp_path, ".png", None))) == 3
+
 def test_of_pairs_the_same_halves_tell(tmp_path):
     """Photos of black and white, on the right, would be numbers, too."""
     photo = Image.fromarray(SHAPED.clip(0, 1) * 255).convert("RGB")
@@ -5397,6 +5425,10 @@ def test_row_255_of_a_palette_filled_up_by_zeros_is_what_to_ignore(tmp_path):
     rows_shown_as(tmp_path / "a.png", rows, colours + [(0, 0, 0)] * 253)
     palette = [[f"class {k}", list(colour)] for k, colour in enumerate(colours)]
     assert np.array_equal(data.open_label_map(tmp_path / "a.png", palette), rows)
+    # Where black is a class that no row before shows, the zeros may be its.
+    rows_shown_as(tmp_path / "b.png", rows.clip(1), [(9, 9, 9)] + colours[1:] + [(0, 0, 0)] * 253)
+    found = data.open_label_map(tmp_path / "b.png", palette)
+    assert found[0].tolist() == [0] * 8
 
 def test_one_palettes_rows_are_read_alike(tmp_path):
     """White alone would be 255, to ignore."""
@@ -5635,11 +5667,17 @@ def test_a_black_row_0_is_no_colour_of_another_class(tmp_path):
     assert np.array_equal(found, BANDS)
 
 def test_numbers_that_a_tiff_stores_upside_down_are_refused(tmp_path):
-    """tifffile writes a mask of bool so: what is stored as 1 is shown as black."""
-    Image.fromarray(BANDS > 5).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    """Of tifffile's masks what is stored as True is shown as black; others mean what is shown."""
+    mask = Image.fromarray(BANDS > 5)
     words = "MinIsWhite TIFF.*write them as PNG"
-    for colours in ([["a", [1, 2, 3]], ["b", [9, 9, 200]]], [BLACK, WHITE]):
-        refuses(words, data.open_label_map, tmp_path / "a.tif", colours)
+    colours = [["a", [1, 2, 3]], ["b", [9, 9, 200]]]
+    mask.save(tmp_path / "a.tif", tiffinfo={262: 0})
+    refuses(words, data.open_label_map, tmp_path / "a.tif", colours)
+    found = data.open_label_map(tmp_path / "a.tif", [BLACK, WHITE])
+    shown = np.asarray(data.open_picture(tmp_path / "a.tif"))[..., 0] == 255
+    assert np.array_equal(found, shown)
+    mask.save(tmp_path / "a.tif", tiffinfo={262: 0, 305: "tifffile.py"})
+    refuses(words, data.open_label_map, tmp_path / "a.tif", [BLACK, WHITE])
 
 def test_a_plain_pbm_is_read(tmp_path):
     (tmp_path / "a.pbm").write_bytes(b"P1\n3 1\n1 0 1\n")
@@ -5884,17 +5922,21 @@ def test_numbers_without_a_palette_are_no_pictures_however_stored(how, tmp_path)
     words = "whole numbers up to 11, as of classes"
     refuses(words, data.refuse_numbers, data.read_stored(path))
 
-@pytest.mark.parametrize("bright, refused", [
-    (Image.fromarray(7 * BANDS), False),                   # of the same kind
-    (Image.fromarray(BAND_COLOURS), True)])                # a photo: the dark one is another thing
+SLOPE = np.linspace(0, 30, 64).astype(np.uint8)[:, None].repeat(64, 1)    # dark, as depth is afar
+
+@pytest.mark.parametrize("dark, bright, refused", [
+    (SLOPE, 4 * SLOPE, False),
+    (SLOPE, np.stack([4 * SLOPE] * 3, 2), True),           # of another kind
+    (BANDS, 7 * BANDS, True),                              # numbers, and those of other classes
+    (noise_picture(64, 64).numpy() % 38, 4 * SLOPE, True)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_dark_frame_of_depth_is_a_picture_among_brighter_ones(
-        channels, bright, refused, tmp_path):
-    Image.fromarray(BANDS).save(tmp_path / "a.png")
-    bright.save(tmp_path / "b.png")
+        channels, dark, bright, refused, tmp_path):
+    Image.fromarray(dark).save(tmp_path / "a.png")
+    Image.fromarray(bright).save(tmp_path / "b.png")
     stored = data.read_stored(tmp_path / "a.png", channels)
     if refused:
-        refuses("whole numbers up to 11", data.refuse_numbers, stored)
+        refuses(f"whole numbers up to {dark.max()}", data.refuse_numbers, stored)
     else:
         data.refuse_numbers(stored)
 
@@ -6486,6 +6528,11 @@ def test_drawings_on_dark_paper_are_learned_as_they_are_translated(tmp_path):
     assert torch.equal(x, data.input_to_network(settings, drawing[None]))
     [line] = [line for line in data.what_was_read(settings, pictures, pictures) if "dark" in line]
     assert line.startswith("drawings in light lines on dark")
+
+def test_a_shoe_that_is_inked_in_is_drawn_on_light_paper(tmp_path):
+    drawing = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    drawing[:, 6:58, 6:58] = 0                             # two thirds
+    assert torch.equal(torch.from_numpy(data.on_light_paper(drawing.numpy())), drawing)
 
 def test_photos_of_shoes_are_no_sketches():
     photo = noise_picture(1, 3, 64, 64)
@@ -9010,9 +9057,10 @@ def test_damaged_files_are_refused_without_a_path(name, facades_run, tmp_path):
     assert tempfile.gettempdir() not in said
     assert "\n" not in said
 
-def test_a_photo_that_is_opened_as_a_label_map_is_told_where_it_belongs(facades_run, tmp_path):
+def test_a_photo_that_is_opened_as_a_label_map_is_known(facades_run, tmp_path):
     PHOTO.resize((300, 200)).save(tmp_path / "photo.png")
-    refuses("^This file: a photo, .* Trace$", opened_as, facades_run, tmp_path / "photo.png")
+    file = base64.b64encode((tmp_path / "photo.png").read_bytes()).decode()
+    assert paint.read_file(facades_run, file, "photo.png")["photo"]
     # A label map in a JPEG has as many colours, and yet is none.
     picture = data.to_image(data.colorize(data.draw_facade(3, size=256)[1], FACADES))
     picture.save(tmp_path / "map.png")
@@ -9562,6 +9610,68 @@ def test_only_its_own_pointer_draws_a_stroke(either):
     assert (page.cells() == alone).all()
     assert set(np.unique(alone)) == {0, 10}
     assert alone[20, 20:61].all()
+
+def test_the_first_stroke_can_be_seen(page):
+    """Most of an example is not painted with at first."""
+    page.opened()
+    counts = np.bincount(page.cells().ravel(), minlength=12)
+    assert counts[page.js("return chosen")] < counts.max()
+    assert page.js("return chosen") != 0                   # the ground's
+
+def test_strokes_that_change_nothing_ask_for_no_photo_and_say_why(page):
+    page.opened()
+    page.press("clear", "class 10", "rectangle")
+    page.drag((10, 10), (60, 60))
+    before = page.js("return version")
+    page.press("brush")
+    page.drag((20, 20), (40, 40), ms=50)
+    assert page.js("return version") == before
+    assert "already" in page.said()
+    page.drag((20, 20), (100, 40), ms=50)
+    assert page.js("return version") > before
+
+def test_looking_inside_asks_for_a_photo_only_where_d_is_to_judge(page):
+    page.opened()
+    before = page.js("return version")
+    page.js("$('inside').open = true")
+    page.js("return new Promise(done => setTimeout(done, 200))")
+    assert page.js("return version") == before
+
+def test_clear_drops_an_open_polygon(page):
+    page.opened()
+    page.press("polygon")
+    page.drag((20, 20))
+    page.drag((60, 20))
+    assert page.js("return corners.length") == 2
+    page.press("clear")
+    assert page.js("return corners.length") == 0
+
+def test_the_photo_zooms_along(page):
+    page.opened()
+    page.press("in")
+    shown = page.js("return [$('stack'), $('photo')].map(e => {"
+                    "  const b = e.getBoundingClientRect(), f = e.parentNode.clientWidth;"
+                    "  return b.width / f; })")
+    assert shown[0] == pytest.approx(shown[1], rel=0.01)
+    assert shown[0] > 1.1
+
+@pytest.mark.parametrize("key, code, tool", [("\u0438", "KeyB", "brush"), ("f", "KeyF", "fill")])
+def test_keys_of_other_alphabets_are_known_by_their_place(key, code, tool, page):
+    page.opened()
+    page.press("line")
+    page.js("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0],"
+            " code: arguments[1], bubbles: true}))", key, code)
+    assert page.js("return tool") == tool
+
+def test_a_photo_that_is_opened_lies_under_the_map(page, tmp_path):
+    page.opened()
+    before = page.cells()
+    photo = data.draw_pair(3, [128, 128], "pairs")[3:]
+    data.save_picture(tmp_path / "photo.jpg", photo)
+    page.browser.choose("file", tmp_path / "photo.jpg")
+    page.until(lambda: "lies under the map" in page.said())
+    assert page.js("return $('traced').value") == "own"
+    assert (page.cells() == before).all()
 
 def test_a_pen_draws_though_its_palm_came_first(page):
     page.opened()
