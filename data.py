@@ -1746,7 +1746,9 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 def is_shaded(numbers, values):
     """Whether values go up and down by single steps, over 15 levels or more, as depth does, and the
     numbers of classes do not."""
-    steps = np.abs(np.diff(values.astype(int), axis=0))
+    values = values.astype(int)
+    steps = [np.abs(np.diff(values, axis=axis)).reshape(-1) for axis in (0, 1)]
+    steps = np.concatenate(steps)                          # down, and to the right
     single = (steps == 1).sum()
     return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()
 

@@ -5926,6 +5926,7 @@ SLOPE = np.linspace(0, 30, 64).astype(np.uint8)[:, None].repeat(64, 1)    # dark
 
 @pytest.mark.parametrize("dark, bright, refused", [
     (SLOPE, 4 * SLOPE, False),
+    (SLOPE.T, 4 * SLOPE, False),
     (SLOPE, np.stack([4 * SLOPE] * 3, 2), True),           # of another kind
     (BANDS, 7 * BANDS, True),                              # numbers, and those of other classes
     (noise_picture(64, 64).numpy() % 38, 4 * SLOPE, True)])
