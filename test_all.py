@@ -9638,6 +9638,17 @@ def test_looking_inside_asks_for_a_photo_only_where_d_is_to_judge(page):
     page.js("return new Promise(done => setTimeout(done, 200))")
     assert page.js("return version") == before
 
+def test_enter_closes_a_polygon_whatever_was_clicked_last(page):
+    page.opened()
+    page.press("clear", "polygon")
+    for corner in ((20, 20), (60, 20), (60, 60)):
+        page.drag(corner)
+    page.js("$('class 10').click(); $('class 10').focus()")
+    page.keys("\ue007")
+    cells = page.cells()
+    assert cells[25, 55] == 10
+    assert cells[55, 25] == 0
+
 def test_clear_drops_an_open_polygon(page):
     page.opened()
     page.press("polygon")
