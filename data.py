@@ -42,6 +42,7 @@ import signal
 import struct
 import sys
 import tarfile
+import threading
 import time
 import unicodedata
 import urllib.error
@@ -483,7 +484,8 @@ def split_files(folder, split, maps=False):
         files = find_files(held[0] if split == "val" else train, maps)
     if not files:
         inside = train if train.is_dir() else folder
-        others = [path.name for path in sorted(inside.iterdir()) if path.is_dir()]
+        others = [path.name for path in sorted(inside.iterdir())
+                  if path.is_dir() and not path.name.startswith(".")]
         hint = f" (folders inside, such as {others[0]}/, are not looked into)" if others else ""
         raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
                       f"them held out, laid out as `python data.py --help` shows")
@@ -519,7 +521,8 @@ def find_ids(folder):
     inside = [path for path in sorted(folder.rglob("*_label*Ids.*"))
               if "test" not in path.relative_to(folder).parts]
     paths = [path for path in inside if holds_ids(path) and is_picture(path, ENDINGS)]
-    others = [path for path in inside if path.name.endswith("_labelTrainIds.png")]
+    others = [path for path in inside
+              if path.stem.endswith("_labelTrainIds") and is_picture(path, ENDINGS)]
     if others and not paths:
         raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
     return paths
@@ -1636,9 +1639,10 @@ def on_white(image):
 def in_srgb(image, profile):
     """A picture of another colour space, as its profile says, in sRGB."""
     mode = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}.get(profile[16:20])
-    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), 2, 0)
-    if mode == "L" and (red == green).all() and (green == blue).all():
-        image = image.convert("L")                         # on_white has made it RGB
+    if mode == "L":
+        red, green, blue = image.convert("RGB").split()
+        if red == green == blue:                           # on_white has made it RGB
+            image = red
     if mode == "RGB" and image.mode not in ("CMYK", "LAB"):
         image = image.convert("RGB")
     transform = to_srgb(profile, image.mode) if image.mode == mode else None
@@ -1744,28 +1748,42 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 
 
 def is_shaded(numbers, values):
-    """Whether values go up and down by single steps, over 15 levels or more, as depth does, and the
-    numbers of classes do not."""
+    """Whether values go up and down by single steps, over 16 levels or more, as depth does, and the
+    numbers of classes do not. Both limits are our choice: to be on the safe side."""
     values = values.astype(int)
-    steps = [np.abs(np.diff(values, axis=axis)).reshape(-1) for axis in (0, 1)]
-    steps = np.concatenate(steps)                          # down, and to the right
+    down = np.abs(np.diff(values, axis=0))
+    right = np.abs(np.diff(values, axis=1))
+    steps = np.concatenate([down.reshape(-1), right.reshape(-1)])
     single = (steps == 1).sum()
     return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()
 
 
+LOOKING_AROUND = threading.Lock()    # else each thread would read the same neighbours
+
+
+def neighbourhood(stored):
+    """By what neighbours are known: the folder, when it last changed, their ending, and which half
+    of them; None of a picture of a page or a film."""
+    folder = stored.path.parent
+    if not stored.path.is_file():
+        return None
+    return folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half
+
+
 def is_among_brighter(stored):
     """Whether a picture is the dark one of a folder of such, as a frame of depth may be."""
-    folder = stored.path.parent
-    if stored.image.mode == "P" or not stored.path.is_file():
+    place = neighbourhood(stored)
+    if place is None or stored.image.mode == "P":
         return False
     channels = 3 if stored.bands is None else stored.bands.shape[2]
-    return any_is_brighter(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
-                           stored.image.mode, channels)
+    with LOOKING_AROUND:
+        return any_is_brighter(*place, stored.image.mode, channels)
 
 
 @functools.lru_cache
 def any_is_brighter(folder, changed, ending, half, mode, channels):
-    """Whether any picture of this ending and mode cannot be numbers: see reading_together."""
+    """Whether any picture of this ending and mode cannot be numbers: see neighbouring_pictures.
+    changed: when the folder last was, so that the cache knows."""
     for stored in neighbouring_pictures(folder, ending, half, channels):
         if stored.image.mode == mode and not stored.lossy and is_bright(stored):
             return True
@@ -1797,8 +1815,7 @@ def is_bright(stored):
     values = possible_numbers(stored)
     if values is None:
         return True
-    numbers = set(np.unique(values).tolist()) - {255}
-    return max(numbers, default=0) >= MOST_NUMBERS
+    return bool(((values >= MOST_NUMBERS) & (values != 255)).any())
 
 
 def possible_numbers(stored):
@@ -2018,21 +2035,21 @@ def meanings_of_rows(image, rows):
     if tells_nothing(image):
         return [Meaning(row, None, row) for row in rows]
     check_rows(image, rows)
-    shown = dict(enumerate(palette_rows(image)))
-    if is_filled_up(list(shown.values())):
+    colours_of_rows = palette_rows(image)
+    shown = dict(enumerate(colours_of_rows))
+    if is_filled_up(colours_of_rows):
         del shown[255]                                     # it tells nothing
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
     return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
 
 
-def is_filled_up(rows):
-    """Whether a palette's colours end in zeros that only fill it up: black is a row before, too."""
+def is_filled_up(colours):
+    """Whether a palette ends in zeros that only fill it up: black is a row before, too."""
     black = (0, 0, 0)
-    others = [row for row, colour in enumerate(rows) if colour != black]
-    if len(rows) < 256 or not others or others[-1] >= 254:
-        return False
-    return black in rows[:others[-1]]
+    last = max([row for row, colour in enumerate(colours) if colour != black], default=0)
+    full = len(colours) == 256 and last < 254              # row 255 alone may be black on purpose
+    return full and black in colours[:last]
 
 
 def palette_rows(image):
@@ -2083,7 +2100,7 @@ def choose_reading(stored, mode, meanings, palette):
         how = reading_by_others(stored, mode, meanings, fitting, palette)
     if how is None:
         how = preferred(mode, meanings, fitting, palette)
-        if how == "number":
+        if how == "number":                                # and none of the others says so
             refuse_a_mask(fitting["number"], len(palette))
     if how is None:
         return None, None
@@ -2115,11 +2132,11 @@ def reading_by_others(stored, mode, meanings, fitting, palette):
 def readings_of_folder(stored, palette):
     """-> how most label maps of a file's folder are read, "colour", "number" or "row", or None; and
     whether one of them that can only be read by number holds 255."""
-    folder = stored.path.parent
-    if not stored.path.is_file():                          # a picture of a page or a film
+    place = neighbourhood(stored)
+    if place is None:
         return None, False
-    return usual_reading(folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half,
-                         json.dumps(palette))
+    with LOOKING_AROUND:
+        return usual_reading(*place, json.dumps(palette))
 
 
 @functools.lru_cache
@@ -2145,7 +2162,7 @@ def usual_reading(folder, changed, ending, half, palette):
     del votes[None]                                        # other pictures
     usual = None
     for how, count in votes.items():
-        if count > 2 / 3 * votes.total():
+        if count > 2 / 3 * votes.total():                  # our choice: two annotators may differ
             usual = how
     return usual, ignores
 
@@ -2556,11 +2573,12 @@ def labels_and_photo(labels, photo, palette):
     share = share_of_classes(photo, palette)
     if smeared and share > 0.9:                            # a map: photos have at most .69
         return False
-    if is_exact(labels, palette):
+    how_of_labels = how_read(labels, palette)
+    if how_of_labels not in ("", "by nearest colour"):     # exact
         return True
     if smeared:                                            # both, so none is surely a photo
         return False
-    least = 0.2 if how_read(labels, palette) else 0.3      # two halves of a map differ by less
+    least = 0.2 if how_of_labels else 0.3                  # two halves of a map differ by less
     return share_of_classes(labels, palette) - share > least
 
 
@@ -3688,14 +3706,15 @@ def download_rest(url, partial):
 def write_rest(url, response, partial, kept):
     """Writes what a server sends behind the first `kept` bytes of a file, which takes on the
     server's date after each block: a kill may come at any time."""
-    date = response.headers.get("Last-Modified")
+    stamp = None
+    with suppress(TypeError, ValueError):                  # no date, or none that can be read
+        stamp = parsedate_to_datetime(response.headers.get("Last-Modified")).timestamp()
     with open(partial, "r+b" if kept else "wb", buffering=0) as file:
         file.seek(kept)
         file.truncate()
         for block in received(url, response):
             file.write(block)
-            if date:
-                stamp = parsedate_to_datetime(date).timestamp()
+            if stamp is not None:
                 os.utime(partial, (stamp, stamp))
 
 
