@@ -287,7 +287,7 @@ def test_a_norm_gives_each_channel_mean_0_and_spread_1():
 
 @pytest.mark.parametrize("plain, count", [
     (pix2pix.UNet(width=8, depth=6, dropout=0), 6 + 4 + 5 + 6),
-    (pix2pix.PatchGAN(3, width=8), 1 + 3 + 1)])
+    (pix2pix.PatchGAN(3, width=8), 1 + 3 + 2)])
 def test_faster_layers_equal_the_plain_ones(plain, count):
     fast = pix2pix.faster(copy.deepcopy(plain))
     changed = 0
@@ -1566,26 +1566,58 @@ def test_on_a_gpu_every_layer_puts_out_channels_last(name, monkeypatch):
 
 def double(layer):
     """The layer in double precision, its biases not at their first 0."""
-    nn.init.normal_(layer.bias)
+    for name, weight in layer.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(weight)
     return layer.double()
+
+def nearest_up(channels, out_channels):
+    layer = pix2pix.nearest(channels, out_channels, bias=True)
+    layer.__class__ = pix2pix.NearestUp
+    return layer
 
 FAST_LAYERS = {
     "Up": lambda: pix2pix.Up(6, 5, 4, stride=2, padding=1),
     "Up to a picture": lambda: pix2pix.Up(6, 3, 4, stride=2, padding=1),
+    "NearestUp": lambda: nearest_up(6, 5),
     "Down": lambda: pix2pix.Down(6, 5, 4, stride=2, padding=1),
     "ToLogits": lambda: pix2pix.ToLogits(6, 1, 4, stride=1, padding=1)}
 
 @pytest.mark.parametrize("h, w", [(2, 2), (4, 8), (8, 8), (16, 32), (64, 32)])
 @pytest.mark.parametrize("name", FAST_LAYERS)
 def test_faster_layers_and_gradients_equal_the_librarys(name, h, w):
-    layer = double(FAST_LAYERS[name]())
-    # nn.Conv2d, or the transposed one.
+    equals_the_librarys(FAST_LAYERS[name](), 6, h, w)
+
+@pytest.mark.parametrize("h, w", [(24, 24), (25, 33), (30, 25)])
+def test_filtering_gives_the_convolution_and_its_gradients(h, w):
+    """Sides even and odd, of so many channels and pixels that it does filter."""
+    layer = pix2pix.Filtering(128, 5, 4, stride=1, padding=1)
+    with mock.patch.object(nn.Conv2d, "forward", side_effect=AssertionError("the library's")):
+        layer(torch.randn(1, 128, h, w))
+    equals_the_librarys(layer, 128, h, w)
+
+def test_doubled_pixels_are_the_same_where_few_channels_go_at_a_time():
+    """At 128x128 these are 14 of 16, then two."""
+    equals_the_librarys(nearest_up(3, 16), 3, 128, 128)
+
+def test_a_transposed_convolution_does_what_doubled_pixels_do():
+    """It is the way in bf16."""
+    layer = double(nearest_up(6, 5))
+    x = torch.randn(3, 6, 8, 4).double()
+    by_4x4 = F.conv_transpose2d(x, pix2pix.as_4x4(layer[1].weight), layer[1].bias,
+                                stride=2, padding=1)
+    assert torch.allclose(by_4x4, nn.Sequential.forward(layer, x), atol=1e-9)
+
+def equals_the_librarys(layer, channels, h, w):
+    """In double precision, with its gradients."""
+    layer = double(layer)
+    # nn.Conv2d, the transposed one, or a Sequential.
     library = type(layer).__base__
-    x = torch.randn(3, 6, h, w).double().requires_grad_()
+    x = torch.randn(3, channels, h, w).double().requires_grad_()
     out = layer(x)
     wanted = library.forward(layer, x)
     assert torch.allclose(out, wanted, atol=1e-9)
-    leaves = (x, layer.weight, layer.bias)
+    leaves = (x, *layer.parameters())
     up = torch.randn_like(out)
     ours = torch.autograd.grad(out, leaves, up)
     theirs = torch.autograd.grad(wanted, leaves, up)
