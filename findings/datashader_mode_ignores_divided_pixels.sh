@@ -6,9 +6,9 @@
 #   the "most frequent value", with "frequency given by contribution area" as the source puts it. A
 #   pixel that the border of a cell divides counts by its part: the way to make class maps smaller
 #   that is better than nearest neighbour.
-# What happens: the parts are added up in whole numbers (frequencies = np.zeros(..., np.uint32)), and
-#   each sum is cut: 0.5 + 0.5 is 0, and 1 + 0.75 is 1. So divided pixels do not count. From 240 to
-#   160 pixels one pixel of each cell is whole, and wins against the halves and quarters. At a
+# What happens: the parts are added up in whole numbers (frequencies = np.zeros(..., np.uint32)),
+#   and each sum is cut: 0.5 + 0.5 is 0, and 1 + 0.75 is 1. So divided pixels do not count. From 240
+#   to 160 pixels one pixel of each cell is whole, and wins against the halves and quarters. At a
 #   factor of 1.25 most cells hold no whole pixel: all classes have 0, and the first pixel wins.
 #   Whole factors are right; so is the same map with each pixel repeated until the factor is whole.
 # Why it matters: plots by HoloViews, which get class maps by this call, have the factor that window
