@@ -3,7 +3,7 @@
 #
 # Versions: datashader 0.19.1, numba 0.68.1, xarray 2026.9.0, numpy 2.4.6.
 # Guess: Canvas.raster(label_map, agg="mode") gives each cell the class that has most of its area:
-#   the "most frequent value", with "frequency given by contribution area" as the source puts it. A
+#   the "most frequently seen" one, "with frequency given by contribution area", says its source. A
 #   pixel that the border of a cell divides counts by its part: the way to make class maps smaller
 #   that is better than nearest neighbour.
 # What happens: the parts are added up in whole numbers (frequencies = np.zeros(..., np.uint32)),

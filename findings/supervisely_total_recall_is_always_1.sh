@@ -8,13 +8,13 @@
 #   false wall, and a window that was missed.
 # What happens: a pixel of the wrong class counts as false positive alone. As false negative counts
 #   only what has a true class and no predicted one at all. A network that gives each pixel a class,
-#   as an argmax does, leaves none, so that its recall is 1.0. get_metrics(), class by class, counts
-#   both, and is right: the total is above each of its classes. Where a predicted map has gaps,
-#   recall goes down by the gaps alone, and a network that leaves pixels out, instead of getting
-#   them wrong, is worse for it.
+#   as an argmax does, leaves none, so that its recall is 1.0 (0 where no pixel at all is right).
+#   get_metrics(), class by class, counts both, and is right. Where a predicted map has gaps, recall
+#   goes down by the gaps alone: a network that leaves pixels out is worse for it than one that gets
+#   them wrong.
 # Why it matters: recall is read as "what did it miss". A map of a single class, which finds none of
-#   the others, has 1.0, and an F1 of this total and a right precision is far too high. Precision
-#   and accuracy beside it are right, and the class has one answer for each class that looks right.
+#   the others, has 1.0, and an F1 from it is far too high. Precision and accuracy beside it are
+#   right, which makes it look like a network that finds everything and paints too much.
 # Seen (maps of 160x160 and four classes; total precision, recall and accuracy, recall of the
 #   classes, and the share of true pixels that were found):
 #   copy                 1.00 1.00 1.00   1.00 1.00 1.00 1.00   1.00
