@@ -3220,6 +3220,19 @@ def test_nearest_needs_no_transposed_convolution(pairs, tmp_path):
     for layer in generator.modules():
         assert not isinstance(layer, nn.ConvTranspose2d)
 
+def test_a_loaded_generator_only_lays_its_weights_out_otherwise():
+    """Three decoder layers of it and the last, in the order in which OncePerTap reads them: that
+    copies nothing then, and all values stay where their indices say."""
+    generator = pix2pix.faster(pix2pix.UNet(width=8, depth=6, dropout=0, upsample="nearest"))
+    before = copy.deepcopy(generator)
+    ready = pix2pix.ready_to_translate(generator)
+    for name, weight in ready.state_dict().items():
+        assert torch.equal(weight, before.state_dict()[name])
+    for layer in [*ready.decoder[2:], ready.to_image]:
+        assert layer[1].weight.permute(2, 3, 0, 1).is_contiguous()
+    x = random_pictures(2, 64)
+    assert torch.equal(pix2pix.generate(ready, x), pix2pix.generate(before, x))
+
 @pytest.fixture(scope="module")
 def one_hot_run(pairs, tmp_path_factory):
     out = tmp_path_factory.mktemp("one-hot") / "run"
