@@ -10411,7 +10411,8 @@ def test_a_strip_that_is_of_another_picture_is_faded(page):
 
 def test_two_runs_stand_side_by_side_on_one_map(page, painter):
     page.opened()
-    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
+    assert page.js("return [...$('rival').options].map(each => each.value)") == [
+        "", "/", "other"]
     page.js("$('rival').value = 'other'; $('rival').onchange()")
     page.drag((20, 20), (60, 60))
     page.photo()
@@ -10461,6 +10462,30 @@ def test_a_second_runs_photo_that_comes_late_stands_under_no_other_name(page):
     page.photo()
     time.sleep(0.8)
     assert page.js("return $('other').getAttribute('src')") is None
+
+def test_the_examples_real_photo_stands_beside_the_one_made(page, painter, monkeypatch):
+    page.opened()
+    choose_on(page, "rival", "/")
+    shown = "return [$('othername').textContent, $('other').src]"
+    for number in (0, 1):
+        name, picture = page.js(shown)
+        assert name == f"Example {number}'s real photo"
+        assert picture.endswith(answer(painter, "example", seed=number)["photo"])
+        page.press("example")
+        page.until(lambda: page.js("return shownExample") == number + 1)
+    # What stands beside it does not age while the next photo is made.
+    page.js("staleSince = 0; showAge()")
+    assert page.js("return [$('frame').className, $('otherframe').className]") == [
+        "frame stale", "frame"]
+    page.opened()
+
+    def none(*_):
+        raise data.Refusal("No example.")
+    monkeypatch.setitem(paint.ROUTES, "POST /example", none)
+    page.js("realPhoto = ''")
+    choose_on(page, "rival", "/")
+    assert page.js("return [$('status').textContent, $('rival').value, $('othercard').hidden]") == [
+        "No example.", "", True]
 
 
 def choose_on(page, id, value):
