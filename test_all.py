@@ -10651,6 +10651,46 @@ def test_a_phone_shows_the_photo_beside_the_classes(page):
     assert 0 <= top
     assert bottom <= 740
 
+IN_SIGHT = """
+    const inSight = each => {
+        const {left, right, top, bottom} = each.getBoundingClientRect();
+        return each.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2));
+    };
+    const buttons = () => [...document.querySelectorAll('#panel button, #filecard button, summary')]
+        .filter(each => each.offsetParent && !each.disabled);"""
+
+@pytest.mark.parametrize("size", [(360, 664), (844, 390)])
+def test_undo_stays_in_reach_of_a_thumb(size, page):
+    page.opened(*size)
+    hidden = page.js(IN_SIGHT + """
+        $('undo').disabled = $('redo').disabled = false;
+        return buttons().filter(each => !each.closest('#classes')).filter(each => {
+            each.focus();
+            return ![each, $('undo'), $('redo')].every(inSight);
+        }).map(each => each.id || each.textContent)""")
+    assert not hidden
+
+def test_a_phones_strip_of_classes_shows_the_chosen_one(page):
+    page.opened(360, 740)
+    for k in (11, 0, 5):
+        page.js("choose(arguments[0])", k)
+        assert page.js(IN_SIGHT + "return inSight($(`class ${chosen}`))")
+
+@pytest.mark.parametrize("size", [(640, 450), (844, 390)])
+def test_a_phone_held_sideways_shows_both_pictures_beside_all_buttons(size, page):
+    page.opened(*size)
+    apart = page.js(IN_SIGHT + """
+        const whole = each => {
+            const {top, bottom} = each.getBoundingClientRect();
+            return top >= 0 && bottom <= $('status').getBoundingClientRect().top + 1;
+        };
+        const scrolled = each => each.closest('#panel') && !/undo|redo/.test(each.id);
+        return buttons().filter(scrolled).filter(each => {
+            each.focus();
+            return !inSight(each) || !whole($('frame')) || !whole($('easel'));
+        }).map(each => each.id || each.textContent)""")
+    assert not apart
+
 @pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
 def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, either):
     page = either
