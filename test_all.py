@@ -9701,6 +9701,20 @@ def test_the_photo_zooms_along(page):
     assert shown[0] == pytest.approx(shown[1], rel=0.01)
     assert shown[0] > 1.1
 
+def test_the_ring_on_the_photo_grows_with_the_brush(page):
+    page.opened()
+    page.drag((64, 64))
+    widths = []
+    for size in (10, 40):
+        page.js("setSize(arguments[0])", size)
+        widths.append(page.js("""
+            const {width: w, height: h} = $('verdict');
+            const ring = $('verdict').getContext('2d').getImageData(0, 0, w, h).data;
+            const drawn = [];
+            for (let i = 3; i < ring.length; i += 4) if (ring[i]) drawn.push((i >> 2) % w);
+            return (Math.max(...drawn) - Math.min(...drawn)) * width / w"""))
+    assert widths == pytest.approx([10, 40], abs=2)
+
 @pytest.mark.parametrize("key, code, tool", [("\u0438", "KeyB", "brush"), ("f", "KeyF", "fill")])
 def test_keys_of_other_alphabets_are_known_by_their_place(key, code, tool, page):
     page.opened()
@@ -10753,6 +10767,15 @@ def test_a_block_is_not_called_like_a_class(page):
                     "each.offsetParent).map(each => each.ariaLabel ?? each.textContent)")
     assert len({*names}) == len(names)
     assert {"window", "window block"} <= {*names}
+
+def test_a_screen_reader_is_not_told_each_tenth_of_a_second(page):
+    page.opened()
+    nodes = page.browser.cdp("Accessibility.getFullAXTree", {})["nodes"]
+    properties = {node["name"]["value"]: node["properties"]
+                  for node in nodes if node.get("role", {}).get("value") == "status"}
+    speed = properties["how long it took, or how old it is"]
+    assert "live" not in [each["name"] for each in speed]
+    assert "live" in [each["name"] for each in properties[""]]
 
 def test_letters_keep_their_size_when_the_page_changes_its_own(page):
     page.opened()
