@@ -9996,7 +9996,17 @@ def test_a_selection_moves(page):
     page.drag((20, 20), (40, 50))
     moved = page.cells()
     assert (moved[50:60, 40:44] == 2).all()
-    assert not moved[18:32, 18:28].any()
+
+def test_where_a_selection_was_there_is_what_is_around_it(page):
+    paint_a_window_and_select_it(page)
+    page.drag((20, 20), (40, 50))
+    assert (page.cells()[18:32, 18:28] == 1).all()     # the wall goes on
+    page.press("empty")
+    assert (page.cells()[45:65, 35:55] == 1).all()
+    # Around the wall is the ground.
+    page.js("select([0, 0, 118, 101])")
+    page.press("empty")
+    assert not page.cells().any()
 
 def test_a_selection_leaves_a_copy(page):
     paint_a_window_and_select_it(page)
@@ -10016,6 +10026,14 @@ def test_a_selection_repeats_across_the_floor(page):
     assert not row[118:].any()
     windows = np.flatnonzero(row == 2)
     assert (windows % 10).tolist() == [0, 1, 2, 3] * 11
+
+def test_a_repeat_says_what_it_did(page):
+    paint_a_window_and_select_it(page)
+    page.press("repeat")
+    assert page.said() == "Copies beside it: 10."
+    page.js("select([20, 18, 100, 32])")
+    page.press("repeat")
+    assert page.said() == "There is no room for a whole copy beside it."
 
 def test_a_copy_that_would_be_cut_at_the_walls_edge_is_left_out(page):
     paint_a_window_and_select_it(page)
