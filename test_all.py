@@ -9344,6 +9344,7 @@ KEYS = {
     "Enter": "\ue007",
     "Shift": "\ue008",
     "Control": "\ue009",
+    "Alt": "\ue00a",
     "Escape": "\ue00c",
     "Right": "\ue014",
     "Down": "\ue015"}
@@ -9540,6 +9541,16 @@ def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
         page.until(lambda: "taken as it is" in page.said())
         assert (page.cells() == painted).all(), path
 
+def test_ctrl_s_saves_the_map(either):
+    page = either
+    page.opened()
+    page.js("map.focus()")
+    page.keys((KEYS["Control"], "s"))
+    page.until(lambda: page.said() == "Saving facades-map.png.")
+    saved = page.folder / "facades-map.png"
+    page.until(lambda: is_written(saved))
+    saved.unlink()
+
 def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, painter):
     page = either
     page.opened()
@@ -9652,6 +9663,20 @@ def test_the_first_stroke_can_be_seen(page):
     assert found == 2
     counts = np.bincount(page.cells().ravel(), minlength=12)
     assert counts.argmax() == 1
+
+def test_alt_picks_with_any_tool(page):
+    page.opened()
+    page.press("clear", "class 10", "rectangle")
+    page.drag((20, 20), (40, 40))
+    painted = page.cells()
+    page.press("class 5", "brush")
+    alt = {"type": "key", "id": "keys", "actions": [{"type": "keyDown", "value": KEYS["Alt"]}]}
+    page.browser.act(alt)
+    page.drag((30, 30))
+    alt["actions"][0]["type"] = "keyUp"
+    page.browser.act(alt)
+    assert (page.cells() == painted).all()
+    assert page.js("return [tool, chosen]") == ["brush", 10]
 
 def test_strokes_that_change_nothing_ask_for_no_photo_and_say_why(page):
     page.opened()
@@ -9979,6 +10004,20 @@ def test_undo_takes_a_polygons_last_corner_back(page):
     y, x = np.mgrid[:128, :128]
     triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
     assert (filled == triangle).all()
+
+def test_a_polygon_stays_open_while_its_painter_looks_elsewhere(page):
+    corners_of_a_polygon(page, (10, 10), (40, 10), (40, 30))
+    # The picker puts the polygon back into the hand.
+    page.press("hand", "picker")
+    page.drag((100, 100))
+    assert page.js("return [tool, corners.length]") == ["polygon", 3]
+    page.press("class 10")
+    page.keys(KEYS["Enter"])
+    assert page.cells()[20, 38] == 10
+    corners_of_a_polygon(page, (10, 10))
+    page.js("map.focus()")
+    page.keys(KEYS["Escape"])
+    assert page.said() == "Polygon given up."
 
 
 def paint_a_window_and_select_it(page):
