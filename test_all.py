@@ -10545,9 +10545,8 @@ def test_the_examples_real_photo_stands_beside_the_one_made(page, painter, monke
         page.press("example")
         page.until(lambda: page.js("return shownExample") == number + 1)
     # What stands beside it does not age while the next photo is made.
-    page.js("staleSince = 0; showAge()")
-    assert page.js("return [$('frame').className, $('otherframe').className]") == [
-        "frame stale", "frame"]
+    assert page.js("staleSince = 0; showAge(); return [$('frame'), $('otherframe')].map("
+                   "each => each.className)") == ["frame stale", "frame"]
     page.opened()
 
     def none(*_):
