@@ -9484,6 +9484,13 @@ def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
     page.until(lambda: "An example" in page.said())
     assert not page.js("return $('savelarge').offsetWidth")
 
+def test_undos_key_works_after_a_list_was_chosen_from(page):
+    page.opened()
+    page.press("clear")
+    page.js("$('traced').focus()")
+    page.keys((KEYS["Control"], "z"))
+    assert page.said() == "Taken back."
+
 def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
     page.opened()
     choose_on(page, "traced", "real")
