@@ -9357,6 +9357,7 @@ KEYS = {
     "Enter": "\ue007",
     "Shift": "\ue008",
     "Control": "\ue009",
+    "Alt": "\ue00a",
     "Escape": "\ue00c",
     "Right": "\ue014",
     "Down": "\ue015"}
@@ -9496,6 +9497,13 @@ def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
     page.until(lambda: "An example" in page.said())
     assert not page.js("return $('savelarge').offsetWidth")
 
+def test_undos_key_works_after_a_list_was_chosen_from(page):
+    page.opened()
+    page.press("clear")
+    page.js("$('traced').focus()")
+    page.keys((KEYS["Control"], "z"))
+    assert page.said() == "Taken back."
+
 def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
     page.opened()
     choose_on(page, "traced", "real")
@@ -9552,6 +9560,16 @@ def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
         page.browser.choose("file", path)
         page.until(lambda: "taken as it is" in page.said())
         assert (page.cells() == painted).all(), path
+
+def test_ctrl_s_saves_the_map(either):
+    page = either
+    page.opened()
+    page.js("map.focus()")
+    page.keys((KEYS["Control"], "s"))
+    page.until(lambda: page.said() == "Saving facades-map.png.")
+    saved = page.folder / "facades-map.png"
+    page.until(lambda: is_written(saved))
+    saved.unlink()
 
 def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, painter):
     page = either
@@ -9666,6 +9684,20 @@ def test_the_first_stroke_can_be_seen(page):
     counts = np.bincount(page.cells().ravel(), minlength=12)
     assert counts.argmax() == 1
 
+def test_alt_picks_with_any_tool(page):
+    page.opened()
+    page.press("clear", "class 10", "rectangle")
+    page.drag((20, 20), (40, 40))
+    painted = page.cells()
+    page.press("class 5", "brush")
+    alt = {"type": "key", "id": "keys", "actions": [{"type": "keyDown", "value": KEYS["Alt"]}]}
+    page.browser.act(alt)
+    page.drag((30, 30))
+    alt["actions"][0]["type"] = "keyUp"
+    page.browser.act(alt)
+    assert (page.cells() == painted).all()
+    assert page.js("return [tool, chosen]") == ["brush", 10]
+
 def test_strokes_that_change_nothing_ask_for_no_photo_and_say_why(page):
     page.opened()
     page.press("clear", "class 10", "rectangle")
@@ -9713,6 +9745,20 @@ def test_the_photo_zooms_along(page):
                     "  return b.width / f; })")
     assert shown[0] == pytest.approx(shown[1], rel=0.01)
     assert shown[0] > 1.1
+
+def test_the_ring_on_the_photo_grows_with_the_brush(page):
+    page.opened()
+    page.drag((64, 64))
+    widths = []
+    for size in (10, 40):
+        page.js("setSize(arguments[0])", size)
+        widths.append(page.js("""
+            const {width: w, height: h} = $('verdict');
+            const ring = $('verdict').getContext('2d').getImageData(0, 0, w, h).data;
+            const drawn = [];
+            for (let i = 3; i < ring.length; i += 4) if (ring[i]) drawn.push((i >> 2) % w);
+            return (Math.max(...drawn) - Math.min(...drawn)) * width / w"""))
+    assert widths == pytest.approx([10, 40], abs=2)
 
 @pytest.mark.parametrize("key, code, tool", [("\u0438", "KeyB", "brush"), ("f", "KeyF", "fill")])
 def test_keys_of_other_alphabets_are_known_by_their_place(key, code, tool, page):
@@ -9979,6 +10025,20 @@ def test_undo_takes_a_polygons_last_corner_back(page):
     triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
     assert (filled == triangle).all()
 
+def test_a_polygon_stays_open_while_its_painter_looks_elsewhere(page):
+    corners_of_a_polygon(page, (10, 10), (40, 10), (40, 30))
+    # The picker puts the polygon back into the hand.
+    page.press("hand", "picker")
+    page.drag((100, 100))
+    assert page.js("return [tool, corners.length]") == ["polygon", 3]
+    page.press("class 10")
+    page.keys(KEYS["Enter"])
+    assert page.cells()[20, 38] == 10
+    corners_of_a_polygon(page, (10, 10))
+    page.js("map.focus()")
+    page.keys(KEYS["Escape"])
+    assert page.said() == "Polygon given up."
+
 
 def paint_a_window_and_select_it(page):
     """A wall of 10 to 117 x 0 to 100, a window of 4x10 at (20, 20)."""
@@ -9995,7 +10055,17 @@ def test_a_selection_moves(page):
     page.drag((20, 20), (40, 50))
     moved = page.cells()
     assert (moved[50:60, 40:44] == 2).all()
-    assert not moved[18:32, 18:28].any()
+
+def test_where_a_selection_was_there_is_what_is_around_it(page):
+    paint_a_window_and_select_it(page)
+    page.drag((20, 20), (40, 50))
+    assert (page.cells()[18:32, 18:28] == 1).all()     # the wall goes on
+    page.press("empty")
+    assert (page.cells()[45:65, 35:55] == 1).all()
+    # Around the wall is the ground.
+    page.js("select([0, 0, 118, 101])")
+    page.press("empty")
+    assert not page.cells().any()
 
 def test_a_selection_leaves_a_copy(page):
     paint_a_window_and_select_it(page)
@@ -10015,6 +10085,14 @@ def test_a_selection_repeats_across_the_floor(page):
     assert not row[118:].any()
     windows = np.flatnonzero(row == 2)
     assert (windows % 10).tolist() == [0, 1, 2, 3] * 11
+
+def test_a_repeat_says_what_it_did(page):
+    paint_a_window_and_select_it(page)
+    page.press("repeat")
+    assert page.said() == "Copies beside it: 10."
+    page.js("select([20, 18, 100, 32])")
+    page.press("repeat")
+    assert page.said() == "There is no room for a whole copy beside it."
 
 def test_a_copy_that_would_be_cut_at_the_walls_edge_is_left_out(page):
     paint_a_window_and_select_it(page)
@@ -10424,7 +10502,8 @@ def test_a_strip_that_is_of_another_picture_is_faded(page):
 
 def test_two_runs_stand_side_by_side_on_one_map(page, painter):
     page.opened()
-    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
+    assert page.js("return [...$('rival').options].map(each => each.value)") == [
+        "", "/", "other"]
     page.js("$('rival').value = 'other'; $('rival').onchange()")
     page.drag((20, 20), (60, 60))
     page.photo()
@@ -10474,6 +10553,29 @@ def test_a_second_runs_photo_that_comes_late_stands_under_no_other_name(page):
     page.photo()
     time.sleep(0.8)
     assert page.js("return $('other').getAttribute('src')") is None
+
+def test_the_examples_real_photo_stands_beside_the_one_made(page, painter, monkeypatch):
+    page.opened()
+    choose_on(page, "rival", "/")
+    shown = "return [$('othername').textContent, $('other').src]"
+    for number in (0, 1):
+        name, picture = page.js(shown)
+        assert name == f"Example {number}'s real photo"
+        assert picture.endswith(answer(painter, "example", seed=number)["photo"])
+        page.press("example")
+        page.until(lambda: page.js("return shownExample") == number + 1)
+    # What stands beside it does not age while the next photo is made.
+    assert page.js("staleSince = 0; showAge(); return [$('frame'), $('otherframe')].map("
+                   "each => each.className)") == ["frame stale", "frame"]
+    page.opened()
+
+    def none(*_):
+        raise data.Refusal("No example.")
+    monkeypatch.setitem(paint.ROUTES, "POST /example", none)
+    page.js("realPhoto = ''")
+    choose_on(page, "rival", "/")
+    assert page.js("return [$('status').textContent, $('rival').value, $('othercard').hidden]") == [
+        "No example.", "", True]
 
 
 def choose_on(page, id, value):
@@ -10639,6 +10741,46 @@ def test_a_phone_shows_the_photo_beside_the_classes(page):
     assert 0 <= top
     assert bottom <= 740
 
+IN_SIGHT = """
+    const inSight = each => {
+        const {left, right, top, bottom} = each.getBoundingClientRect();
+        return each.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2));
+    };
+    const buttons = () => [...document.querySelectorAll('#panel button, #filecard button, summary')]
+        .filter(each => each.offsetParent && !each.disabled);"""
+
+@pytest.mark.parametrize("size", [(360, 664), (844, 390)])
+def test_undo_stays_in_reach_of_a_thumb(size, page):
+    page.opened(*size)
+    hidden = page.js(IN_SIGHT + """
+        $('undo').disabled = $('redo').disabled = false;
+        return buttons().filter(each => !each.closest('#classes')).filter(each => {
+            each.focus();
+            return ![each, $('undo'), $('redo')].every(inSight);
+        }).map(each => each.id || each.textContent)""")
+    assert not hidden
+
+def test_a_phones_strip_of_classes_shows_the_chosen_one(page):
+    page.opened(360, 740)
+    for k in (11, 0, 5):
+        page.js("choose(arguments[0])", k)
+        assert page.js(IN_SIGHT + "return inSight($(`class ${chosen}`))")
+
+@pytest.mark.parametrize("size", [(640, 450), (844, 390)])
+def test_a_phone_held_sideways_shows_both_pictures_beside_all_buttons(size, page):
+    page.opened(*size)
+    apart = page.js(IN_SIGHT + """
+        const whole = each => {
+            const {top, bottom} = each.getBoundingClientRect();
+            return top >= 0 && bottom <= $('status').getBoundingClientRect().top + 1;
+        };
+        const scrolled = each => each.closest('#panel') && !/undo|redo/.test(each.id);
+        return buttons().filter(scrolled).filter(each => {
+            each.focus();
+            return !inSight(each) || !whole($('frame')) || !whole($('easel'));
+        }).map(each => each.id || each.textContent)""")
+    assert not apart
+
 @pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
 def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, either):
     page = either
@@ -10701,6 +10843,15 @@ def test_a_block_is_not_called_like_a_class(page):
                     "each.offsetParent).map(each => each.ariaLabel ?? each.textContent)")
     assert len({*names}) == len(names)
     assert {"window", "window block"} <= {*names}
+
+def test_a_screen_reader_is_not_told_each_tenth_of_a_second(page):
+    page.opened()
+    nodes = page.browser.cdp("Accessibility.getFullAXTree", {})["nodes"]
+    properties = {node["name"]["value"]: node["properties"]
+                  for node in nodes if node.get("role", {}).get("value") == "status"}
+    speed = properties["how long it took, or how old it is"]
+    assert "live" not in [each["name"] for each in speed]
+    assert "live" in [each["name"] for each in properties[""]]
 
 def test_letters_keep_their_size_when_the_page_changes_its_own(page):
     page.opened()
