@@ -8298,99 +8298,63 @@ def raw_reply(server, content):
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 LOCAL = "Host: localhost\r\n"
-POST = f"POST /study HTTP/1.1\r\n{LOCAL}"
-POST_JSON = f"{POST}Content-Type: application/json\r\n"
-EMPTY_OBJECT = "Content-Length: 2\r\n\r\n{}"
 
 def head_and_body(server, content):
     return raw_reply(server, content).split("\r\n\r\n", 1)
 
-def gets_a_sentence(server, content, status):
-    """The stranger, and then others get the page."""
-    head, sentence = head_and_body(server, content)
-    assert head.startswith(f"HTTP/1.0 {status} ")
-    assert len(sentence) < 160
-    head, _ = head_and_body(server, f"GET / HTTP/1.1\r\n{LOCAL}\r\n")
-    assert head.startswith("HTTP/1.0 200 ")
+def getting(path="/", hosts=LOCAL):
+    return f"GET {path} HTTP/1.1\r\n{hosts}\r\n"
 
-@pytest.mark.parametrize("hosts", [
-    "",
-    "Host: evil.example\r\n",
-    "Host: localhost.evil.net\r\n",
-    LOCAL + LOCAL,
-    "Host: localhost:1/\r\n",
-    "Host: user@localhost\r\n"])
-def test_pages_at_other_names_may_not_ask(hosts, painter):
-    gets_a_sentence(painter, f"GET / HTTP/1.1\r\n{hosts}\r\n", 403)
+JSON = "Content-Type: application/json\r\n"
 
-@pytest.mark.parametrize("origin", [
-    "http://evil.net",
-    "null",
-    "file://localhost",
-    "http://localhost.evil.net:80"])
-def test_pages_of_other_origins_may_not_ask(origin, painter):
-    request = f"{POST_JSON}Origin: {origin}\r\n{EMPTY_OBJECT}"
-    gets_a_sentence(painter, request, 403)
+def posting(body="{}", length=None, more=JSON):
+    """length: as is said; None: as it is."""
+    length = len(body) if length is None else length
+    return f"POST /study HTTP/1.1\r\n{LOCAL}{more}Content-Length: {length}\r\n\r\n{body}"
 
-@pytest.mark.parametrize("request_head, status", [
-    (f"{POST}Content-Type: text/plain\r\n{EMPTY_OBJECT}", 415),
-    (f"{POST_JSON}\r\n", 411),
-    (f"{POST_JSON}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411)],
-    ids=["plain text", "no length", "chunked"])
-def test_requests_without_json_or_length_are_refused(request_head, status, painter):
-    gets_a_sentence(painter, request_head, status)
+NO_LENGTH = f"POST /study HTTP/1.1\r\n{LOCAL}{JSON}"
+STRANGERS = {  # who: the status that they get, and what they ask
+    "pages at other names": (403, [getting(hosts=hosts) for hosts in (
+        "", "Host: evil.example\r\n", "Host: localhost.evil.net\r\n", LOCAL + LOCAL,
+        "Host: localhost:1/\r\n", "Host: user@localhost\r\n")]),
+    "pages of other origins": (403, [posting(more=f"{JSON}Origin: {origin}\r\n") for origin in (
+        "http://evil.net", "null", "file://localhost", "http://localhost.evil.net:80")]),
+    "plain text": (415, [posting(more="Content-Type: text/plain\r\n")]),
+    "a body of no length": (411, [
+        f"{NO_LENGTH}\r\n", f"{NO_LENGTH}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]),
+    "a body of a false length": (400, [posting("short", length) for length in (
+        "-1", "ten", "1\r\nContent-Length: 2", "900", "0" * 5000 + "900")]),
+    "too long a body": (413, [posting("short", length) for length in (
+        "9" * 5000, "0" * 20 + "9" * 12, paint.BODY + 1)]),
+    "a body that makes no sense": (400, [posting(body) for body in (
+        "[]",
+        "[" * 4000,
+        "{",
+        '{"run": "../facades"}',
+        '{"run": ["facades"]}',
+        '{"run": "facades", "seed": 1e999}',
+        '{"run": "facades", "session": "stolen"}',
+        '{"run": "facades", "muted": 7}')]),
+    "what is no page": (404, [getting(path) for path in (
+        "/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x")]),
+    "other methods": (501, [
+        f"{method} / HTTP/1.1\r\n{LOCAL}\r\n" for method in ("PUT", "HEAD", "BREW")]),
+    "a long line": (414, ["GET /" + "a" * 65532]),
+    "many lines": (431, ["GET / HTTP/1.1\r\n" + "X: y\r\n" * 101]),
+    "a handshake": (400, ["\x16\x03\x01\x02\r\n\r\n"])}
 
-LENGTHS = {
-    "negative": ("-1", 400),
-    "a word": ("ten", 400),
-    "two": ("1\r\nContent-Length: 2", 400),
-    "more than comes": ("900", 400),
-    "5000 digits": ("9" * 5000, 413),
-    "zeros first": ("0" * 20 + "9" * 12, 413),
-    "5000 zeros first": ("0" * 5000 + "900", 400),
-    "one too many": (str(paint.BODY + 1), 413)}
-
-@pytest.mark.parametrize("name", LENGTHS)
-def test_a_body_of_a_false_length_is_refused(name, painter):
-    length, status = LENGTHS[name]
-    request = f"{POST_JSON}Content-Length: {length}\r\n\r\nshort"
-    gets_a_sentence(painter, request, status)
-
-BODIES = {
-    "a list": "[]",
-    "deep": "[" * 4000,
-    "half": "{",
-    "a run outside": '{"run": "../facades"}',
-    "a list for a run": '{"run": ["facades"]}',
-    "an endless seed": '{"run": "facades", "seed": 1e999}',
-    "another's session": '{"run": "facades", "session": "stolen"}',
-    "a muted number": '{"run": "facades", "muted": 7}'}
-
-@pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_makes_no_sense_is_refused(name, painter):
-    body = BODIES[name]
-    request = f"{POST_JSON}Content-Length: {len(body)}\r\n\r\n{body}"
-    gets_a_sentence(painter, request, 400)
-
-@pytest.mark.parametrize("path", [
-    "/../paint.py", "/%2e%2e/paint.py", "//", "/\0", "/paint.html", "/translate", "/?x"])
-def test_nothing_but_the_pages_is_served(path, painter):
-    gets_a_sentence(painter, f"GET {path} HTTP/1.1\r\n{LOCAL}\r\n", 404)
-
-@pytest.mark.parametrize("method", ["PUT", "HEAD", "BREW"])
-def test_other_methods_are_refused(method, painter):
-    gets_a_sentence(painter, f"{method} / HTTP/1.1\r\n{LOCAL}\r\n", 501)
-
-@pytest.mark.parametrize("content, status", [
-    ("GET /" + "a" * 65532, 414),
-    ("GET / HTTP/1.1\r\n" + "X: y\r\n" * 101, 431),
-    ("\x16\x03\x01\x02\r\n\r\n", 400)],
-    ids=["a long line", "many lines", "a handshake"])
-def test_what_is_hardly_http_is_refused(content, status, painter):
-    gets_a_sentence(painter, content, status)
+@pytest.mark.parametrize("who", STRANGERS)
+def test_strangers_get_a_sentence_and_the_next_one_the_page(who, painter):
+    status, requests = STRANGERS[who]
+    for request in requests:
+        head, sentence = head_and_body(painter, request)
+        assert head.startswith(f"HTTP/1.0 {status} "), request[:200]
+        assert len(sentence) < 160
+        head, _ = head_and_body(painter, getting())
+        assert head.startswith("HTTP/1.0 200 ")
 
 def test_the_page_runs_its_own_scripts_and_asks_nobody_else(painter):
-    head, page = head_and_body(painter, f"GET / HTTP/1.1\r\n{LOCAL}\r\n")
+    head, page = head_and_body(painter, getting())
     [nonce] = set(re.findall("nonce-(.{22})", head))
     assert page.count(f'nonce="{nonce}"') == 2
     assert "://" not in page
@@ -8646,68 +8610,49 @@ def test_the_square_of_a_logit_is_where_its_gradient_reaches(field):
         assert reached.min(0)[0].tolist() == first
         assert reached.max(0)[0].tolist() == last
 
-def judged_and_wanted(folder, judge, objective):
-    """-> the server's verdict on a drawn map, D's own logits (h, w)"""
+@pytest.mark.parametrize("judge", ["fake", "real"])
+@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
+def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, judge, tmp_path):
+    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
     studio = paint.Studio([folder])
     run = studio.runs["run"]
     label_map = noise_picture(64, 64) % 12
     cells = base64.b64encode(label_map.numpy().tobytes()).decode()
     request = {**paint.FIELDS, "cells": cells, "judge": judge, "example": 5}
-    reply = studio.translate(run, request)
-    colours = data.colorize(label_map, FACADES)
-    x, _ = data.to_network(run, colours[None])
+    judged = studio.translate(run, request)["judged"]
+    x, _ = data.to_network(run, data.colorize(label_map, FACADES)[None])
     # The fifth held-out one.
     pair = data.draw_pair(405, [64, 64], "pairs")
     _, real = data.to_network(run, pair[None])
-    fake = pix2pix.generate(run["network"], x, 0)
-    y = real if judge == "real" else fake
+    y = real if judge == "real" else pix2pix.generate(run["network"], x, 0)
     d = pix2pix.load_discriminator(folder / "checkpoint.pt")
     with torch.no_grad():
         logits = d(x, y) if "cgan" in objective else d(y)
-    return reply["judged"], logits[0, 0]
-
-@pytest.mark.parametrize("judge", ["fake", "real"])
-@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
-def test_looking_inside_shows_the_logits_of_the_runs_own_d(objective, judge, tmp_path):
-    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
-    judged, logits = judged_and_wanted(folder, judge, objective)
-    wanted = logits.flatten().tolist()
-    assert judged["logits"] == pytest.approx(wanted, abs=1e-3)
-    assert [judged["rows"], judged["columns"]] == list(logits.shape)
+    assert judged["logits"] == pytest.approx(logits.flatten().tolist(), abs=1e-3)
     assert ("real" in judged) == (judge == "real")
-
-@pytest.mark.parametrize("objective", ["l1+cgan", "l1+gan"])
-def test_the_patches_of_a_16_pixel_d_stand_2_pixels_apart(objective, tmp_path):
-    folder = with_discriminator(tiny_run(tmp_path / "run"), 16, objective)
-    d = pix2pix.load_discriminator(folder / "checkpoint.pt")
-    judged, logits = judged_and_wanted(folder, "fake", objective)
-    rows, columns = logits.shape
-    grid = {
-        "rows": rows,
-        "columns": columns,
-        "start": -5,
-        "step": 2,
-        "side": 16}
+    # The patches of a 16 pixel D stand 2 pixels apart.
+    rows, columns = logits.shape[2:]
+    grid = {"rows": rows, "columns": columns, "start": -5, "step": 2, "side": 16}
     assert pix2pix.patch_grid(d, [64, 64]) == grid
     assert grid.items() <= judged.items()
 
-def test_a_checkpoint_without_a_d_that_fits_is_refused(tmp_path):
+def test_a_checkpoint_without_a_d_that_fits_or_damaged_is_refused(tmp_path):
     path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
     wider = {**content["settings"], "width": 9}
     for changes in ({"discriminator": {}}, {"settings": wider}):
         torch.save({**content, **changes}, path)
         refuses("no D that fits its settings", pix2pix.load_discriminator, path)
-
-def test_a_checkpoint_whose_end_is_missing_shows_no_d(tmp_path):
-    path = with_discriminator(tiny_run(tmp_path / "run")) / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-99])
     refuses("damaged", pix2pix.load_discriminator, path)
 
-def opened_as(run, path, name=None):
+def reply_to(run, path):
+    """What the server says of an opened file."""
+    return paint.read_file(run, base64.b64encode(path.read_bytes()).decode(), path.name)
+
+def opened_as(run, path):
     """What an opened file becomes -> (cells as a tensor of the run's size, the words)."""
-    file = base64.b64encode(Path(path).read_bytes()).decode()
-    reply = paint.read_file(run, file, name or Path(path).name)
+    reply = reply_to(run, path)
     cells = torch.tensor(list(base64.b64decode(reply["cells"]))).byte()
     return cells.view(*run["size"], -1).squeeze(2), reply["words"]
 
@@ -8736,13 +8681,18 @@ def save_label_map(label_map, kind, path):
     image.save(path)
 
 @pytest.mark.parametrize("kind", LABEL_PNGS)
-def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(
-        kind, facades_run, tmp_path):
+def test_an_opened_map_keeps_its_classes_whatever_its_kind_of_png(kind, facades_run, tmp_path):
     label_map = noise_picture(64, 64) % 12
     save_label_map(label_map, kind, tmp_path / "a.png")
     cells, words = opened_as(facades_run, tmp_path / "a.png")
     assert torch.equal(cells, label_map)
     assert words == LABEL_PNGS[kind]
+    # One of the shape of a pair is cropped as other wide ones.
+    label_map = noise_picture(64, 128) % 12
+    save_label_map(label_map, kind, tmp_path / "a.png")
+    cells, words = opened_as(facades_run, tmp_path / "a.png")
+    assert torch.equal(cells, label_map[:, 32:96])
+    assert words.endswith("cropped from 128x64 to 64x64, its middle")
 
 def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     make_pairs(tmp_path)
@@ -8755,15 +8705,6 @@ def test_an_opened_file_is_read_as_training_reads_it(tmp_path):
     assert torch.equal(colours, pictures[0][:3])
     assert words == "the label half of a pair taken, its right"
 
-@pytest.mark.parametrize("kind", LABEL_PNGS)
-def test_an_opened_map_of_the_shape_of_a_pair_is_cropped_as_other_wide_ones(
-        kind, facades_run, tmp_path):
-    label_map = noise_picture(64, 128) % 12
-    save_label_map(label_map, kind, tmp_path / "a.png")
-    cells, words = opened_as(facades_run, tmp_path / "a.png")
-    assert torch.equal(cells, label_map[:, 32:96])
-    assert words.endswith("cropped from 128x64 to 64x64, its middle")
-
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_an_opened_map_of_cityscapes_ids_becomes_its_classes(ending, tmp_path):
     run = {**settings_for(task="cityscapes"), "mode": "labels"}
@@ -8775,34 +8716,28 @@ def test_an_opened_map_of_cityscapes_ids_becomes_its_classes(ending, tmp_path):
     assert np.array_equal(cells, wanted)
     assert "numbers" in words
 
-def columns_of_classes():
-    """(96, 192): 12 classes, 16 columns each."""
+def columns_of_classes(height=64, width=64):
+    """A label map of up to 96x192: of 12 classes, 16 columns each."""
     row = torch.arange(12).repeat_interleave(16)
-    return row.expand(96, 192).byte()
+    return row.expand(96, 192).byte()[:height, :width]
 
-def test_the_page_says_that_a_picture_was_cropped(facades_run, tmp_path):
-    label_map = columns_of_classes()[:64]
-    picture = data.colorize(label_map, FACADES)
-    data.save_picture(tmp_path / "wide.png", picture)
-    cells, words = opened_as(facades_run, tmp_path / "wide.png")
-    assert torch.equal(cells, label_map[:, 64:128])
-    assert words == "cropped from 192x64 to 64x64, its middle"
-
-def test_the_page_says_that_a_picture_was_resized(facades_run, tmp_path):
-    label_map = columns_of_classes()[:, :96]
-    picture = data.colorize(label_map, FACADES)
-    data.save_picture(tmp_path / "large.png", picture)
-    _, words = opened_as(facades_run, tmp_path / "large.png")
-    assert words == "resized to 64x64, the scale that this run knows"
+@pytest.mark.parametrize("height, width, words", [
+    (64, 192, "cropped from 192x64 to 64x64, its middle"),
+    (96, 96, "resized to 64x64, the scale that this run knows")])
+def test_the_page_says_that_a_picture_was_cropped_or_resized(
+        height, width, words, facades_run, tmp_path):
+    label_map = columns_of_classes(height, width)
+    data.save_picture(tmp_path / "a.png", data.colorize(label_map, FACADES))
+    cells, said = opened_as(facades_run, tmp_path / "a.png")
+    assert said == words
+    assert len(cells.unique()) == (4 if height == 64 else 6)
 
 def test_an_opened_files_photo_can_be_as_large_as_the_file(tmp_path):
-    run_folder = tiny_run(tmp_path / "run")
-    studio = paint.Studio([run_folder])
+    studio = paint.Studio([tiny_run(tmp_path / "run")])
     run = studio.runs["run"]
-    label_map = columns_of_classes()
-    data.save_picture(tmp_path / "large.png", data.colorize(label_map, FACADES))
-    file = base64.b64encode((tmp_path / "large.png").read_bytes()).decode()
-    reply = paint.read_file(run, file, "large.png")
+    large = data.colorize(columns_of_classes(96, 192), FACADES)
+    data.save_picture(tmp_path / "large.png", large)
+    reply = reply_to(run, tmp_path / "large.png")
     # Of 96 x 192 its middle.
     assert reply["size"] == [96, 96]
     request = {**paint.FIELDS, "cells": reply["cells"]}
@@ -8813,13 +8748,11 @@ def test_an_opened_files_photo_can_be_as_large_as_the_file(tmp_path):
         refuses("at most 4096", studio.translate, run, {**request, "enlarged": size})
 
 def test_a_file_of_the_runs_size_has_no_other(facades_run, tmp_path):
-    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:64, :64], FACADES))
-    file = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
-    assert paint.read_file(facades_run, file, "a.png")["size"] is None
+    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes(), FACADES))
+    assert reply_to(facades_run, tmp_path / "a.png")["size"] is None
 
 def test_the_page_says_that_colours_were_moved_to_a_class(facades_run, tmp_path):
-    label_map = columns_of_classes()[:64, :64]
-    picture = data.colorize(label_map, FACADES)
+    picture = data.colorize(columns_of_classes(), FACADES)
     nearly_facade = torch.tensor([1, 50, 250]).byte()
     picture[:, :16] = nearly_facade.view(3, 1, 1)
     data.save_picture(tmp_path / "off.png", picture)
@@ -8841,7 +8774,7 @@ def test_of_a_jpeg_map_the_page_counts_what_lies_between_classes(facades_run, tm
 
 @pytest.mark.parametrize("beside", ["nothing", "a photo"])
 def test_the_page_says_what_became_of_pixels_to_ignore(beside, facades_run, tmp_path):
-    label_map = columns_of_classes()[:64, :64].clone()
+    label_map = columns_of_classes().clone()
     label_map[:16] = 255
     image = Image.fromarray(label_map.numpy()).convert("RGB")
     if beside == "a photo":
@@ -8854,7 +8787,7 @@ def test_the_page_says_what_became_of_pixels_to_ignore(beside, facades_run, tmp_
                           "background")
 
 def test_an_opened_map_is_decoded_and_read_once(facades_run, tmp_path, monkeypatch):
-    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes()[:, :96], FACADES))
+    data.save_picture(tmp_path / "a.png", data.colorize(columns_of_classes(96, 96), FACADES))
     for name in ("decoded", "label_map_in"):
         monkeypatch.setattr(data, name, mock.Mock(wraps=getattr(data, name)))
     opened_as(facades_run, tmp_path / "a.png")
@@ -8881,8 +8814,7 @@ def test_damaged_files_are_refused_without_a_path(name, facades_run, tmp_path):
 
 def test_a_photo_that_is_opened_as_a_label_map_is_known(facades_run, tmp_path):
     PHOTO.resize((300, 200)).save(tmp_path / "photo.png")
-    file = base64.b64encode((tmp_path / "photo.png").read_bytes()).decode()
-    assert paint.read_file(facades_run, file, "photo.png")["photo"]
+    assert reply_to(facades_run, tmp_path / "photo.png")["photo"]
     # A label map in a JPEG has as many colours, and yet is none.
     picture = data.to_image(data.colorize(data.draw_facade(3, size=256)[1], FACADES))
     picture.save(tmp_path / "map.png")
