@@ -8881,16 +8881,17 @@ class Chromium:
 
 class Firefox:
     """A real Firefox, by WebDriver BiDi: JSON over a web socket, so no geckodriver is needed. It
-    adds noise to each canvas that is read back, and takes its display for a wide-gamut one."""
+    adds noise to each canvas that is read back, and takes its display's red for blue."""
 
     def __init__(self, folder):
         # Selenium brings it.
         import websocket
         profile = folder.parent / "profile"
         profile.mkdir()
+        display = store(profile / "display.icc", swapped_profile())
         preferences = {
             "privacy.resistFingerprinting": True, "gfx.color_management.mode": 1,
-            "gfx.color_management.display_profile": str(display_p3(profile / "p3.icc")),
+            "gfx.color_management.display_profile": str(display),
             "browser.download.folderList": 2, "browser.download.dir": str(folder),
             "browser.download.alwaysOpenPanel": False}
         (profile / "user.js").write_text("\n".join(
@@ -8960,32 +8961,6 @@ class Firefox:
         self.socket.close()
         self.process.terminate()
         self.process.wait(30)
-
-
-def display_p3(path):
-    """Writes an ICC profile of a wide-gamut display: Display P3's primaries for D50, gamma 2.2."""
-    def xyz(*values):
-        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
-    name = b"P3\0"
-    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, 0x233, 0)
-    tags = {b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(81),
-            b"wtpt": xyz(0.9642, 1, 0.8249), b"rXYZ": xyz(0.5151, 0.2412, -0.0011),
-            b"gXYZ": xyz(0.2920, 0.6922, 0.0419), b"bXYZ": xyz(0.1571, 0.0666, 0.7841),
-            b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": b"text\0\0\0\0none\0"}
-    offset = 132 + 12 * len(tags)
-    table = struct.pack(">I", len(tags))
-    body = b""
-    for tag, content in tags.items():
-        content += bytes(-len(content) % 4)
-        table += tag + struct.pack(">II", offset + len(body), len(content))
-        body += content
-    head = bytearray(128)
-    head[:4] = struct.pack(">I", offset + len(body))
-    head[8:24] = b"\x02\x40\0\0mntrRGB XYZ "
-    head[36:40] = b"acsp"
-    head[68:80] = xyz(0.9642, 1, 0.8249)[8:]
-    path.write_bytes(bytes(head) + table + body)
-    return path
 
 
 class Page:
@@ -9073,11 +9048,13 @@ KEYS = {
 @pytest.fixture(scope="module")
 def browsers(painter, tmp_path_factory):
     """Opens each browser once, when it is first asked for."""
+    programs = {Chromium: ["chromium", "chromedriver"], Firefox: ["firefox-esr"]}
     opened = {}
 
-    def page_of(kind, programs):
-        if any(not shutil.which(name) for name in programs) and "CI" not in os.environ:
-            pytest.skip(f"no browser: apt-get install {' '.join(programs)}; pip install selenium")
+    def page_of(kind):
+        needed = programs[kind]
+        if not all(map(shutil.which, needed)) and "CI" not in os.environ:
+            pytest.skip(f"no browser: apt-get install {' '.join(needed)}; pip install selenium")
         if kind not in opened:
             folder = tmp_path_factory.mktemp(kind.__name__) / "downloads"
             folder.mkdir()
@@ -9091,19 +9068,20 @@ def browsers(painter, tmp_path_factory):
     assert not faults, faults
 
 @pytest.fixture
-def page(browsers):
-    return browsers(Chromium, ["chromium", "chromedriver"])
+def tab(request, browsers):
+    """The page, which a test opens by itself; in Chromium, but for a test that is in_both."""
+    return browsers(getattr(request, "param", Chromium))
 
-@pytest.fixture(params=["Chromium", "Firefox"])
-def either(request, browsers):
-    """The page, in one browser and then in the other."""
-    if request.param == "Firefox":
-        return browsers(Firefox, ["firefox-esr"])
-    return browsers(Chromium, ["chromium", "chromedriver"])
+in_both = pytest.mark.parametrize("tab", [Chromium, Firefox], indirect=True)
 
-def test_painting_is_exact(either):
-    page = either
-    page.opened()
+@pytest.fixture
+def page(tab):
+    """The same, opened anew."""
+    tab.opened()
+    return tab
+
+@in_both
+def test_painting_is_exact(page):
     page.press("clear", "class 10", "rectangle")
     page.drag((20, 30), (59, 40))
     expected = np.zeros((128, 128), int)
@@ -9139,12 +9117,12 @@ class NotebookProxy(BaseHTTPRequestHandler):
         pass
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_the_page_paints_through_a_notebooks_proxy(slash, page, allowing_server):
+def test_the_page_paints_through_a_notebooks_proxy(slash, tab, allowing_server):
     with ThreadingHTTPServer(("127.0.0.1", 0), NotebookProxy) as proxy:
         proxy.behind = allowing_server
         proxy.asked = []
         with serving(proxy):
-            there = Page(page.browser, proxy, page.folder)
+            there = Page(tab.browser, proxy, tab.folder)
             there.address += NotebookProxy.folder[1:] + slash
             there.opened(fresh=False)
             assert there.photo().startswith("data:image/png")
@@ -9171,9 +9149,8 @@ def saved_by(tmp_path):
         return [Path(shutil.move(path, tmp_path)) for path in files]
     return save
 
-def test_what_is_saved_is_what_was_painted(either, saved_by):
-    page = either
-    page.opened()
+@in_both
+def test_what_is_saved_is_what_was_painted(page, saved_by):
     painted = page.cells()
     photo = base64.b64decode(page.photo().split(",")[1])
     saved_map, saved_both, saved_photo = saved_by(page)
@@ -9184,9 +9161,8 @@ def test_what_is_saved_is_what_was_painted(either, saved_by):
     both = data.to_tensor(Image.open(saved_both))
     assert torch.equal(both, torch.cat([colours, shown], dim=2))
 
-def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
-    page = either
-    page.opened()
+@in_both
+def test_the_photo_of_a_larger_file_is_saved_at_its_size(page, tmp_path):
     assert not page.js("return $('savelarge').offsetWidth")
     large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
     data.save_picture(tmp_path / "large.png", large)
@@ -9205,7 +9181,6 @@ def test_the_photo_of_a_larger_file_is_saved_at_its_size(either, tmp_path):
     assert not page.js("return $('savelarge').offsetWidth")
 
 def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
-    page.opened()
     choose_on(page, "traced", "real")
     first = page.js("return $('trace').src")
     large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
@@ -9224,10 +9199,9 @@ def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
     page.press("redo")
     assert page.js("return [shownExample, fileSize]") == [1, None]
 
-def test_a_file_that_is_too_large_is_refused_in_words(either, tmp_path):
+@in_both
+def test_a_file_that_is_too_large_is_refused_in_words(page, tmp_path):
     # No browser need show what a server says that hangs up in the middle.
-    page = either
-    page.opened()
     with open(tmp_path / "large.png", "wb") as file:
         file.truncate(26_000_000)
     page.browser.choose("file", tmp_path / "large.png")
@@ -9236,7 +9210,6 @@ def test_a_file_that_is_too_large_is_refused_in_words(either, tmp_path):
     assert in_base64 + 1000 < paint.FILE_BODY
 
 def test_a_save_says_what_it_saves(page, slow_server):
-    page.opened()
     page.press("savephoto")
     assert page.said() == "Saving facades-seed0-photo.png."
     page.press("clear", "savephoto")
@@ -9246,9 +9219,8 @@ def test_a_save_says_what_it_saves(page, slow_server):
     assert page.said() == "Saving facades-seed0-photo.png."
 
 
-def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
-    page = either
-    page.opened()
+@in_both
+def test_a_saved_map_opens_as_it_was(page, saved_by, tmp_path):
     painted = page.cells()
     saved_map, _, _ = saved_by(page)
     # The same with an sRGB chunk after its head, for managed screens.
@@ -9261,9 +9233,8 @@ def test_a_saved_map_opens_as_it_was(either, saved_by, tmp_path):
         page.until(lambda: "taken as it is" in page.said())
         assert (page.cells() == painted).all(), path
 
-def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(either, painter):
-    page = either
-    page.opened()
+@in_both
+def test_photos_follow_the_pen_and_the_last_is_of_the_last_picture(page, painter):
     count_photos(page)
     # Two seconds.
     page.drag(*((10 + 5 * i, 20 + 7 * (i % 3)) for i in range(20)), ms=100)
@@ -9293,7 +9264,6 @@ def slow_server(painter, monkeypatch):
     return made
 
 def test_a_slow_server_is_asked_again_at_once_and_no_photo_is_thrown_away(page, slow_server):
-    page.opened()
     slow_server.clear()
     count_photos(page)
     page.drag(*((10 + 3 * i, 20 + 7 * (i % 3)) for i in range(35)), ms=100)
@@ -9306,11 +9276,9 @@ def test_a_slow_server_is_asked_again_at_once_and_no_photo_is_thrown_away(page, 
     assert np.median(rests) < 0.3, rests
 
 def test_a_photo_says_how_long_it_took(page):
-    page.opened()
     assert re.fullmatch(r"\d+ ms", page.js("return $('speed').value"))
 
 def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypatch):
-    page.opened()
     stale = "return $('frame').classList.contains('stale')"
     opacity = "return getComputedStyle($('photo')).opacity"
     # The connection ends without a reply.
@@ -9328,7 +9296,6 @@ def test_a_photo_says_how_old_it_is_and_errors_pass_by_themselves(page, monkeypa
     assert page.js("return $('status').className") == ""
 
 def test_a_server_that_has_other_runs_now_is_told_in_words(page, painter, monkeypatch):
-    page.opened()
     with monkeypatch.context() as patch:
         patch.setattr(painter.studio, "runs", {})
         page.press("clear")
@@ -9337,7 +9304,6 @@ def test_a_server_that_has_other_runs_now_is_told_in_words(page, painter, monkey
     page.photo()
 
 def test_another_picture_calls_an_old_ones_photo_off(page, slow_server):
-    page.opened()
     assert page.js("needPhoto(); const {signal} = asked.stop; $('clear').click();"
                    "return signal.aborted")
     assert page.js("useSeed(1); const {signal} = asked.stop; hurried = false; useSeed(2);"
@@ -9345,9 +9311,8 @@ def test_another_picture_calls_an_old_ones_photo_off(page, slow_server):
     page.photo()
 
 
-def test_only_its_own_pointer_draws_a_stroke(either):
-    page = either
-    page.opened()
+@in_both
+def test_only_its_own_pointer_draws_a_stroke(page):
     # Firefox acts no pens.
     kind = "pen" if isinstance(page.browser, Chromium) else "mouse"
     page.press("clear", "class 10", "brush")
@@ -9367,15 +9332,11 @@ def test_only_its_own_pointer_draws_a_stroke(either):
 
 def test_the_first_stroke_can_be_seen(page):
     """The brush begins with what is second in an example, not with what most of it is."""
-    page.opened()
     found = page.js("cells.fill(1); cells.fill(2, 0, 300); cells.fill(3, 300, 500); choose(1);"
                     "chooseVisible(); return chosen")
     assert found == 2
-    counts = np.bincount(page.cells().ravel(), minlength=12)
-    assert counts.argmax() == 1
 
 def test_strokes_that_change_nothing_ask_for_no_photo_and_say_why(page):
-    page.opened()
     page.press("clear", "class 10", "rectangle")
     page.drag((10, 10), (60, 60))
     before = page.js("return version")
@@ -9387,34 +9348,26 @@ def test_strokes_that_change_nothing_ask_for_no_photo_and_say_why(page):
     assert page.js("return version") > before
 
 def test_looking_inside_asks_for_a_photo_only_where_d_is_to_judge(page):
-    page.opened()
     before = page.js("return version")
     page.js("$('inside').open = true")
     page.js("return new Promise(done => setTimeout(done, 200))")
     assert page.js("return version") == before
 
 def test_enter_closes_a_polygon_whatever_was_clicked_last(page):
-    page.opened()
-    page.press("clear", "polygon")
-    for corner in ((20, 20), (60, 20), (60, 60)):
-        page.drag(corner)
+    corners_of_a_polygon(page, (20, 20), (60, 20), (60, 60))
     page.js("$('class 10').click(); $('class 10').focus()")
-    page.keys("\ue007")
+    page.keys(KEYS["Enter"])
     cells = page.cells()
     assert cells[25, 55] == 10
     assert cells[55, 25] == 0
 
 def test_clear_drops_an_open_polygon(page):
-    page.opened()
-    page.press("polygon")
-    page.drag((20, 20))
-    page.drag((60, 20))
+    corners_of_a_polygon(page, (20, 20), (60, 20))
     assert page.js("return corners.length") == 2
     page.press("clear")
     assert page.js("return corners.length") == 0
 
 def test_the_photo_zooms_along(page):
-    page.opened()
     page.press("in")
     shown = page.js("return [$('stack'), $('photo')].map(e => {"
                     "  const b = e.getBoundingClientRect(), f = e.parentNode.clientWidth;"
@@ -9424,14 +9377,12 @@ def test_the_photo_zooms_along(page):
 
 @pytest.mark.parametrize("key, code, tool", [("\u0438", "KeyB", "brush"), ("f", "KeyF", "fill")])
 def test_keys_of_other_alphabets_are_known_by_their_place(key, code, tool, page):
-    page.opened()
     page.press("line")
     page.js("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0],"
             " code: arguments[1], bubbles: true}))", key, code)
     assert page.js("return tool") == tool
 
 def test_a_photo_that_is_opened_lies_under_the_map(page, tmp_path):
-    page.opened()
     before = page.cells()
     photo = data.draw_pair(3, [128, 128], "pairs")[3:]
     data.save_picture(tmp_path / "photo.jpg", photo)
@@ -9440,10 +9391,7 @@ def test_a_photo_that_is_opened_lies_under_the_map(page, tmp_path):
     assert page.js("return $('traced').value") == "own"
     assert (page.cells() == before).all()
 
-def test_a_pen_draws_though_its_palm_came_first(page):
-    page.opened()
-    page.press("clear", "class 10", "brush")
-    page.js("$('size').value = 1")
+def test_a_pen_draws_though_its_palm_came_first(page, smallest_brush):
     palm = page.pointer((90, 90), (100, 110), (90, 90), (100, 110), kind="touch", ms=60)
     pen = page.pointer((20, 20), (40, 20), (60, 20), kind="pen", ms=60)
     wait = {"type": "pause", "duration": 0}
@@ -9456,7 +9404,6 @@ def test_a_pen_draws_though_its_palm_came_first(page):
 
 
 def test_a_pens_other_end_erases(page):
-    page.opened()
     page.press("class 10", "brush")
     page.js("cells.fill(10); map.setPointerCapture = () => {}; window.pen = (kind, x, button) => {"
             "const {left, top, width: side} = map.getBoundingClientRect();"
@@ -9470,9 +9417,8 @@ def test_a_pens_other_end_erases(page):
     page.js("pen('down', 20, 0); pen('up', 20, 0); delete map.setPointerCapture")
     assert page.cells()[20, 20] == 10
 
-def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(either):
-    page = either
-    page.opened()
+@in_both
+def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(page):
     page.press("brush")
     page.drag((20, 20), (60, 60))
     page.photo()
@@ -9488,9 +9434,8 @@ def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(either):
     page.drag((20, 20), (60, 60), kind="touch")
     assert page.js("return $('under').textContent").startswith("60, 60")
 
-def test_escape_takes_a_stroke_back(either):
-    page = either
-    page.opened()
+@in_both
+def test_escape_takes_a_stroke_back(page):
     before = page.cells()
     undos = page.js("return past.length")
     page.press("class 10")
@@ -9507,7 +9452,6 @@ def test_escape_takes_a_stroke_back(either):
     assert page.js("return past.length") == undos
 
 def test_a_brush_that_leaves_the_canvas_does_not_paint_its_edge(page):
-    page.opened()
     page.press("clear", "class 10", "brush")
     page.js("$('size').value = 3")
     page.drag((5, 20), (-20, 20), (-20, 60), (5, 60))
@@ -9516,7 +9460,6 @@ def test_a_brush_that_leaves_the_canvas_does_not_paint_its_edge(page):
     assert not painted[25:55].any()
 
 def test_a_pen_that_stays_in_its_cell_asks_for_no_photo(page):
-    page.opened()
     page.press("class 10", "brush")
     page.drag((20, 20), lift=False)
     before = page.js("return version")
@@ -9528,10 +9471,7 @@ def test_a_pen_that_stays_in_its_cell_asks_for_no_photo(page):
     page.drag((21, 20))
     assert page.js("return version") > before
 
-def test_each_cell_can_be_hit_up_to_the_corners(page):
-    page.opened()
-    page.press("clear", "class 10", "brush")
-    page.js("$('size').value = 1")
+def test_each_cell_can_be_hit_up_to_the_corners(page, smallest_brush):
     for corner in ((0, 0), (127, 0), (0, 127), (127, 127)):
         page.drag(corner)
     assert page.cells()[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [10] * 4
@@ -9548,7 +9488,6 @@ TOOLS = {  # tool, and the class that it is given
     "block door": 0}
 
 def test_every_stroke_stays_in_the_palette_and_undo_and_redo_are_exact(page):
-    page.opened()
     states = [page.cells()]
     for i, (tool, number) in enumerate(TOOLS.items()):
         page.press(f"class {number}", tool)
@@ -9564,7 +9503,6 @@ def test_every_stroke_stays_in_the_palette_and_undo_and_redo_are_exact(page):
         assert (page.cells() == state).all()
 
 def test_the_picker_takes_the_class_that_it_is_set_on(page):
-    page.opened()
     page.press("class 7", "brush")
     page.drag((5, 20), (30, 70))
     page.press("class 3", "picker")
@@ -9575,7 +9513,6 @@ def test_the_picker_takes_the_class_that_it_is_set_on(page):
 
 @pytest.mark.parametrize("tool", ["brush", "rectangle"])
 def test_what_was_picked_is_painted_with(tool, page):
-    page.opened()
     page.press("class 7", "rectangle")
     page.drag((5, 20), (30, 70))
     page.press("class 3", tool, "picker")
@@ -9588,7 +9525,6 @@ def test_what_was_picked_is_painted_with(tool, page):
     assert page.js("return tool") == tool
 
 def test_the_picker_says_that_it_found_nothing(page):
-    page.opened()
     page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
     page.js("cells.fill(0xFF010203)")
     page.press("picker")
@@ -9597,14 +9533,12 @@ def test_the_picker_says_that_it_found_nothing(page):
     assert page.js("return tool") == "picker"              # to be tried again
 
 def test_a_picker_that_the_system_took_away_stays_in_the_hand(page):
-    page.opened()
     assert page.js("useTool('picker'); moveTo({x: 20, y: 20}); penDown(1);"
                    "map.onpointercancel({pointerId: 1, type: 'pointercancel'});"
                    "return tool") == "picker"
 
 
 def test_a_block_goes_behind_what_stands_before_it(page):
-    page.opened()
     page.press("clear", "block window")
     # A click: the natural size.
     page.drag((64, 64))
@@ -9617,7 +9551,6 @@ def test_a_block_goes_behind_what_stands_before_it(page):
     assert (painted == 2).sum() == window
 
 def test_a_street_begins_as_sky_on_which_each_block_shows(page):
-    page.opened()
     page.js("run = {...run, palette: arguments[0]}; window.showExample = async () => {}; setUp()",
             data.CITYSCAPES)
     sky = [name for name, _ in data.CITYSCAPES].index("sky")
@@ -9631,13 +9564,11 @@ def test_a_street_begins_as_sky_on_which_each_block_shows(page):
     assert (page.cells()[64] == sky).all()
 
 def test_a_block_takes_its_size_from_a_drag(page):
-    page.opened()
     page.press("clear", "block balcony")
     page.drag((40, 30), (79, 35))
     assert (page.cells() == 6).sum() == 40 * 6
 
 def test_an_ellipse_fills_the_cells_whose_middles_it_holds(page):
-    page.opened()
     page.press("clear", "class 3", "ellipse")
     page.drag((20, 30), (79, 69))
     y, x = np.mgrid[:128, :128] + 0.5
@@ -9645,26 +9576,25 @@ def test_an_ellipse_fills_the_cells_whose_middles_it_holds(page):
     filled = page.cells() == 3
     assert (filled == disc).all()
 
-def test_a_polygon_fills_the_cells_whose_middles_it_holds(page):
-    page.opened()
-    page.press("clear", "class 3", "polygon")
-    for corner in ((10, 10), (100, 10), (10, 100)):
-        page.drag(corner)
-    page.js("map.focus()")
-    page.keys(KEYS["Enter"])
-    y, x = np.mgrid[:128, :128]
-    triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
-    filled = page.cells() == 3
-    assert (filled == triangle).all()
-
 def corners_of_a_polygon(page, *corners):
-    page.opened()
     page.press("clear", "class 3", "polygon")
     for corner in corners:
         page.drag(corner)
 
-def test_a_double_click_closes_a_polygon(either):
-    page = either
+def closed_as_a_triangle(page, number):
+    """Enter fills what lies between (10, 10), (100, 10) and (10, 100) with a class."""
+    page.js("map.focus()")
+    page.keys(KEYS["Enter"])
+    y, x = np.mgrid[:128, :128]
+    triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
+    return np.array_equal(page.cells() == number, triangle)
+
+def test_a_polygon_fills_the_cells_whose_middles_it_holds(page):
+    corners_of_a_polygon(page, (10, 10), (100, 10), (10, 100))
+    assert closed_as_a_triangle(page, 3)
+
+@in_both
+def test_a_double_click_closes_a_polygon(page):
     corners_of_a_polygon(page, (10, 10), (100, 10))
     twice = page.pointer((10, 100))
     twice["actions"] += twice["actions"][1:]
@@ -9680,17 +9610,11 @@ def test_undo_takes_a_polygons_last_corner_back(page):
     # It goes on, in another colour.
     page.press("class 4")
     page.drag((10, 100))
-    page.js("map.focus()")
-    page.keys(KEYS["Enter"])
-    filled = page.cells() == 4
-    y, x = np.mgrid[:128, :128]
-    triangle = (x >= 10) & (y >= 10) & (x + y <= 110)
-    assert (filled == triangle).all()
+    assert closed_as_a_triangle(page, 4)
 
 
 def paint_a_window_and_select_it(page):
     """A wall of 10 to 117 x 0 to 100, a window of 4x10 at (20, 20)."""
-    page.opened()
     page.press("clear", "class 1", "rectangle")
     page.drag((10, 0), (117, 100))
     page.press("class 2")
@@ -9738,40 +9662,34 @@ def zoom_of(page):
     return page.js("return view.zoom")
 
 @pytest.fixture
-def smallest_brush(either):
-    """The page, empty, with a brush of one cell."""
-    either.opened()
-    either.press("clear", "class 10", "brush")
-    either.js("$('size').value = 1")
-    return either
+def smallest_brush(page):
+    """The page is empty, and its brush one cell wide."""
+    page.press("clear", "class 10", "brush")
+    page.js("$('size').value = 1")
 
-def test_the_wheel_zooms_and_the_zoomed_cells_are_hit(smallest_brush):
-    page = smallest_brush
+@in_both
+def test_the_wheel_zooms_and_the_zoomed_cells_are_hit(page, smallest_brush):
     scroll = {"type": "scroll", "deltaX": 0, "deltaY": -200, **page.at(64, 64)}
     page.browser.act({"type": "wheel", "id": "wheel", "actions": [scroll]})
     page.until(lambda: zoom_of(page) > 1.5)
     page.drag((70, 70))
     assert np.argwhere(page.cells() == 10).tolist() == [[70, 70]]
-    page.js("map.focus()")
-    page.keys("0")
-    assert zoom_of(page) == 1
 
 def test_a_pinch_on_a_trackpad_zooms_as_far_as_one_on_a_screen(page):
-    page.opened()
     page.js("for (let i = 0; i < 10; i++) $('easel').dispatchEvent(new WheelEvent('wheel',"
             "{deltaY: -10, ctrlKey: true, cancelable: true}))")
     assert zoom_of(page) > 2
 
-def test_keys_zoom(smallest_brush):
-    page = smallest_brush
+@in_both
+def test_keys_zoom(page):
     page.js("map.focus()")
     page.keys("+", "+", "-")
     assert zoom_of(page) == pytest.approx(1.5)
     page.keys("0")
     assert zoom_of(page) == 1
 
-def test_two_fingers_zoom_and_leave_no_stroke(smallest_brush):
-    page = smallest_brush
+@in_both
+def test_two_fingers_zoom_and_leave_no_stroke(page, smallest_brush):
     two_fingers(page)
     assert not page.cells().any()
 
@@ -9782,7 +9700,6 @@ def two_fingers(page):
     assert zoom_of(page) > 2
 
 def test_two_fingers_are_two_fingers_though_the_page_is_busy(page):
-    page.opened()
     assert page.js("""
         map.setPointerCapture = () => {};
         const finger = (pointerId, timeStamp) => ({pointerType: "touch", pointerId, timeStamp,
@@ -9807,9 +9724,8 @@ def test_two_fingers_let_go_of_no_selection(page):
     assert page.js("return selection") == [18, 18, 28, 32]
 
 
-def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
-    page = either
-    page.opened()
+@in_both
+def test_picture_undo_run_seed_and_tool_survive_a_reload(page):
     first = page.cells()
     page.press("class 10", "rectangle")
     page.drag((20, 20), (60, 60))
@@ -9831,9 +9747,8 @@ def test_picture_undo_run_seed_and_tool_survive_a_reload(either):
     assert (page.cells() == painted).all()
     assert page.js("return seed") == 2
 
-def test_a_new_tab_takes_up_what_was_painted_last(either):
-    page = either
-    page.opened()
+@in_both
+def test_a_new_tab_takes_up_what_was_painted_last(page):
     example = page.cells()
     page.press("class 10", "rectangle")
     page.drag((20, 20), (60, 60))
@@ -9859,7 +9774,6 @@ def new_tab(page):
 
 
 def test_the_way_back_and_the_studys_link_lose_nothing(page):
-    page.opened()
     page.press("class 10")
     page.drag((20, 20), (60, 60))
     painted = page.cells()
@@ -9870,7 +9784,6 @@ def test_the_way_back_and_the_studys_link_lose_nothing(page):
     assert (page.cells() == painted).all()
 
 def test_pictures_are_pasted_and_dropped(page, tmp_path):
-    page.opened()
     drawn = page.cells()
     data.save_picture(tmp_path / "wide.png", data.draw_pair(0, [128, 200], "pairs")[:3])
     file = base64.b64encode((tmp_path / "wide.png").read_bytes()).decode()
@@ -9885,7 +9798,6 @@ def test_pictures_are_pasted_and_dropped(page, tmp_path):
         assert (page.cells() != drawn).any()
 
 def test_a_drop_without_a_file_is_told(page):
-    page.opened()
     before = page.cells()
     page.js("const transfer = new DataTransfer(); transfer.setData('text/uri-list', 'cat.png');"
             "map.dispatchEvent(new DragEvent('drop', {bubbles: true, cancelable: true,"
@@ -9895,7 +9807,6 @@ def test_a_drop_without_a_file_is_told(page):
 
 
 def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
-    page.opened()
     page.js("const ask = fetch; window.fetch = (address, more) => (address === 'example' ?"
             "sleep(800) : sleep(0)).then(() => ask(address, more)); sessionStorage.clear(); "
             "setUp()")
@@ -9907,21 +9818,17 @@ def test_what_is_painted_before_the_first_example_comes_is_not_lost(page):
     assert page.js("return [past.length, $('undo').disabled]") == [1, False]
 
 def test_no_runs_photo_stands_beside_another_runs_map(page, slow_server):
-    page.opened()
     page.press("four")
-    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
-    page.until(lambda: all(page.js(sources)))
+    strip_of(page)
     page.js("window.shown = []; $('photo').onload = () => shown.push([run.name, photoName]);"
             "needPhoto(); hurried = true;"                 # a photo is on its way
             "$('runs').selectedIndex = 2; $('runs').onchange()")
     assert page.js("return [$('photo').getAttribute('src'), photoText]") == [None, ""]
-    assert not any(page.js(sources))
+    assert not page.js("return [...document.querySelectorAll('#noises img')].some(e => e.src)")
     page.photo()
     assert page.js("return shown") == [["plain", "plain-seed0-photo.png"]]
-    page.press("four")
 
 def test_no_photo_of_a_blank_map_is_asked_for_before_the_first_example(page):
-    page.opened()
     page.js("window.asking = []; const ask = fetch; window.fetch = (address, more) => {"
             "asking.push([address, JSON.parse(more.body).cells]); return ask(address, more); };"
             "sessionStorage.clear(); localStorage.clear(); setUp()")
@@ -9930,7 +9837,6 @@ def test_no_photo_of_a_blank_map_is_asked_for_before_the_first_example(page):
     assert page.js("return asking") == [["example", None], ["translate", example]]
 
 def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
-    page.opened()
     page.js("moveTo({x: 9, y: 9}); $('runs').selectedIndex = 2; $('runs').onchange()")
     page.until(lambda: page.said().startswith("No example"))
     assert re.fullmatch(r"No example \(.*: no such folder\); paint a picture, or open one\.",
@@ -9944,7 +9850,6 @@ def test_a_run_whose_pictures_have_gone_says_so_and_is_painted_on(page):
     page.photo()
 
 def test_what_was_painted_last_is_kept_for_the_next_tab(page):
-    page.opened()
     page.drag((20, 20), (60, 60))
     page.js("keep()")
     there = "return stored('localStorage', kindOf(run))"
@@ -9962,7 +9867,6 @@ def test_what_was_painted_last_is_kept_for_the_next_tab(page):
     assert page.js(there) is None
 
 def test_an_older_pages_undo_costs_its_picture_nothing(page):
-    page.opened()
     page.drag((20, 20), (60, 60))
     page.js("clearTimeout(keeping);"
             "const older = {cells: pack(cells), tool: 'brush', size: 4, chosen: 1, examples: 1,"
@@ -9973,7 +9877,6 @@ def test_an_older_pages_undo_costs_its_picture_nothing(page):
         [True, True]
 
 def test_a_polygon_has_no_corner_where_the_system_took_the_pointer_away(page):
-    page.opened()
     page.press("polygon")
     assert page.js("moveTo({x: 20, y: 20}); penDown(1);"
                    "map.onpointercancel({pointerId: 1, type: 'pointercancel'});"
@@ -9982,7 +9885,6 @@ def test_a_polygon_has_no_corner_where_the_system_took_the_pointer_away(page):
     assert page.js("return [corners.length, $('undo').disabled]") == [0, True]
 
 def test_the_pickers_words_stay(page):
-    page.opened()
     for tool in ("polygon", "picker"):
         page.press(tool)
     page.drag((20, 20), (20, 20))
@@ -9990,14 +9892,12 @@ def test_the_pickers_words_stay(page):
     assert page.js("return tool") == "polygon"
 
 def test_the_way_back_is_told(page):
-    page.opened()
     for button, words in (("clear", "Cleared; Undo brings it back."), ("undo", "Taken back."),
                           ("redo", "Done again.")):
         page.press(button)
         assert page.said() == words
 
 def test_an_example_that_another_run_asked_for_is_dropped(page):
-    page.opened()
     before = page.cells()
     # Another object is another run.
     page.js("window.late = showExample(); window.here = run; run = {...run}; return late")
@@ -10008,7 +9908,6 @@ def test_an_example_that_another_run_asked_for_is_dropped(page):
     "new Response('{', {status: 200})",
     "new Response('<html>', {status: 429, headers: {'Content-Type': 'text/html'}})"])
 def test_a_broken_or_foreign_reply_is_said_plainly_and_asked_again(reply, page):
-    page.opened()
     page.js("window.ask_ = fetch; window.fetch = () => Promise.resolve(" + reply + "); needPhoto()")
     page.until(lambda: "tried again" in page.said())
     assert "json" not in page.said().lower()
@@ -10017,7 +9916,6 @@ def test_a_broken_or_foreign_reply_is_said_plainly_and_asked_again(reply, page):
     page.until(lambda: page.said() == "The photo is here again.")
 
 def test_a_saved_photo_has_the_name_of_its_own_seed(page):
-    page.opened()
     page.until(lambda: page.js("return photoName.endsWith('seed0-photo.png')"))
     assert page.js("useSeed(7); return photoName").endswith("seed0-photo.png")
     page.until(lambda: page.js("return photoName.endsWith('seed7-photo.png')"))
@@ -10027,7 +9925,6 @@ def test_a_saved_photo_has_the_name_of_its_own_seed(page):
     page.until(lambda: page.js("return saved") == "facades-seed7-map-photo.png")
 
 def test_a_late_example_waits_for_the_strokes_end(page):
-    page.opened()
     before = page.cells()
     page.press("class 10")
     page.drag((20, 20), (60, 60), lift=False)
@@ -10049,7 +9946,6 @@ def test_a_late_example_waits_for_the_strokes_end(page):
     assert (page.cells() == before).all()
 
 def test_a_walk_is_one_undo_and_waits_for_a_dream(page, painter):
-    page.opened()
     assert page.js("return $('walk').disabled")
     painted = page.cells()
     page.press("dream")
@@ -10068,7 +9964,6 @@ def test_a_walk_is_one_undo_and_waits_for_a_dream(page, painter):
     assert (page.cells() == painted).all()
 
 def test_a_walk_that_was_undone_comes_no_more(page):
-    page.opened()
     page.press("dream")
     page.until(lambda: not page.js("return $('walk').disabled"))
     page.js("const ask = fetch; window.asking = 0; window.fetch = (address, more) => {"
@@ -10082,7 +9977,6 @@ def test_a_walk_that_was_undone_comes_no_more(page):
     assert page.js("return [asking, future.length]") == [1, 1]
 
 def test_a_walked_dream_is_kept_for_the_next_tab(page, painter):
-    page.opened()
     page.press("dream")
     page.until(lambda: not page.js("return $('walk').disabled"))
     for step in (10, 60):                                  # the second is no undo of its own
@@ -10094,7 +9988,6 @@ def test_a_walked_dream_is_kept_for_the_next_tab(page, painter):
     assert there == page.js("return pack(cells)")
 
 def test_noises_go_forward_and_back(page):
-    page.opened()
     photo = page.photo()
     page.press("noise", "noise")
     assert page.photo() != photo
@@ -10102,47 +9995,33 @@ def test_noises_go_forward_and_back(page):
     page.press("back", "back")
     assert page.photo() == photo
 
+def strip_of(page):
+    """The addresses of the four noises' photos, when all are there."""
+    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
+    return page.until(lambda: all(page.js(sources)) and page.js(sources))
+
 def test_four_noises_stand_in_a_strip(page):
-    page.opened()
     choose_on(page, "seed", 7)
     page.press("four")
-    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
-    page.until(lambda: all(page.js(sources)))
-    strip = page.js(sources)
+    strip = strip_of(page)
     assert len(set(strip)) == 4
     assert strip[0] == page.photo()
     page.js("$('noises').children[3].click()")
     assert page.js("return seed") == 10
     assert page.photo() == strip[3]
-    page.until(lambda: page.js(sources)[0] == strip[3])     # and the strip begins with it
-    page.press("four")
+    page.until(lambda: strip_of(page)[0] == strip[3])      # and the strip begins with it
 
 def test_a_strip_that_is_of_another_picture_is_faded(page):
-    page.opened()
     page.press("four")
     faded = "return document.querySelectorAll('#noises .stale').length"
-    sources = "return [...document.querySelectorAll('#noises img')].map(image => image.src)"
-    page.until(lambda: all(page.js(sources)))
-    before = page.js(sources)
+    before = strip_of(page)
     assert page.js("$('clear').click(); " + faded) == 4
     page.until(lambda: not page.js(faded))
-    assert not set(before) & set(page.js(sources))
-    page.press("four")
+    assert not set(before) & set(strip_of(page))
 
-
-def test_two_runs_stand_side_by_side_on_one_map(page, painter):
-    page.opened()
-    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
-    page.js("$('rival').value = 'other'; $('rival').onchange()")
-    page.drag((20, 20), (60, 60))
-    page.photo()
-    cells = page.cells().astype(np.uint8).tobytes()
-    other = answer(painter, run="other", cells=cells)["png"]
-    page.until(lambda: page.js("return $('other').src").endswith(other))
-    page.js("$('rival').value = ''; $('rival').onchange()")
 
 def test_photos_side_by_side_are_always_of_one_map(page, painter, slow_server):
-    page.opened()
+    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
     choose_on(page, "rival", "other")
     page.photo()
     page.js("window.shown = []; $('photo').onload = () => shown.push($('other').src)")
@@ -10155,11 +10034,9 @@ def test_photos_side_by_side_are_always_of_one_map(page, painter, slow_server):
     choose_on(page, "rival", "")
     choose_on(page, "rival", "other")
     assert page.js("return $('other').getAttribute('src')") is None
-    choose_on(page, "rival", "")
 
 
 def test_a_second_run_that_fails_holds_up_no_photo(page):
-    page.opened()
     choose_on(page, "rival", "other")
     page.photo()
     page.js("const ask = fetch;"
@@ -10170,10 +10047,8 @@ def test_a_second_run_that_fails_holds_up_no_photo(page):
     page.photo()
     assert page.said() == "It is gone."
     assert page.js("return $('other').getAttribute('src')") is None
-    choose_on(page, "rival", "")
 
 def test_a_second_runs_photo_that_comes_late_stands_under_no_other_name(page):
-    page.opened()
     page.js("const ask = fetch; window.fetch = (address, more) => sleep("
             "JSON.parse(more.body).run === 'other' ? 500 : 0).then(() => ask(address, more))")
     choose_on(page, "rival", "other")
@@ -10190,7 +10065,6 @@ def choose_on(page, id, value):
             "return (control.onchange ?? control.oninput)()", id, value)
 
 def test_the_real_photo_lies_under_the_map_to_be_traced(page, painter):
-    page.opened()
     choose_on(page, "traced", "real")
     real = answer(painter, "example", seed=0)["photo"]
     assert page.js("return $('trace').src").endswith(real)
@@ -10201,7 +10075,6 @@ def test_the_real_photo_lies_under_the_map_to_be_traced(page, painter):
     assert found == ["1", True]
 
 def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
-    page.opened()
     PHOTO.resize((1200, 800)).save(tmp_path / "own.png")
     page.browser.choose("tracefile", tmp_path / "own.png")
     width = "return $('trace').complete && $('trace').naturalWidth"
@@ -10227,14 +10100,12 @@ def test_an_own_photo_lies_under_the_map_to_be_traced(page, tmp_path):
     page.until(lambda: page.js(width) == 600)
 
 def test_a_map_stays_as_it_is_where_no_photo_was_chosen(page):
-    page.opened()
     page.js("$('tracefile').click = () => {}")
     choose_on(page, "traced", "choose")
     look = "return [map.style.opacity, $('trace').hidden, $('traced').value]"
     assert page.js(look) == ["1", True, ""]
 
 def test_a_real_photo_that_does_not_come_is_told(page, monkeypatch):
-    page.opened()
     page.js("realPhoto = ''")
     with monkeypatch.context() as patch:
         patch.setitem(paint.ROUTES, "POST /example", mock.Mock(side_effect=ConnectionError))
@@ -10244,7 +10115,6 @@ def test_a_real_photo_that_does_not_come_is_told(page, monkeypatch):
 
 
 def test_the_photo_follows_the_switches_of_the_panel(page, painter):
-    page.opened()
     photo = page.photo()
     cells = page.cells().astype(np.uint8).tobytes()
     page.js("$('inside').open = true; $('skips').children[5].click()")
@@ -10258,7 +10128,6 @@ def test_the_photo_follows_the_switches_of_the_panel(page, painter):
     page.js("$('inside').open = false")
 
 def test_a_photo_that_was_made_with_parts_off_says_so_beside_a_closed_panel(page):
-    page.opened()
     assert page.js("return $('whose').textContent") == "Its photo"
     page.js("$('inside').open = true; $('skips').children[5].click(); $('inside').open = false")
     page.photo()
@@ -10268,7 +10137,6 @@ def test_a_photo_that_was_made_with_parts_off_says_so_beside_a_closed_panel(page
 @pytest.fixture
 def judging(page):
     """The page, its panel open and D asked about the photo."""
-    page.opened()
     page.js("$('inside').open = true")
     choose_on(page, "judge", "fake")
     page.until(lambda: page.js("return verdict"))
@@ -10321,17 +10189,17 @@ def test_the_panel_shows_the_real_photo_that_is_judged(judging, painter):
     real = answer(painter, "example", seed=0)["photo"]
     assert judging.photo().endswith(real)
 
-def test_what_is_touched_on_a_phone_is_large_enough(page):
-    page.opened(360, 740)
-    small = page.js(
+def test_what_is_touched_on_a_phone_is_large_enough(tab):
+    tab.opened(360, 740)
+    small = tab.js(
         "return [...document.querySelectorAll('#paint button, #paint select, a')]"
         ".filter(e => e.offsetParent && Math.min(e.offsetHeight, e.offsetWidth) < 44)"
         ".map(e => e.id)")
     assert not small
 
-def test_letters_on_a_phone_can_be_read_and_are_not_cut(page):
-    page.opened(360, 740)
-    cut = page.js(
+def test_letters_on_a_phone_can_be_read_and_are_not_cut(tab):
+    tab.opened(360, 740)
+    cut = tab.js(
         "return [...document.querySelectorAll('#panel span')]"
         ".filter(e => e.offsetParent)"
         ".filter(e => parseFloat(getComputedStyle(e).fontSize) < 11"
@@ -10339,79 +10207,77 @@ def test_letters_on_a_phone_can_be_read_and_are_not_cut(page):
         ".map(e => e.textContent)")
     assert not cut
 
-def test_a_phone_shows_the_photo_beside_the_classes(page):
-    page.opened(360, 740)
-    page.js("$('classes').scrollIntoView()")
+def test_a_phone_shows_the_photo_beside_the_classes(tab):
+    tab.opened(360, 740)
+    tab.js("$('classes').scrollIntoView()")
     box = "const b = $('photo').getBoundingClientRect();"
-    top, bottom = page.js(f"{box} return [b.top, b.bottom]")
+    top, bottom = tab.js(f"{box} return [b.top, b.bottom]")
     assert 0 <= top
     assert bottom <= 740
 
 @pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
-def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, either):
-    page = either
-    page.opened(*size)
-    page.js("$('inside').open = true")
-    hidden = page.js(
+@in_both
+def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, tab):
+    tab.opened(*size)
+    tab.js("$('inside').open = true")
+    hidden = tab.js(
         "const middle = box => [(box.left + box.right) / 2, (box.top + box.bottom) / 2];"
         "const seen = each => each.contains("
         "document.elementFromPoint(...middle(each.getBoundingClientRect())));"
         "return [...document.querySelectorAll('#skips *, #dropouts *, #judge, #blocks button')]"
         ".filter(each => { each.focus(); return !seen(each) || !seen($('frame')); })"
         ".map(each => each.id || each.textContent)")
-    page.js("$('inside').open = false")
+    tab.js("$('inside').open = false")
     assert not hidden
 
-def test_a_large_screen_is_used(page):
-    page.opened(3840, 2000)
+def test_a_large_screen_is_used(tab):
+    tab.opened(3840, 2000)
     box = "const b = $('photo').getBoundingClientRect();"
-    width, bottom = page.js(f"{box} return [b.width, b.bottom]")
+    width, bottom = tab.js(f"{box} return [b.width, b.bottom]")
     assert width > 1300
     assert bottom < 2000
 
 
-def test_fingers_paint_on_a_phone(page):
-    page.opened(360, 740)
-    page.js("map.scrollIntoView({block: 'center'})")
-    before = page.cells()
-    page.press("class 11")
-    page.drag((60, 20), (80, 28), kind="touch")
-    assert (page.cells() != before).any()
+def test_fingers_paint_on_a_phone(tab):
+    tab.opened(360, 740)
+    tab.js("map.scrollIntoView({block: 'center'})")
+    before = tab.cells()
+    tab.press("class 11")
+    tab.drag((60, 20), (80, 28), kind="touch")
+    assert (tab.cells() != before).any()
 
-def test_keys_paint_where_the_window_is_small(page):
-    page.opened(640, 430)
-    page.opened(360, 740)
-    before = page.cells()
-    page.js("document.activeElement.blur(); scrollTo(0, 0)")
-    page.keys(KEYS["Tab"])
-    first = page.js("return document.activeElement === map")
+def test_keys_paint_where_the_window_is_small(tab):
+    tab.opened(640, 430)
+    tab.opened(360, 740)
+    before = tab.cells()
+    tab.js("document.activeElement.blur(); scrollTo(0, 0)")
+    tab.keys(KEYS["Tab"])
+    first = tab.js("return document.activeElement === map")
     assert first, "the canvas is the first to be reached"
-    page.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
-    assert page.said().startswith("Pen down")
-    page.keys(KEYS["Down"], KEYS["Enter"])
-    assert page.said() == "Pen up."
-    assert page.js("return [chosen, past.length]") == [9, 1]
-    page.keys((KEYS["Control"], "z"))
-    assert (page.cells() == before).all()
+    tab.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
+    assert tab.said().startswith("Pen down")
+    tab.keys(KEYS["Down"], KEYS["Enter"])
+    assert tab.said() == "Pen up."
+    assert tab.js("return [chosen, past.length]") == [9, 1]
+    tab.keys((KEYS["Control"], "z"))
+    assert (tab.cells() == before).all()
 
-def test_colours_stay_where_a_system_forces_its_own(page):
-    page.browser.cdp("Emulation.setEmulatedMedia",
+def test_colours_stay_where_a_system_forces_its_own(tab):
+    tab.browser.cdp("Emulation.setEmulatedMedia",
                      {"features": [{"name": "forced-colors", "value": "active"}]})
-    page.opened()
-    swatches = page.js("return [...document.querySelectorAll('#classes b')].map("
+    tab.opened()
+    swatches = tab.js("return [...document.querySelectorAll('#classes b')].map("
                        "each => getComputedStyle(each).backgroundColor)")
-    page.browser.cdp("Emulation.setEmulatedMedia", {"features": []})
+    tab.browser.cdp("Emulation.setEmulatedMedia", {"features": []})
     assert swatches == [f"rgb({r}, {g}, {b})" for _, (r, g, b) in FACADES]
 
 def test_a_block_is_not_called_like_a_class(page):
-    page.opened()
     names = page.js("return [...document.querySelectorAll('button')].filter(each => "
                     "each.offsetParent).map(each => each.ariaLabel ?? each.textContent)")
     assert len({*names}) == len(names)
     assert {"window", "window block"} <= {*names}
 
 def test_letters_keep_their_size_when_the_page_changes_its_own(page):
-    page.opened()
     page.press("letters")
     for width in (1280, 768, 360):
         page.browser.size(width, 860)
@@ -10423,78 +10289,81 @@ def test_the_page_never_reads_a_canvas_back_and_asks_nobody_else():
     for word in ("getImageData", "toDataURL", "toBlob", "://", "import(", "<script src"):
         assert word not in text, word
 
-def other_side(side):
-    return "right" if side == "left" else "left"
+def lose_the_next_reply(page):
+    page.js("const ask = fetch; window.fetch = async (...all) => { await ask(...all);"
+            "window.fetch = ask; throw Error('cut'); }")
 
-def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(page, painter):
+def test_the_study_runs_from_its_first_to_its_last_trial_and_is_kept(tab, painter, monkeypatch):
+    """With a fifth of the trials that the paper has."""
+    assert (paint.PRACTICE, paint.TRIALS) == (10, 40)
+    monkeypatch.setattr(paint, "PRACTICE", 2)
+    monkeypatch.setattr(paint, "TRIALS", 8)
     studio = painter.studio
-    # The first ten practise: four of these count.
-    wrong = {3, 7, 12, 20, 33, 49}
-    page.opened(360, 740, "study")
+    wrong = {1, 4, 6, 9}                                   # the first does not count
+    tab.opened(360, 740, "study")
     # A hundred times as fast.
-    page.js("const wait = setTimeout; window.waits = [];"
-            "window.setTimeout = (act, ms) => { waits.push(ms); wait(act, ms / 99); }")
+    tab.js("const wait = setTimeout; window.waits = [];"
+           "window.setTimeout = (act, ms) => { waits.push(ms); wait(act, ms / 99); }")
     empty = (
         "const c = $('pair');"
         "const all = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
         "return all.data.every(value => value === 0)")
     side = "start"
-    for k in range(50):
-        page.press(side)
-        page.until(lambda: not page.js("return $('left').disabled"))
-        said = page.said()
-        assert ("real one" in said) == (k - 1 in wrong and k <= 10)
-        assert ("Pair" in said) == (k > 9)
-        assert page.js(empty), "the pair is gone when the question comes"
+    for k in range(10):
+        tab.press(side)
+        tab.until(lambda: not tab.js("return $('left').disabled"))
+        said = tab.said()
+        assert ("real one" in said) == (k - 1 in wrong and k <= 2)
+        assert ("Pair" in said) == (k > 1)
+        assert tab.js(empty), "the pair is gone when the question comes"
         session = list(studio.sessions.values())[-1]
         fake = session["fake"]
-        side = other_side(fake) if k in wrong else fake
+        real = "right" if fake == "left" else "left"
+        side = real if k in wrong else fake
     # The last reply is lost; the answer is given again, and counts once.
-    page.js("const ask = fetch; window.fetch = async (...all) => { await ask(...all);"
-            "window.fetch = ask; throw Error('cut'); }")
-    page.press(side)
-    page.until(lambda: page.said().startswith("No answer"))
-    page.press(side)
-    page.until(lambda: "4 of 40" in page.said())
+    lose_the_next_reply(tab)
+    tab.press(side)
+    tab.until(lambda: tab.said().startswith("No answer"))
+    tab.press(side)
+    tab.until(lambda: "3 of 8" in tab.said())
     # One second each.
-    seconds = page.js("return waits.filter(ms => ms === 1000)")
-    assert len(seconds) == 50
+    seconds = tab.js("return waits.filter(ms => ms === 1000)")
+    assert len(seconds) == 10
     kept = studio.runs["facades"]["folder"] / "study.jsonl"
     [row] = [json.loads(line) for line in kept.read_text().splitlines()]
     assert row["format"] == 1
     assert row["algorithm"] == "facades"
-    assert row["trials"] == 40
-    assert row["fooled"] == 4
+    assert row["trials"] == 8
+    assert row["fooled"] == 3
     fooled = [k for k, was in enumerate(row["answers"]) if was]
-    assert fooled == [2, 10, 23, 39]
+    assert fooled == [2, 4, 7]
 
-def test_an_answer_whose_reply_is_lost_can_be_given_again_and_counts_once(page, painter):
-    page.opened(path="study")
-    assert page.js("return [document.title, $('title').textContent]") == ["Real or fake?"] * 2
-    page.press("start")
-    page.until(lambda: not page.js("return $('left').disabled"))
-    page.js("const ask = fetch; window.fetch = async (...all) => { await ask(...all);"
-            "window.fetch = ask; throw Error('cut'); }")
-    page.press("left")
-    page.until(lambda: page.said().startswith("No answer"))
-    page.press("left")
-    page.until(lambda: "Practice 2 of 10" in page.said())
+def test_an_answer_whose_reply_is_lost_can_be_given_again_and_counts_once(tab, painter):
+    tab.opened(path="study")
+    assert tab.js("return [document.title, $('title').textContent]") == ["Real or fake?"] * 2
+    tab.press("start")
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    lose_the_next_reply(tab)
+    tab.press("left")
+    tab.until(lambda: tab.said().startswith("No answer"))
+    tab.press("left")
+    tab.until(lambda: "Practice 2 of 10" in tab.said())
     session = list(painter.studio.sessions.values())[-1]
     assert len(session["answers"]) == 1
 
 @pytest.fixture
-def short_study(page, painter, monkeypatch, tmp_path):
+def short_study(tab, painter, monkeypatch, tmp_path):
     """The page of a study of two answers, the first of them given; it is kept in tmp_path."""
     monkeypatch.setitem(painter.studio.runs["facades"], "folder", tmp_path)
     monkeypatch.setattr(paint, "PRACTICE", 1)
     monkeypatch.setattr(paint, "TRIALS", 1)
-    page.opened(path="study")
-    page.press("start")
-    page.until(lambda: not page.js("return $('left').disabled"))
-    page.press("left")
-    page.until(lambda: page.said().endswith("Pair 1 of 1."))
-    page.until(lambda: not page.js("return $('left').disabled"))
-    return page
+    tab.opened(path="study")
+    tab.press("start")
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    tab.press("left")
+    tab.until(lambda: tab.said().endswith("Pair 1 of 1."))
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    return tab
 
 BUTTONS_OFF = "return ['start', 'left', 'right'].map(id => $(id).disabled)"
 
@@ -10512,10 +10381,10 @@ def test_a_study_that_could_not_be_kept_takes_its_last_answer_again(short_study)
     short_study.press("left")
     short_study.until(lambda: short_study.said().startswith("Thank you!"))
 
-def test_a_studys_words_stand_below_its_pictures(page):
-    page.opened(1920, 1080, "study")
+def test_a_studys_words_stand_below_its_pictures(tab):
+    tab.opened(1920, 1080, "study")
     box = "return $(arguments[0]).getBoundingClientRect().toJSON()"
-    assert page.js(box, "status")["top"] - page.js(box, "study")["bottom"] < 20
+    assert tab.js(box, "status")["top"] - tab.js(box, "study")["bottom"] < 20
 
 
 # files that copy out
