@@ -7043,15 +7043,11 @@ def small_discriminator():
     return semgan.Discriminator(4, **SMALL_NETWORK)
 
 @pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
-def test_g_makes_maps_of_each_size(size, kernel):
+def test_g_makes_maps_of_each_size_and_ds_features_are_its_layers_and_its_logit(size, kernel):
     generator = semgan.Generator(5, 8, size, kernel, width=4)
     probs = generator(torch.randn(2, 8))
     assert probs.shape == (2, 5, size, size)
-
-@pytest.mark.parametrize("size, kernel", [(64, 5), (64, 11), (128, 7)])
-def test_ds_features_are_its_layers_and_its_logit(size, kernel):
-    discriminator = semgan.Discriminator(5, size, kernel, width=4)
-    logit, features = discriminator(torch.rand(2, 5, size, size))
+    logit, features = semgan.Discriminator(5, size, kernel, width=4)(probs)
     assert logit.shape == (2, 1)
     assert features[-1] is logit
     sides = [feature.shape[-1] for feature in features[:-1]]
@@ -7131,10 +7127,6 @@ def test_semgans_d_is_these_layers_of_torch():
         x = nn.Sequential(*layers)(x)
         assert torch.allclose(found, x, atol=1e-4)
     assert torch.allclose(logit, discriminator.to_logit(x.flatten(1)), atol=1e-4)
-
-def test_features_that_match_cost_nothing():
-    _, features = small_discriminator()(torch.rand(2, 4, 64, 64))
-    assert semgan.feature_matching_loss(features, features).item() == 0
 
 @pytest.mark.parametrize("palette", [data.FACADES, data.SHAPES])
 def test_both_files_colour_a_map_alike(palette):
@@ -7240,8 +7232,7 @@ def test_drawn_shapes_are_right_by_the_rules():
     assert metrics.shapes_right(clear_shapes(), 0) == 1
 
 def test_a_missing_shape_is_not_right():
-    maps = clear_shapes()
-    maps = torch.where(maps == 2, 0, maps)
+    maps = torch.where(clear_shapes() == 2, 0, clear_shapes())
     assert metrics.shapes_right(maps) == 0
 
 def test_a_stray_pixel_is_not_right():
@@ -7329,8 +7320,7 @@ def test_semgans_file_gives_its_network_back(shapes_run):
     content = torch.load(shapes_run / "generator.pt")
     generator, settings = semgan.load_generator(shapes_run)
     assert settings == content["settings"]
-    for name, weight in generator.state_dict().items():
-        assert torch.equal(weight, content["generator"][name])
+    assert same_weights(generator.state_dict(), content["generator"])
 
 def test_semgans_command_alone_describes_its_networks():
     assert "parameters" in run_here(semgan)
@@ -7356,16 +7346,14 @@ def test_a_map_is_rebuilt_by_the_encoder_of_its_run(encoder_run, tmp_path):
         assert data.open_picture(out).size == (4 + 2 * 68, 20 + 68)
         out.unlink()
 
-def test_pixels_to_ignore_are_neither_right_nor_wrong():
+@pytest.mark.parametrize("pixels, said", [
     # Three of five have a class; two of the three are of class 1. Nothing is lost on the way.
-    maps = torch.tensor([[[0, 1, 1, 255, 255]]], dtype=torch.uint8)
+    ([0, 1, 1, 255, 255], "100.0% of pixels right (constant guess: 66.7%)"),
+    ([255, 255], "no pixel has a class to compare")])
+def test_pixels_to_ignore_are_neither_right_nor_wrong(pixels, said):
+    maps = torch.tensor([[pixels]], dtype=torch.uint8)
     _, words = semgan.reconstruct(nn.Identity(), nn.Identity(), maps, 2)
-    assert words == "100.0% of pixels right (constant guess: 66.7%)"
-
-def test_a_map_of_pixels_to_ignore_has_nothing_to_compare():
-    maps = torch.full((1, 2, 2), 255, dtype=torch.uint8)
-    _, words = semgan.reconstruct(nn.Identity(), nn.Identity(), maps, 2)
-    assert words == "no pixel has a class to compare"
+    assert words == said
 
 def test_a_walk_needs_two_latents(shapes_run, tmp_path):
     refuses("--walk: .*there is one", run_here, semgan, shapes_run, "--walk", tmp_path / "w.gif",
@@ -7433,14 +7421,12 @@ def test_pairs_of_dreams_overwrite_nothing(shapes_run, tmp_path):
     refuses("not empty; give a new folder$", run_here, semgan, *command)
     assert (tmp_path / "pairs" / "00001.png").read_bytes() == b"mine"
 
-def test_pairs_of_dreams_are_of_photos(shapes_run, tmp_path):
-    depths = tiny_run(tmp_path / "depths", "pairs", out_channels=4)
-    command = (shapes_run, "--dream", depths, "--pairs", tmp_path / "pairs")
+@pytest.mark.parametrize("task, changes", [("pairs", {"out_channels": 4}), ("inpainting", {})])
+def test_pairs_of_dreams_are_of_photos(task, changes, shapes_run, tmp_path):
+    painter = tiny_run(tmp_path / "painter", task, **changes)
+    command = (shapes_run, "--dream", painter, "--pairs", tmp_path / "pairs")
     refuses("makes no photos", run_here, semgan, *command)
     assert not (tmp_path / "pairs").exists()
-    fills_holes = tiny_run(tmp_path / "holes", "inpainting")
-    command = (shapes_run, "--dream", fills_holes, "--pairs", tmp_path / "pairs")
-    refuses("makes no photos", run_here, semgan, *command)
 
 def test_an_encoders_file_is_no_generators(encoder_run):
     refuses("encoder.pt: holds no generator", run_here, semgan, encoder_run / "encoder.pt")
@@ -7463,13 +7449,13 @@ def test_an_outdated_encoder_is_refused(encoder_run, tmp_path):
     command = (encoder_run, "--encode", label_map, "--out", tmp_path / "both.png")
     refuses("trained on since", run_here, semgan, *command)
 
-def test_dreams_need_a_run_that_takes_label_maps(shapes_run, tmp_path):
-    paints_labels = tiny_run(tmp_path / "y", "segmentation", palette=SHAPES)
-    refuses("on such maps", run_here, semgan, shapes_run, "--dream", paints_labels)
-
-def test_dreams_need_a_run_that_takes_colours(shapes_run, tmp_path):
-    bands = tiny_run(tmp_path / "bands", "pairs", in_channels=4)
-    refuses("takes pictures of 4 channels", run_here, semgan, shapes_run, "--dream", bands)
+@pytest.mark.parametrize("task, changes, words", [
+    ("segmentation", {"palette": SHAPES}, "on such maps"),
+    ("pairs", {"in_channels": 4}, "takes pictures of 4 channels")])
+def test_dreams_need_a_run_that_takes_label_maps_in_colours(
+        task, changes, words, shapes_run, tmp_path):
+    painter = tiny_run(tmp_path / "painter", task, **changes)
+    refuses(words, run_here, semgan, shapes_run, "--dream", painter)
 
 def test_a_semgan_file_of_another_format_is_refused(shapes_run):
     content = torch.load(shapes_run / "generator.pt")
@@ -7477,21 +7463,20 @@ def test_a_semgan_file_of_another_format_is_refused(shapes_run):
     torch.save(content, shapes_run / "generator.pt")
     refuses("format", semgan.load_generator, shapes_run)
 
-def test_semgans_command_refuses_in_one_line(shapes_run):
-    (shapes_run / "generator.pt").write_bytes(b"not a checkpoint")
-    done = python(HERE / "semgan.py", shapes_run)
+def refused_in_one_line(*args):
+    """-> the line that semgan.py says"""
+    done = python(HERE / "semgan.py", *args)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+    return done.stderr
 
-def test_a_link_to_itself_is_refused_in_one_line(tmp_path):
-    run = tiny_run(tmp_path / "run", "shapes")
+def test_semgans_command_refuses_in_one_line(shapes_run, tmp_path):
     link = tmp_path / "a.png"
-    link.symlink_to(link)
-    done = python(HERE / "semgan.py", run, "--encode", link)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {link}: ")
-    assert done.stderr.count("\n") == 1
+    link.symlink_to(link)                                  # to itself
+    said = refused_in_one_line(shapes_run, "--encode", link)
+    assert said.startswith(f"error: {link}: ")
+    (shapes_run / "generator.pt").write_bytes(b"not a checkpoint")
+    assert refused_in_one_line(shapes_run).startswith("error: ")
 
 # metrics.py
 
