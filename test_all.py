@@ -2602,7 +2602,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
         "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
-        "diff_augment",
+        "diff_augment", "contents",
         # Of older runs, too.
         "direction", "mirror", "crop", "labels"}
     assert real.keys() - ours.keys() == read_by_train_alone
@@ -4823,6 +4823,37 @@ def test_another_runs_folder_is_refused(straight_run, pairs):
     other = arguments(straight_run, pairs, "--width", 6, "--seed", 3)
     refuses("seed 0 there, 3 now.*width 4 there", train_here, *other)
     assert before == files_in(straight_run)
+
+def with_one_redrawn(pairs, folder):
+    """A copy of a folder of pairs, of whose pictures one is another, under its old name."""
+    shutil.copytree(pairs, folder)
+    [(path,), *_] = data.split_files(folder, "train")
+    data.save_picture(path, data.to_tensor(data.open_picture(path)).flip(1))
+    return folder
+
+def test_a_run_does_not_go_on_with_other_pictures_of_the_same_names(straight_run, pairs, tmp_path):
+    before = files_in(straight_run)
+    other = with_one_redrawn(pairs, tmp_path / "other")
+    refuses("of other pictures, though of these names, from .*another --out", train_here,
+            *arguments(straight_run, other))
+    assert before == files_in(straight_run)
+
+def test_a_run_whose_pictures_have_changed_in_their_place_says_so_once(pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    args = arguments(tmp_path / "run", folder)
+    train_here(*args)
+    shutil.rmtree(folder)
+    with_one_redrawn(pairs, folder)
+    words = "pictures of this run have changed since it began"
+    assert words in train_here(*args)
+    assert words not in train_here(*args)
+
+def test_a_run_whose_pictures_were_moved_goes_on(straight_run, pairs, tmp_path):
+    run = shutil.copytree(straight_run, tmp_path / "run")
+    moved = shutil.copytree(pairs, tmp_path / "moved")
+    said = train_here(*arguments(run, moved))
+    assert "going on from step 10" in said
+    assert "have changed" not in said
 
 class Evil:
     """Unpickled, it would create a file."""
