@@ -8244,6 +8244,36 @@ def test_figure_4_shows_x_then_each_runs_output_then_y(scored):
     # The fourth column.
     assert torch.equal(sheet[:, 20:84, 208:272], y)
 
+UNLIKE = [{"direction": "AtoB"}, {"crop": True}, {"range": [[0, 9], None]}]
+
+@pytest.mark.parametrize("other", UNLIKE)
+def test_runs_with_other_targets_have_no_best_among_them(other, tmp_path):
+    tiny_run(tmp_path / "a", width=2)
+    tiny_run(tmp_path / "b", width=2, **other)
+    table = run_metrics(tmp_path, "a", "b", "--count", 2)
+    assert table.count("real pictures") == 2
+    assert "*" not in table
+
+@pytest.mark.parametrize("other", UNLIKE)
+def test_figure_4_takes_no_runs_with_other_targets(other, tmp_path):
+    tiny_run(tmp_path / "a", width=2)
+    tiny_run(tmp_path / "b", width=2, **other)
+    refuses("b has other targets than a", run_metrics, tmp_path, "a", "b", "--figure4", "s.png")
+
+def test_figure_7_has_a_curve_for_each_runs_real_pictures(tmp_path, monkeypatch):
+    tiny_run(tmp_path / "a", width=2)
+    tiny_run(tmp_path / "b", width=2, direction="AtoB")
+    plot = mock.Mock()
+    monkeypatch.setattr(data, "plot_curves", plot)
+    run_metrics(tmp_path, "a", "b", "--count", 2, "--figure7", "colours.png")
+    _, panels = plot.call_args.args
+    for _, curves in panels:
+        assert list(curves) == ["real pictures", "a", "real, of b", "b"]
+
+def test_a_judge_of_cut_photos_takes_no_other_judges_place(tmp_path):
+    squeezed, cut = [settings_for(tmp_path, crop=crop) for crop in (False, True)]
+    assert metrics.judge_path(squeezed) != metrics.judge_path(cut)
+
 def with_kept_generators(folder, *epochs):
     """A run of 5 steps an epoch, its generator of the last of these epochs, and one kept of each
     before; at each the weights are others."""
