@@ -496,7 +496,10 @@ def split_files(folder, split, maps=False):
         inside = train if train.is_dir() else folder
         others = [path.name for path in sorted(inside.iterdir())
                   if path.is_dir() and not path.name.startswith(".")]
-        hint = f" (folders inside, such as {others[0]}/, are not looked into)" if others else ""
+        hint = ""
+        if others:
+            hint = (f" (folders inside, such as {others[0]}/, are not looked into: pairs lie in "
+                    f"A/ and B/, or in train/A/ and train/B/)")
         raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
                       f"them held out, laid out as `python data.py --help` shows")
     return files
@@ -1010,6 +1013,8 @@ def opened(path, page=None):
 
 def check_file(path):
     """Refuses what is no file, or too large a one."""
+    if Path(path).is_dir():
+        raise OSError("is a folder; give a picture")
     if not Path(path).is_file():                           # a pipe would block
         raise OSError("no such file")
     if os.path.getsize(path) > MOST_BYTES:

@@ -2379,6 +2379,18 @@ def test_kmeans_overwrites_nothing(name, tmp_path):
     refuses(f"{name}: is there already", data.kmeans_folder, tmp_path, tmp_path, 5)
     assert (tmp_path / name).read_bytes() == (tmp_path / "0.png").read_bytes()
 
+@pytest.mark.parametrize("folders", [("A/train", "B/train"), ("trainA", "trainB"),
+                                     ("train_A", "train_B")])
+def test_of_pairs_in_other_codes_folders_it_is_said_where_they_belong(folders, tmp_path):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        save_photos(tmp_path / folder, "0.png", "1.png")
+    refuses("pairs lie in A/ and B/, or in train/A/ and train/B/", data.split_files, tmp_path,
+            "train")
+
+def test_a_folder_in_a_pictures_place_is_called_one(tmp_path):
+    refuses("is a folder; give a picture", data.read_stored, tmp_path)
+
 def smeared(labels, **options):
     """A label map's colours after JPEG. -> array (h, w, 3)"""
     colours = data.to_image(data.colorize(labels, FACADES))
@@ -4854,6 +4866,13 @@ def test_a_run_whose_pictures_were_moved_goes_on(straight_run, pairs, tmp_path):
     said = train_here(*arguments(run, moved))
     assert "going on from step 10" in said
     assert "have changed" not in said
+
+def test_a_run_is_not_written_among_its_own_pictures(pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    [(path,), *_] = data.split_files(folder, "train")
+    before = files_in(folder)
+    refuses("holds the pictures to learn from", train_here, *arguments(path.parent, folder))
+    assert before == files_in(folder)
 
 class Evil:
     """Unpickled, it would create a file."""

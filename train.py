@@ -1397,6 +1397,14 @@ def trains_d(settings):
     return settings["model"] == "semgan" or "gan" in settings["objective"]
 
 
+def check_out(folder, *splits):
+    """Refuses a run's folder in which some of its Pictures lie: its losses.png would be one more."""
+    homes = {path.parent for pictures in splits for files in pictures.files or [] for path in files}
+    if folder.resolve() in {home.resolve() for home in homes}:
+        raise Refusal(f"--out {folder}: holds the pictures to learn from; give a folder of the "
+                      f"run's own")
+
+
 def check_start(folder, settings):
     """Refuses a run that would begin with weights of its own folder."""
     start = settings["start"]
@@ -1565,6 +1573,7 @@ def main():
         raise Refusal(f"--keep {options.keep}: the run has "
                       f"{data.counted(settings['epochs'], 'epoch')}, so none would be kept; give "
                       f"at most that many")
+    check_out(folder, pictures, held_out)
     check_start(folder, settings)
     changed_words = check_same(folder, settings)
     start, start_words = starting_weights(folder, settings)
