@@ -3002,6 +3002,8 @@ def input_words(settings, path):
     if label_side(settings) == "x":
         with offering_no_palette():
             return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
+    if sketched(settings):
+        return "drawing, in lines on paper"
     scale = scale_of(settings, "x")
     values = deep_values(stored_of(path, channels_of(settings, "x")))
     if values is None and scale:

@@ -3828,8 +3828,9 @@ def test_windows_overlap_by_a_quarter_and_fade_into_each_other():
     assert pix2pix.window_starts(2000, 1024) == [0, 768, 976]
     assert pix2pix.ramp(12, 16, "cpu").tolist() == [1, 2, 3, 4, 4, 4, 4, 4, 4, 3, 2, 1]
 
-def translate(run, source, out):
-    run_here(pix2pix, run / "generator.pt", source, out)
+def translate(run, source, out, *flags):
+    """-> what was printed"""
+    return run_here(pix2pix, run / "generator.pt", source, out, *flags)
 
 def test_the_generator_alone_translates_a_picture(straight_run, tmp_path):
     labels = data.colorize(data.draw_facade(0, size=517)[1], FACADES)
@@ -3999,6 +4000,23 @@ def test_a_picture_goes_into_a_new_folder_or_a_file(out, written, run, tmp_path)
     data.save_picture(tmp_path / "a.png", label_frames(1)[0])
     run_here(pix2pix, run, tmp_path / "a.png", f"{tmp_path}/{out}")
     assert (tmp_path / written).is_file()
+
+@pytest.mark.parametrize("flags", [[], ["--fit"]])
+@pytest.mark.parametrize("direction, side", [("AtoB", "left"), ("BtoA", "right")])
+def test_of_what_may_be_a_whole_pair_a_line_offers_pair(direction, side, flags, tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", direction=direction)
+    pairs = make_pairs(tmp_path / "pairs", 2)
+    words = f"give --pair, which takes its {side} half alone"
+    said = translate(run, pairs, tmp_path / "out", *flags)
+    assert said.count(words) == 1
+    assert words not in translate(run, pairs, tmp_path / "out", "--pair", *flags)
+    assert words not in translate(run, tmp_path / "out" / "0.png", tmp_path / "half.png", *flags)
+
+def test_a_run_of_drawings_says_that_it_takes_one(tmp_path):
+    run = tiny_run(tmp_path / "run", "edges2shoes")
+    PHOTO.save(tmp_path / "photo.png")
+    said = translate(run, tmp_path / "photo.png", tmp_path / "out.png")
+    assert "1 to read, each as a drawing" in said
 
 def test_a_bad_picture_leaves_no_new_folder(run, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
