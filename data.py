@@ -1631,10 +1631,22 @@ def levels_in(stored, scale, channels, size=None):
         return to_array(resize_image(photo_of(stored, scale), size))
     with refusing(stored.path):
         levels = stored.bands
-        if levels.dtype != np.uint8:
+        if levels.dtype == np.uint8:
+            refuse_ones(stored)
+        else:
             levels = scaled(levels, scale)
         planes = [Image.fromarray(plane) for plane in levels.transpose(2, 0, 1)]
         return np.stack([np.asarray(resize_image(plane, size)) for plane in planes])
+
+
+def refuse_ones(stored):
+    """Refuses 8-bit channels with areas of 0 and 1 alone, such as a mask's or one-hot classes': on
+    a scale of 255 both are black, and a network would see nothing."""
+    for number, values in enumerate(stored.bands.transpose(2, 0, 1)):
+        alike = (values[:, 1:] == values[:, :-1]).sum() > 0.5 * values.size
+        if values.max() == 1 and alike:
+            raise Refusal(f"{stored.path}: its channel {number}, from 0 up, holds 0 and 1 alone, "
+                          f"of 255; write 255 for 1, or write floats")
 
 
 def on_white(image):

@@ -7148,6 +7148,25 @@ def test_a_run_goes_on_only_with_its_own_pairs(rgbd_run, rgbd):
     args = [arg for arg in rgbd_arguments(rgbd_run, rgbd) if arg != "--no-mirror"]
     refuses(r"mirror \[\] there, \[-1\] now", train_here, *args)
 
+def with_a_mask(path, kind, value):
+    """Writes colours and, as a fourth channel, a mask, value or 0. -> it, Stored"""
+    values = np.zeros((72, 80, 4), kind)
+    values[..., :3] = np.arange(80)[:, None]
+    values[20:60, 30:50, 3] = value
+    np.save(path, values)
+    return data.read_stored(path, 4)
+
+def test_a_mask_of_0_and_1_is_not_taken_for_black(tmp_path):
+    """Of 255, 1 is as good as 0."""
+    stored = with_a_mask(tmp_path / "a.npy", "uint8", 1)
+    refuses("its channel 3, from 0 up, holds 0 and 1 alone", data.levels_in, stored, None, 4)
+
+@pytest.mark.parametrize("kind, value", [("uint8", 255), ("int16", 1), ("float32", 1)])
+def test_a_mask_that_can_be_seen_is_taken(kind, value, tmp_path):
+    stored = with_a_mask(tmp_path / "a.npy", kind, value)
+    levels = data.levels_in(stored, [[0, 0, 0, 0], [79, 79, 79, 1]], 4)
+    assert set(np.unique(levels[3])) == {0, 255}
+
 def fake_of(run, source):
     """What a run makes of a file, by hand: (1, C, H, W) in [-1, 1]."""
     generator, settings = pix2pix.load_generator(run)
