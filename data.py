@@ -3022,7 +3022,32 @@ def input_words(settings, path):
         return f"picture of 8 bits, as it is (in training {ends_of(scale)} became 0 to 255)"
     if values is None:
         return "picture"
-    return f"picture, {ends_of(scale or [0, 65535])} as 0 to 255"
+    scale = scale or [0, 65535]
+    return f"picture, {ends_of(scale)} as 0 to 255{other_unit_words(values, scale)}"
+
+
+def other_unit_words(values, scale):
+    """Words to add where deep values, (H, W, C), lie all at the ends of a scale or beyond them, as
+    millimetres do where a run learned metres: they become black or white. Else none."""
+    low, high = scale
+    inside = (values > low) & (values < high)
+    beyond = (values < low) | (values > high)
+    if inside.any() or not beyond.any():
+        return ""
+    return f", but its own, {values.min():g} to {values.max():g}, lie outside: in another unit?"
+
+
+def pair_in_other_units(settings, files):
+    """Lines where a half of a pair holds deep values that lie outside the scale of a run."""
+    if TASKS[settings["task"]].kind != "pairs":
+        return []
+    lines = []
+    for stored, scale in zip(stored_pair(settings, files), scales_of(settings)):
+        values = deep_values(stored)
+        words = "" if scale is None or values is None else other_unit_words(values, scale)
+        if words:
+            lines.append(f"{stored.path}: {ends_of(scale)} become 0 to 255{words}")
+    return lines
 
 
 def read_input(settings, path, pair=False):

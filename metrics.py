@@ -878,6 +878,8 @@ def say_what_is_read(settings, pictures):
     lines = data.what_was_read(settings, pictures, pictures)
     if lines:                                              # none where they are drawn
         print(f"{len(pictures):,} pictures, {lines[0]}")
+        for line in data.pair_in_other_units(settings, pictures.files[0]):
+            print(line)
 
 
 def score_pix2pix(generator, settings, count, network):

@@ -6240,6 +6240,24 @@ def test_an_older_run_gave_its_scale_to_8_bit_halves_too_and_goes_on(tmp_path):
             train.check_same(tmp_path, now)
     refuses("range .*8000.* there", train.check_same, tmp_path, now)
 
+@pytest.mark.parametrize("values, scale, told", [
+    ([7000, 55_000], [7, 55], True), ([0, 7000], [0, 55], True), ([7, 55], [7000, 55_000], True),
+    ([7, 30], [7, 55], False), ([0, 1], [0, 1], False), ([60, 30], [7, 55], False),
+    ([[5, 500]], [[0, 0], [9, 9]], False), ([[50, 500]], [[0, 0], [9, 9]], True)])
+def test_of_values_in_another_unit_it_is_told(values, scale, told):
+    words = data.other_unit_words(np.float32(values), scale)
+    assert ("in another unit?" in words) == told
+    assert told or not words
+
+def test_a_run_that_is_scored_or_used_on_another_unit_says_so(tmp_path):
+    make_deep(tmp_path, 7800, 8400)                        # in B/
+    seen = {"direction": "BtoA", "range": [None, [7.8, 8.4]], "in_channels": 1}
+    run = tiny_run(tmp_path / "run", "pairs", **seen)
+    words = "7.8 to 8.4 .*, but its own, .*, lie outside: in another unit"
+    assert re.search(words, run_metrics(tmp_path, "run", "--data", tmp_path))
+    source = sorted((tmp_path / "B").iterdir())[0]
+    assert re.search(words, translate(run, source, tmp_path / "out.png"))
+
 def test_the_targets_scale_is_not_the_inputs(tmp_path):
     """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
     make_deep(tmp_path, 7800, 8400)
