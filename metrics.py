@@ -17,9 +17,9 @@
 
 pix2pix (arXiv 1611.07004v3) Sec. 4.1: FCN-score, study; Fig. 7: colours. SemGAN (Ghelfi et al.)
 Sec. 4: SWD, FID, MS-SSIM. pix2pix runs are scored on held-out pictures, SemGAN's against training
-pictures, as in its App. B. No number without its n: where runs differ in n, size or data, none is
-marked, and FID at small n is far too high. To copy it out, take this file alone; it needs torch and
-numpy. Images are (N, 3, H, W), 0-255, throughout.
+pictures, as in its App. B. No number without its n: where runs differ in n, size, data or target,
+none is marked, and FID at small n is far too high. To copy it out, take this file alone; it needs
+torch and numpy. Images are (N, 3, H, W), 0-255, throughout.
 """
 import csv
 import hashlib

@@ -1513,8 +1513,8 @@ def join_processes(context, task):
                       f"`python data.py {task}` first, and share --out")
 
 
-def introduce(context, pictures, held_out, seconds):
-    """The first lines: what is trained, where, with which settings and pictures."""
+def introduce(context, pictures, held_out, seconds, lines):
+    """The first lines: what is trained, where, with which settings and pictures; then `lines`."""
     settings = context.settings
     size = size_text(settings["size"])
     if context.device.type == "cuda":
@@ -1540,7 +1540,7 @@ def introduce(context, pictures, held_out, seconds):
           f"{data.counted(steps, 'step')}, seed {settings['seed']}\n"
           f"{data.counted(len(pictures), 'picture')} to train on, {len(held_out):,} held out, from "
           f"{settings['data'] or 'drawings'}, ready after {seconds:.1f} s, {kept}")
-    for line in data.what_was_read(settings, pictures, held_out):
+    for line in [*data.what_was_read(settings, pictures, held_out), *lines]:
         print(line)
 
 
@@ -1586,9 +1586,8 @@ def main():
     if world > 1:
         join_processes(context, options.task)
     if rank == 0:
-        introduce(context, pictures, held_out, time.monotonic() - started)
-        for words in filter(None, (changed_words, start_words)):
-            print(words)
+        lines = filter(None, [changed_words, start_words])
+        introduce(context, pictures, held_out, time.monotonic() - started, lines)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
