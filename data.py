@@ -3937,6 +3937,17 @@ def save_output(settings, path, x, fake):
         save_picture(path, output_levels(settings, x, fake))
 
 
+def written_words(settings, outs):
+    """A line where measured values of y are written to pictures, as 0 to 255 of their scale; or
+    None."""
+    scale = scale_of(settings, "y")
+    measured = scale and TASKS[settings["task"]].hides != "colour"
+    if not measured or all(is_numpy(out) for out in outs):
+        return None
+    return (f"what was {ends_of(scale)} in training is written as 0 to 255 (a file to write that "
+            f"ends in .npy holds the values themselves)")
+
+
 def output_levels(settings, x, fake):
     """-> uint8 (C, H, W), 0-255."""
     if channels_of(settings, "y") == 3:

@@ -1384,6 +1384,9 @@ def translate_pictures(generator, settings, options, file_threads):
     for _, out in jobs:                                    # before the work, not after it
         if not data.is_numpy(out):
             data.check_name(out)
+    words = data.written_words(settings, [out for _, out in jobs])
+    if words:
+        print(words)
     if not options.pair:
         if data.label_side(settings) == "x":
             paths = [path for path, _ in jobs]

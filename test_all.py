@@ -6258,6 +6258,13 @@ def test_a_run_that_is_scored_or_used_on_another_unit_says_so(tmp_path):
     source = sorted((tmp_path / "B").iterdir())[0]
     assert re.search(words, translate(run, source, tmp_path / "out.png"))
 
+def test_a_run_of_measured_targets_says_what_its_pictures_levels_mean(tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", range=[None, [2, 50]], out_channels=1)
+    PHOTO.save(tmp_path / "a.png")
+    words = "what was 2 to 50 in training is written as 0 to 255"
+    assert words in translate(run, tmp_path / "a.png", tmp_path / "out.png")
+    assert words not in translate(run, tmp_path / "a.png", tmp_path / "out.npy")
+
 def test_the_targets_scale_is_not_the_inputs(tmp_path):
     """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
     make_deep(tmp_path, 7800, 8400)
