@@ -1398,7 +1398,7 @@ def trains_d(settings):
 
 
 def check_out(folder, *splits):
-    """Refuses a run's folder in which some of its Pictures lie: its losses.png would be one more."""
+    """Refuses a run's folder in which its Pictures lie: its losses.png would be one more."""
     homes = {path.parent for pictures in splits for files in pictures.files or [] for path in files}
     if folder.resolve() in {home.resolve() for home in homes}:
         raise Refusal(f"--out {folder}: holds the pictures to learn from; give a folder of the "
