@@ -278,6 +278,16 @@ def held_out(settings, memory=4.0):
     return Pictures(settings, memory, "val")
 
 
+def contents_of(*splits):
+    """A check sum of all that the files of several Pictures hold, as text: a run that goes on knows
+    by it that they are what they were. None of drawn ones."""
+    if splits[0].files is None:
+        return None
+    paths = [path for pictures in splits for files in pictures.files for path in files]
+    sums = in_threads(lambda path: zlib.crc32(path.read_bytes()), paths)
+    return f"{zlib.crc32(np.array(sums).tobytes()):08x}"
+
+
 def far_apart(pictures, count):
     """At most count of Pictures, evenly spread from the first on: neighbours may be frames of one
     film."""
@@ -486,7 +496,10 @@ def split_files(folder, split, maps=False):
         inside = train if train.is_dir() else folder
         others = [path.name for path in sorted(inside.iterdir())
                   if path.is_dir() and not path.name.startswith(".")]
-        hint = f" (folders inside, such as {others[0]}/, are not looked into)" if others else ""
+        hint = ""
+        if others:
+            hint = (f" (folders inside, such as {others[0]}/, are not looked into: pairs lie in "
+                    f"A/ and B/, or in train/A/ and train/B/)")
         raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
                       f"them held out, laid out as `python data.py --help` shows")
     return files
@@ -1000,6 +1013,8 @@ def opened(path, page=None):
 
 def check_file(path):
     """Refuses what is no file, or too large a one."""
+    if Path(path).is_dir():
+        raise OSError("is a folder; give a picture")
     if not Path(path).is_file():                           # a pipe would block
         raise OSError("no such file")
     if os.path.getsize(path) > MOST_BYTES:
@@ -1616,10 +1631,22 @@ def levels_in(stored, scale, channels, size=None):
         return to_array(resize_image(photo_of(stored, scale), size))
     with refusing(stored.path):
         levels = stored.bands
-        if levels.dtype != np.uint8:
+        if levels.dtype == np.uint8:
+            refuse_ones(stored)
+        else:
             levels = scaled(levels, scale)
         planes = [Image.fromarray(plane) for plane in levels.transpose(2, 0, 1)]
         return np.stack([np.asarray(resize_image(plane, size)) for plane in planes])
+
+
+def refuse_ones(stored):
+    """Refuses 8-bit channels with areas of 0 and 1 alone, such as a mask's or one-hot classes': on
+    a scale of 255 both are black, and a network would see nothing."""
+    for number, values in enumerate(stored.bands.transpose(2, 0, 1)):
+        alike = (values[:, 1:] == values[:, :-1]).sum() > 0.5 * values.size
+        if values.max() == 1 and alike:
+            raise Refusal(f"{stored.path}: its channel {number}, from 0 up, holds 0 and 1 alone, "
+                          f"of 255; write 255 for 1, or write floats")
 
 
 def on_white(image):
@@ -2987,13 +3014,40 @@ def input_words(settings, path):
     if label_side(settings) == "x":
         with offering_no_palette():
             return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
+    if sketched(settings):
+        return "drawing, in lines on paper"
     scale = scale_of(settings, "x")
     values = deep_values(stored_of(path, channels_of(settings, "x")))
     if values is None and scale:
         return f"picture of 8 bits, as it is (in training {ends_of(scale)} became 0 to 255)"
     if values is None:
         return "picture"
-    return f"picture, {ends_of(scale or [0, 65535])} as 0 to 255"
+    scale = scale or [0, 65535]
+    return f"picture, {ends_of(scale)} as 0 to 255{other_unit_words(values, scale)}"
+
+
+def other_unit_words(values, scale):
+    """Words to add where deep values, (H, W, C), lie all at the ends of a scale or beyond them, as
+    millimetres do where a run learned metres: they become black or white. Else none."""
+    low, high = scale
+    inside = (values > low) & (values < high)
+    beyond = (values < low) | (values > high)
+    if inside.any() or not beyond.any():
+        return ""
+    return f", but its own, {values.min():g} to {values.max():g}, lie outside: in another unit?"
+
+
+def pair_in_other_units(settings, files):
+    """Lines where a half of a pair holds deep values that lie outside the scale of a run."""
+    if TASKS[settings["task"]].kind != "pairs":
+        return []
+    lines = []
+    for stored, scale in zip(stored_pair(settings, files), scales_of(settings)):
+        values = deep_values(stored)
+        words = "" if scale is None or values is None else other_unit_words(values, scale)
+        if words:
+            lines.append(f"{stored.path}: {ends_of(scale)} become 0 to 255{words}")
+    return lines
 
 
 def read_input(settings, path, pair=False):
@@ -3881,6 +3935,17 @@ def save_output(settings, path, x, fake):
         write_whole(path, buffer.getvalue())
     else:
         save_picture(path, output_levels(settings, x, fake))
+
+
+def written_words(settings, outs):
+    """A line where measured values of y are written to pictures, as 0 to 255 of their scale; or
+    None."""
+    scale = scale_of(settings, "y")
+    measured = scale and TASKS[settings["task"]].hides != "colour"
+    if not measured or all(is_numpy(out) for out in outs):
+        return None
+    return (f"what was {ends_of(scale)} in training is written as 0 to 255 (a file to write that "
+            f"ends in .npy holds the values themselves)")
 
 
 def output_levels(settings, x, fake):

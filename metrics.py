@@ -17,9 +17,9 @@
 
 pix2pix (arXiv 1611.07004v3) Sec. 4.1: FCN-score, study; Fig. 7: colours. SemGAN (Ghelfi et al.)
 Sec. 4: SWD, FID, MS-SSIM. pix2pix runs are scored on held-out pictures, SemGAN's against training
-pictures, as in its App. B. No number without its n: where runs differ in n, size or data, none is
-marked, and FID at small n is far too high. To copy it out, take this file alone; it needs torch and
-numpy. Images are (N, 3, H, W), 0-255, throughout.
+pictures, as in its App. B. No number without its n: where runs differ in n, size, data or target,
+none is marked, and FID at small n is far too high. To copy it out, take this file alone; it needs
+torch and numpy. Images are (N, 3, H, W), 0-255, throughout.
 """
 import csv
 import hashlib
@@ -738,12 +738,15 @@ def score(options, device):
         n = result["n"]
         if scored_on not in [row.scored_on for row in rows]:     # the real ones' scores come first
             rows.append(Row("real pictures", None, n, result["real"]))
+            if histograms:
+                name = f"real, of {run}" if colours else "real pictures"
+                colours[name] = histograms[0]
+        if histograms:
+            colours[run] = histograms[1]
         rows.append(Row(run, scored_on, n, result["scores"]))
         note = result["note"]
         if note and not any(note in line for line in notes):             # a judge is said once
             notes.append(f"{run}: {note}")
-        if histograms:
-            colours.update(zip(("real", run), histograms))
     if options.epochs:
         notes = best_by_column(rows) + notes
     print(table(rows), *notes, sep="\n")
@@ -807,10 +810,19 @@ def score_run(run, options, device, network):
     result, features, histograms = measure(generator.to(device), settings, options.count, network)
     if network and result["n"] > 1:                        # a covariance needs two
         result["scores"]["FID"] = feature_distance(*features)
+    scored_on = (*pictures_scored_on(settings), *settings["size"], result["n"])
+    return result, scored_on, histograms
+
+
+def pictures_scored_on(settings):
+    """What names the targets of a run, but for their size and number: only scores, and outputs side
+    by side, of equal ones compare."""
+    import data
     source = settings["data"]
     if source:
         source = Path(source).resolve()                    # by whatever name it was given
-    return result, (settings["task"], source, *settings["size"], result["n"]), histograms
+    return (settings["task"], source, data.direction_of(settings), bool(settings.get("crop")),
+            data.channels_of(settings, "y"), str(data.scale_of(settings, "y")))
 
 
 def check_palette(path, palette):
@@ -866,6 +878,8 @@ def say_what_is_read(settings, pictures):
     lines = data.what_was_read(settings, pictures, pictures)
     if lines:                                              # none where they are drawn
         print(f"{len(pictures):,} pictures, {lines[0]}")
+        for line in data.pair_in_other_units(settings, pictures.files[0]):
+            print(line)
 
 
 def score_pix2pix(generator, settings, count, network):
@@ -1102,7 +1116,7 @@ def score_folders(options, device):
         notes.insert(1, SWD_NOISE)
     print(table(rows), *notes, sep="\n")
     if options.figure7:
-        figure7(dict(zip(("real", fake_folder), histograms)), options.figure7)
+        figure7(dict(zip(("real pictures", fake_folder), histograms)), options.figure7)
 
 
 SET_NEEDS = {"SWD": "needs sides from 16 pixels",
@@ -1217,11 +1231,13 @@ def set_scores(real, fake, network):
 # The FCN-score's judge, and Inception's weights: where they are kept
 
 def judge_path(settings):
-    """datasets/fcn8s-NAME-HxW.pt: a judge for each set of photos and size."""
+    """datasets/fcn8s-NAME-HxW.pt: a judge for each set of photos and size, squeezed or cut."""
     name = "drawn-facades"
     if settings["data"]:
         name = Path(settings["data"]).resolve().name
     size = "x".join(map(str, settings["size"]))
+    if settings.get("crop"):                               # it saw the photos at their own scale
+        size += "-crop"
     return Path("datasets") / f"fcn8s-{name}-{size}.pt"
 
 
@@ -1322,14 +1338,26 @@ def figure7(colours, path):
     data.plot_curves(Path(path), panels, x_label="value")
 
 
+def refuse_unlike(flag, runs, scored_on):
+    """Refuses a figure of runs that are not all of the same pictures. scored_on: what names those
+    of each run."""
+    for run, pictures in zip(runs, scored_on):
+        if pictures != scored_on[0]:
+            raise Refusal(f"{flag}: {run} has other targets than {runs[0]} (of another folder, "
+                          f"direction or scale); give runs on the same, or --data")
+
+
 def figure4(runs, folder, path, count):
     """Writes a sheet as pix2pix Fig. 4: of a few held-out pictures, input | each run's | target."""
     import data
     import pix2pix
     outputs = []
+    shown = []
     for run in runs:
         generator, settings = pix2pix.load_generator(run)
         use_pictures(settings, folder)
+        shown.append(pictures_scored_on(settings))
+        refuse_unlike("--figure4", runs, shown)
         pictures = data.far_apart(data.held_out(settings), count)
         x, y = data.to_network(settings, pictures)
         fake = pix2pix.generate(generator, x, seed=0)

@@ -1384,6 +1384,9 @@ def translate_pictures(generator, settings, options, file_threads):
     for _, out in jobs:                                    # before the work, not after it
         if not data.is_numpy(out):
             data.check_name(out)
+    words = data.written_words(settings, [out for _, out in jobs])
+    if words:
+        print(words)
     if not options.pair:
         if data.label_side(settings) == "x":
             paths = [path for path, _ in jobs]
@@ -1501,9 +1504,7 @@ def translated(generator, settings, options, jobs, count, file_threads):
         x, fake = output_of(generator, settings, pictures, options)
         return [(batch[i][0], x[i:i + 1], fake[i:i + 1]) for i in range(len(batch))]
 
-    decoded = in_order(file_threads, read, jobs)
-    if not options.fit:
-        decoded = warned(settings, decoded)
+    decoded = warned(settings, options, in_order(file_threads, read, jobs))
     first = next(decoded)                                  # the others follow it, in batches
     device = next(generator.parameters()).device
     side_by_side, most = shares(settings, first[1], count, device, options.fit)
@@ -1582,17 +1583,34 @@ def smoothed(outputs, share):
         yield job, x, fake
 
 
-def warned(settings, decoded):
-    """(job, picture), ... as they are; of the first of a scale that is not the run's, a line."""
+def warned(settings, options, decoded):
+    """(job, picture), ... as they are; of the first that the run may not know so, a line."""
     said = False
     for job, picture in decoded:
         words = None
-        if not said:
-            words = other_scale_words(settings, job[0], picture.shape[1:])
+        if not said and not options.pair:
+            words = whole_pair_words(settings, job[0], picture.shape[1:])
+        if not said and not options.fit:
+            words = words or other_scale_words(settings, job[0], picture.shape[1:])
         if words:
             print(words)
             said = True
         yield job, picture
+
+
+def whole_pair_words(settings, source, size):
+    """A line where a picture of size [h, w] may be a whole pair, as each of its halves has the
+    run's shape; else None. What a label map cannot be, data.read_input refuses."""
+    import data
+    h, w = size
+    two_halves = w % 2 == 0 and data.has_shape(w // 2, h, settings["size"])
+    of_pairs = data.TASKS[settings["task"]].kind == "pairs" and data.label_side(settings) != "x"
+    if not (two_halves and of_pairs) or settings.get("crop"):
+        return None
+    path = source.path if isinstance(source, data.Stored) else source
+    side = ("left", "right")[data.half_of(settings, "x")]
+    return (f"{path}: is {w}x{h}, and each of its halves has this run's shape: if it is a whole "
+            f"pair, give --pair, which takes its {side} half alone")
 
 
 def other_scale_words(settings, source, size):

@@ -2354,6 +2354,18 @@ def test_kmeans_overwrites_nothing(name, tmp_path):
     refuses(f"{name}: is there already", data.kmeans_folder, tmp_path, tmp_path, 5)
     assert (tmp_path / name).read_bytes() == b"mine"
 
+@pytest.mark.parametrize("folders", [("A/train", "B/train"), ("trainA", "trainB"),
+                                     ("train_A", "train_B")])
+def test_of_pairs_in_other_codes_folders_it_is_said_where_they_belong(folders, tmp_path):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        save_photos(tmp_path / folder, "0.png", "1.png")
+    refuses("pairs lie in A/ and B/, or in train/A/ and train/B/", data.split_files, tmp_path,
+            "train")
+
+def test_a_folder_in_a_pictures_place_is_called_one(tmp_path):
+    refuses("is a folder; give a picture", data.read_stored, tmp_path)
+
 def smeared(labels, **options):
     """A label map's colours after JPEG. -> array (h, w, 3)"""
     colours = data.to_image(data.colorize(labels, FACADES))
@@ -2584,7 +2596,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
         "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
-        "diff_augment",
+        "diff_augment", "contents",
         # Of older runs, too.
         "direction", "mirror", "crop", "labels"}
     assert real.keys() - ours.keys() == read_by_train_alone
@@ -3791,8 +3803,9 @@ def test_windows_overlap_by_a_quarter_and_fade_into_each_other():
     assert pix2pix.window_starts(2000, 1024) == [0, 768, 976]
     assert pix2pix.ramp(12, 16, "cpu").tolist() == [1, 2, 3, 4, 4, 4, 4, 4, 4, 3, 2, 1]
 
-def translate(run, source, out):
-    run_here(pix2pix, run / "generator.pt", source, out)
+def translate(run, source, out, *flags):
+    """-> what was printed"""
+    return run_here(pix2pix, run / "generator.pt", source, out, *flags)
 
 def test_the_generator_alone_translates_a_picture(straight_run, tmp_path):
     labels = data.colorize(data.draw_facade(0, size=517)[1], FACADES)
@@ -3963,6 +3976,23 @@ def test_a_picture_goes_into_a_new_folder_or_a_file(out, written, run, tmp_path)
     data.save_picture(tmp_path / "a.png", label_frames(1)[0])
     run_here(pix2pix, run, tmp_path / "a.png", f"{tmp_path}/{out}")
     assert (tmp_path / written).is_file()
+
+@pytest.mark.parametrize("flags", [[], ["--fit"]])
+@pytest.mark.parametrize("direction, side", [("AtoB", "left"), ("BtoA", "right")])
+def test_of_what_may_be_a_whole_pair_a_line_offers_pair(direction, side, flags, tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", direction=direction)
+    pairs = make_pairs(tmp_path / "pairs", 2)
+    words = f"give --pair, which takes its {side} half alone"
+    said = translate(run, pairs, tmp_path / "out", *flags)
+    assert said.count(words) == 1
+    assert words not in translate(run, pairs, tmp_path / "out", "--pair", *flags)
+    assert words not in translate(run, tmp_path / "out" / "0.png", tmp_path / "half.png", *flags)
+
+def test_a_run_of_drawings_says_that_it_takes_one(tmp_path):
+    run = tiny_run(tmp_path / "run", "edges2shoes")
+    PHOTO.save(tmp_path / "photo.png")
+    said = translate(run, tmp_path / "photo.png", tmp_path / "out.png")
+    assert "1 to read, each as a drawing" in said
 
 def test_a_bad_picture_leaves_no_new_folder(run, tmp_path):
     path = store(tmp_path / "a.png", b"no picture")
@@ -4780,6 +4810,44 @@ def test_another_runs_folder_is_refused(straight_run, pairs):
     other = arguments(straight_run, pairs, "--width", 6, "--seed", 3)
     refuses("seed 0 there, 3 now.*width 4 there", train_here, *other)
     assert before == files_in(straight_run)
+
+def with_one_redrawn(pairs, folder):
+    """A copy of a folder of pairs, of whose pictures one is another, under its old name."""
+    shutil.copytree(pairs, folder)
+    [(path,), *_] = data.split_files(folder, "train")
+    data.save_picture(path, data.to_tensor(data.open_picture(path)).flip(1))
+    return folder
+
+def test_a_run_does_not_go_on_with_other_pictures_of_the_same_names(straight_run, pairs, tmp_path):
+    before = files_in(straight_run)
+    other = with_one_redrawn(pairs, tmp_path / "other")
+    refuses("of other pictures, though of these names, from .*another --out", train_here,
+            *arguments(straight_run, other))
+    assert before == files_in(straight_run)
+
+def test_a_run_whose_pictures_have_changed_in_their_place_says_so_once(pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    args = arguments(tmp_path / "run", folder)
+    train_here(*args)
+    shutil.rmtree(folder)
+    with_one_redrawn(pairs, folder)
+    words = "pictures of this run have changed since it began"
+    assert words in train_here(*args)
+    assert words not in train_here(*args)
+
+def test_a_run_whose_pictures_were_moved_goes_on(straight_run, pairs, tmp_path):
+    run = shutil.copytree(straight_run, tmp_path / "run")
+    moved = shutil.copytree(pairs, tmp_path / "moved")
+    said = train_here(*arguments(run, moved))
+    assert "going on from step 10" in said
+    assert "have changed" not in said
+
+def test_a_run_is_not_written_among_its_own_pictures(pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "pairs")
+    [(path,), *_] = data.split_files(folder, "train")
+    before = files_in(folder)
+    refuses("holds the pictures to learn from", train_here, *arguments(path.parent, folder))
+    assert before == files_in(folder)
 
 class Evil:
     """Unpickled, it would create a file."""
@@ -5996,6 +6064,31 @@ def test_an_older_run_gave_its_scale_to_8_bit_halves_too_and_goes_on(tmp_path):
             train.check_same(tmp_path, now)
     refuses("range .*8000.* there", train.check_same, tmp_path, now)
 
+@pytest.mark.parametrize("values, scale, told", [
+    ([7000, 55_000], [7, 55], True), ([0, 7000], [0, 55], True), ([7, 55], [7000, 55_000], True),
+    ([7, 30], [7, 55], False), ([0, 1], [0, 1], False), ([60, 30], [7, 55], False),
+    ([[5, 500]], [[0, 0], [9, 9]], False), ([[50, 500]], [[0, 0], [9, 9]], True)])
+def test_of_values_in_another_unit_it_is_told(values, scale, told):
+    words = data.other_unit_words(np.float32(values), scale)
+    assert ("in another unit?" in words) == told
+    assert told or not words
+
+def test_a_run_that_is_scored_or_used_on_another_unit_says_so(tmp_path):
+    make_deep(tmp_path, 7800, 8400)                        # in B/
+    seen = {"direction": "BtoA", "range": [None, [7.8, 8.4]], "in_channels": 1}
+    run = tiny_run(tmp_path / "run", "pairs", **seen)
+    words = "7.8 to 8.4 .*, but its own, .*, lie outside: in another unit"
+    assert re.search(words, run_metrics(tmp_path, "run", "--data", tmp_path))
+    source = sorted((tmp_path / "B").iterdir())[0]
+    assert re.search(words, translate(run, source, tmp_path / "out.png"))
+
+def test_a_run_of_measured_targets_says_what_its_pictures_levels_mean(tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", range=[None, [2, 50]], out_channels=1)
+    PHOTO.save(tmp_path / "a.png")
+    words = "what was 2 to 50 in training is written as 0 to 255"
+    assert words in translate(run, tmp_path / "a.png", tmp_path / "out.png")
+    assert words not in translate(run, tmp_path / "a.png", tmp_path / "out.npy")
+
 def test_the_targets_scale_is_not_the_inputs(tmp_path):
     """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
     settings = settings_of_pairs(make_deep(tmp_path, 7800, 8400))
@@ -6821,6 +6914,25 @@ def test_a_run_of_other_channels_goes_on_as_if_uncut(rgbd_run, rgbd, tmp_path):
 def test_a_run_goes_on_only_with_its_own_pairs(rgbd_run, rgbd):
     args = [arg for arg in rgbd_arguments(rgbd_run, rgbd) if arg != "--no-mirror"]
     refuses(r"mirror \[\] there, \[-1\] now", train_here, *args)
+
+def with_a_mask(path, kind, value):
+    """Writes colours and, as a fourth channel, a mask, value or 0. -> it, Stored"""
+    values = np.zeros((72, 80, 4), kind)
+    values[..., :3] = np.arange(80)[:, None]
+    values[20:60, 30:50, 3] = value
+    np.save(path, values)
+    return data.read_stored(path, 4)
+
+def test_a_mask_of_0_and_1_is_not_taken_for_black(tmp_path):
+    """Of 255, 1 is as good as 0."""
+    stored = with_a_mask(tmp_path / "a.npy", "uint8", 1)
+    refuses("its channel 3, from 0 up, holds 0 and 1 alone", data.levels_in, stored, None, 4)
+
+@pytest.mark.parametrize("kind, value", [("uint8", 255), ("int16", 1), ("float32", 1)])
+def test_a_mask_that_can_be_seen_is_taken(kind, value, tmp_path):
+    stored = with_a_mask(tmp_path / "a.npy", kind, value)
+    levels = data.levels_in(stored, [[0, 0, 0, 0], [79, 79, 79, 1]], 4)
+    assert set(np.unique(levels[3])) == {0, 255}
 
 def fake_of(run, source):
     """What a run makes of a file, by hand: (1, C, H, W) in [-1, 1]."""
@@ -7906,6 +8018,36 @@ def test_figure_4_shows_x_then_each_runs_output_then_y(scored):
     assert torch.equal(sheet[:, 20:84, 4:68], x)
     # The fourth column.
     assert torch.equal(sheet[:, 20:84, 208:272], y)
+
+UNLIKE = [{"direction": "AtoB"}, {"crop": True}, {"range": [[0, 9], None]}]
+
+@pytest.mark.parametrize("other", UNLIKE)
+def test_runs_with_other_targets_have_no_best_among_them(other, tmp_path):
+    tiny_run(tmp_path / "a", width=2)
+    tiny_run(tmp_path / "b", width=2, **other)
+    table = run_metrics(tmp_path, "a", "b", "--count", 2)
+    assert table.count("real pictures") == 2
+    assert "*" not in table
+
+@pytest.mark.parametrize("other", UNLIKE)
+def test_figure_4_takes_no_runs_with_other_targets(other, tmp_path):
+    tiny_run(tmp_path / "a", width=2)
+    tiny_run(tmp_path / "b", width=2, **other)
+    refuses("b has other targets than a", run_metrics, tmp_path, "a", "b", "--figure4", "s.png")
+
+def test_figure_7_has_a_curve_for_each_runs_real_pictures(tmp_path, monkeypatch):
+    tiny_run(tmp_path / "a", width=2)
+    tiny_run(tmp_path / "b", width=2, direction="AtoB")
+    plot = mock.Mock()
+    monkeypatch.setattr(data, "plot_curves", plot)
+    run_metrics(tmp_path, "a", "b", "--count", 2, "--figure7", "colours.png")
+    _, panels = plot.call_args.args
+    for _, curves in panels:
+        assert list(curves) == ["real pictures", "a", "real, of b", "b"]
+
+def test_a_judge_of_cut_photos_takes_no_other_judges_place(tmp_path):
+    squeezed, cut = [settings_for(tmp_path, crop=crop) for crop in (False, True)]
+    assert metrics.judge_path(squeezed) != metrics.judge_path(cut)
 
 def with_kept_generators(folder, *epochs):
     """A run of 5 steps an epoch, its generator of the last of these epochs, and one kept of each

@@ -837,6 +837,8 @@ class Run:
 #     data             the pictures' folder, or None                     data.py
 #     drawn            True if data.py draws them                        data.py
 #     pictures         how many, and a check sum of their names          train.py: the same run?
+#     contents         a check sum of their files, held-out ones', too;   train.py: the same run?
+#                      None where they are drawn; older runs lack it
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
 #     labels           of pairs with a palette, the half that is a       data.py, metrics.py
 #                      label map: "A" or "B"; else None
@@ -1240,6 +1242,7 @@ def find_pictures(settings, memory):
     held_out = data.held_out(settings, memory)
     names = "/".join(pictures.names)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
+    settings["contents"] = data.contents_of(pictures, held_out)
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
@@ -1255,13 +1258,14 @@ def find_pictures(settings, memory):
 
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values.
-    Of a run that goes on, and began by --start, it completes the settings."""
+    Of a run that goes on, and began by --start, it completes the settings. -> a line to print where
+    its pictures have changed, or None."""
     if not (folder / "checkpoint.pt").exists():
         generators = sorted(folder.glob("generator*.pt"))  # --keep's, too
         if generators:
             raise Refusal(f"--out {folder}: holds a {generators[0].name}, but no checkpoint.pt to "
                           f"go on from; give another --out, or move it away")
-        return
+        return None
     before = settings_before(folder, settings)
     if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
         settings["dropout_at"] = before["dropout_at"]
@@ -1270,7 +1274,7 @@ def check_same(folder, settings):
     if pictures != settings["pictures"] and settings["pictures"].startswith(f"{count} of "):
         raise Refusal(f"--out {folder}: holds a run of {count} pictures of other names than "
                       f"these; give those, or another --out")
-    may_change = {"epochs", "data", "preset", "precision"}               # trained longer, or moved
+    may_change = {"epochs", "data", "preset", "precision", "contents"}   # trained longer, or moved
     keys = sorted((before.keys() | settings.keys()) - may_change)
     different = differing(before, settings, keys)
     if "one_hot" in different and "in_channels" in different:
@@ -1283,6 +1287,20 @@ def check_same(folder, settings):
                   f"since); else give another --out")
     if different:
         raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
+    return changed_pictures(folder, before, settings)
+
+
+def changed_pictures(folder, before, settings):
+    """A line where the pictures of a run that goes on, of the same names as before, hold something
+    else by now: some may have been mended. Refusal where they are another folder's: names such as
+    0001.png are everywhere."""
+    if before.get("contents") in (None, settings.get("contents")):           # None: an older run
+        return None
+    if Path(before["data"]).resolve() != Path(settings["data"]).resolve():
+        raise Refusal(f"--out {folder}: holds a run of other pictures, though of these names, from "
+                      f"{before['data']}; give those, or another --out")
+    return ("pictures of this run have changed since it began; it goes on with them as they are "
+            "now (another --out begins anew)")
 
 
 def epochs_before(folder, settings):
@@ -1377,6 +1395,14 @@ def starting_weights(folder, settings):
 def trains_d(settings):
     """Whether a run has a D; of SemGAN's each has one, and so no objective to choose."""
     return settings["model"] == "semgan" or "gan" in settings["objective"]
+
+
+def check_out(folder, *splits):
+    """Refuses a run's folder in which its Pictures lie: its losses.png would be one more."""
+    homes = {path.parent for pictures in splits for files in pictures.files or [] for path in files}
+    if folder.resolve() in {home.resolve() for home in homes}:
+        raise Refusal(f"--out {folder}: holds the pictures to learn from; give a folder of the "
+                      f"run's own")
 
 
 def check_start(folder, settings):
@@ -1487,8 +1513,8 @@ def join_processes(context, task):
                       f"`python data.py {task}` first, and share --out")
 
 
-def introduce(context, pictures, held_out, seconds):
-    """The first lines: what is trained, where, with which settings and pictures."""
+def introduce(context, pictures, held_out, seconds, lines):
+    """The first lines: what is trained, where, with which settings and pictures; then `lines`."""
     settings = context.settings
     size = size_text(settings["size"])
     if context.device.type == "cuda":
@@ -1514,7 +1540,7 @@ def introduce(context, pictures, held_out, seconds):
           f"{data.counted(steps, 'step')}, seed {settings['seed']}\n"
           f"{data.counted(len(pictures), 'picture')} to train on, {len(held_out):,} held out, from "
           f"{settings['data'] or 'drawings'}, ready after {seconds:.1f} s, {kept}")
-    for line in data.what_was_read(settings, pictures, held_out):
+    for line in [*data.what_was_read(settings, pictures, held_out), *lines]:
         print(line)
 
 
@@ -1547,8 +1573,9 @@ def main():
         raise Refusal(f"--keep {options.keep}: the run has "
                       f"{data.counted(settings['epochs'], 'epoch')}, so none would be kept; give "
                       f"at most that many")
+    check_out(folder, pictures, held_out)
     check_start(folder, settings)
-    check_same(folder, settings)
+    changed_words = check_same(folder, settings)
     start, start_words = starting_weights(folder, settings)
     held_lock = lock(folder) if rank == 0 else None
     keep_on_gpu(pictures, device)
@@ -1559,9 +1586,8 @@ def main():
     if world > 1:
         join_processes(context, options.task)
     if rank == 0:
-        introduce(context, pictures, held_out, time.monotonic() - started)
-        if start_words:
-            print(start_words)
+        lines = filter(None, [changed_words, start_words])
+        introduce(context, pictures, held_out, time.monotonic() - started, lines)
     train = train_pix2pix if settings["model"] == "pix2pix" else train_semgan
     run = train(context, pictures, held_out)
     if rank == 0:
