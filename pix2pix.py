@@ -685,8 +685,8 @@ def doubled(x, weight, bias):
 class NearestUp(nn.Sequential):
     """nearest() without the doubled picture: (N, C, H, W) -> (N, O, 2H, 2W).
 
-    A 3x3 kernel over doubled pixels meets each pixel of x 36 times, but with nine weights only: nine
-    products, which OncePerTap then adds up in four ways, are a quarter of the work.
+    A 3x3 kernel over doubled pixels meets each pixel of x 36 times, but with nine weights only:
+    nine products, which OncePerTap then adds up in four ways, are a quarter of the work.
     """
 
     def forward(self, x):
@@ -791,7 +791,10 @@ class FirstConvolution(nn.Conv2d):
 
 
 class Filtering(nn.Conv2d):
-    """D's 4x4 convolution of stride 1: (N, C, H, W) -> (N, O, H-1, W-1). See Winograd's matrices."""
+    """D's 4x4 convolution of stride 1, by Winograd's matrices below.
+
+    (N, C, H, W) -> (N, O, H-1, W-1).
+    """
 
     def forward(self, x):
         n, c, h, w = x.shape

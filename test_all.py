@@ -6934,6 +6934,13 @@ def test_a_mask_that_can_be_seen_is_taken(kind, value, tmp_path):
     levels = data.levels_in(stored, [[0, 0, 0, 0], [79, 79, 79, 1]], 4)
     assert set(np.unique(levels[3])) == {0, 255}
 
+def test_a_dark_channel_whose_ones_lie_apart_is_taken(tmp_path):
+    """Such as the noise of an infrared camera at night."""
+    values = (np.random.default_rng(0).random((72, 80, 4)) < 0.1).astype(np.uint8)
+    np.save(tmp_path / "a.npy", values)
+    levels = data.levels_in(data.read_stored(tmp_path / "a.npy", 4), None, 4)
+    assert levels.max() == 1
+
 def fake_of(run, source):
     """What a run makes of a file, by hand: (1, C, H, W) in [-1, 1]."""
     generator, settings = pix2pix.load_generator(run)
@@ -10137,7 +10144,8 @@ def test_a_strip_that_is_of_another_picture_is_faded(page):
 
 
 def test_photos_side_by_side_are_always_of_one_map(page, painter, slow_server):
-    assert page.js("return [...$('rival').options].map(each => each.value)") == ["", "other"]
+    assert page.js("return [...$('rival').options].map(each => each.value)") == [
+        "", "/", "other"]
     choose_on(page, "rival", "other")
     page.photo()
     page.js("window.shown = []; $('photo').onload = () => shown.push($('other').src)")
