@@ -278,13 +278,12 @@ def held_out(settings, memory=4.0):
     return Pictures(settings, memory, "val")
 
 
-def contents_of(*splits):
-    """A check sum of what the files of several Pictures hold, as text: of all their sizes, and of
-    some 64 files whole. A run that goes on knows by it that they are what they were. None if they
-    are drawn."""
-    if splits[0].files is None:
+def contents_of(pictures):
+    """A check sum of what the files of Pictures hold, as text: of all their sizes, and of some 64
+    files whole. A run that goes on knows by it that they are what they were. None of drawn ones."""
+    if pictures.files is None:
         return None
-    paths = [path for pictures in splits for files in pictures.files for path in files]
+    paths = [path for files in pictures.files for path in files]
     sizes = [path.stat().st_size for path in paths]
     some = paths[::max(1, len(paths) // 64)]
     sums = in_threads(lambda path: zlib.crc32(path.read_bytes()), some)
@@ -501,8 +500,8 @@ def split_files(folder, split, maps=False):
                   if path.is_dir() and not path.name.startswith(".")]
         hint = ""
         if others:
-            hint = (f" (folders inside, such as {others[0]}/, are not looked into: pairs lie in "
-                    f"A/ and B/, or in train/A/ and train/B/)")
+            hint = (f" (folders inside, such as {others[0]}/, are not looked into: pictures lie in "
+                    f"the folder itself or its train/, halves of pairs in A/ and B/ there)")
         raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
                       f"them held out, laid out as `python data.py --help` shows")
     return files
@@ -1634,24 +1633,10 @@ def levels_in(stored, scale, channels, size=None):
         return to_array(resize_image(photo_of(stored, scale), size))
     with refusing(stored.path):
         levels = stored.bands
-        if levels.dtype == np.uint8:
-            refuse_ones(stored)
-        else:
+        if levels.dtype != np.uint8:
             levels = scaled(levels, scale)
         planes = [Image.fromarray(plane) for plane in levels.transpose(2, 0, 1)]
         return np.stack([np.asarray(resize_image(plane, size)) for plane in planes])
-
-
-def refuse_ones(stored):
-    """Refuses 8-bit channels of 0 and areas of 1 alone, such as a mask's or one-hot classes': on a
-    scale of 255 both are black, and a network would see nothing. (In a dark photo ones lie apart.)
-    """
-    for number, values in enumerate(stored.bands.transpose(2, 0, 1)):
-        ones = values == 1
-        beside_ones = (ones[:, 1:] & ones[:, :-1]).sum()
-        if values.max() == 1 and beside_ones > ones.sum() / 2:
-            raise Refusal(f"{stored.path}: its channel {number}, from 0 up, holds 0 and 1 alone, "
-                          f"of 255; write 255 for 1, or write floats")
 
 
 def on_white(image):
@@ -2836,8 +2821,27 @@ def survey_pairs(files, settings, scale):
 
 def scale_in(paths, settings, side, scale):
     """find_scale() of the files of "x" or "y"."""
+    channels = channels_of(settings, side)
+    if channels != 3:
+        refuse_ones(paths, channels)
     advice = ", or a scale for the latter: --range 0 65535"
-    return find_scale(paths, channels_of(settings, side), scale, advice, numbers_help(settings))
+    return find_scale(paths, channels, scale, advice, numbers_help(settings))
+
+
+def refuse_ones(paths, channels):
+    """Refuses 8-bit files of which a channel is never above 1, in a few of them, such as masks or
+    one-hot classes: on a scale of 255 all of it is black, and a network would see nothing."""
+    highest = []
+    for path in paths[::len(paths) // 8 + 1]:
+        with suppress(OSError, Refusal):                   # it is refused where it is read
+            bands = read_stored(path, channels).bands
+            if bands is not None and bands.dtype == np.uint8:
+                highest.append(bands.max((0, 1)))
+    if not highest:
+        return
+    for number in np.flatnonzero(np.max(highest, 0) == 1):
+        raise Refusal(f"{paths[0]} and others: channel {number}, from 0 up, holds 0 and 1 alone, "
+                      f"of 255; write 255 for 1, or write floats")
 
 
 def refuse_other_half(settings, files):

@@ -810,18 +810,19 @@ def score_run(run, options, device, network):
     result, features, histograms = measure(generator.to(device), settings, options.count, network)
     if network and result["n"] > 1:                        # a covariance needs two
         result["scores"]["FID"] = feature_distance(*features)
-    scored_on = (*pictures_scored_on(settings), *settings["size"], result["n"])
+    scored_on = (*targets_of(settings), *settings["size"], result["n"])
     return result, scored_on, histograms
 
 
-def pictures_scored_on(settings):
+def targets_of(settings):
     """What names the targets of a run, but for their size and number: only scores, and outputs side
     by side, of equal ones compare."""
     import data
-    source = settings["data"]
-    if source:
-        source = Path(source).resolve()                    # by whatever name it was given
-    return (settings["task"], source, data.direction_of(settings), bool(settings.get("crop")),
+    source = settings["task"]                              # which draws its own
+    if settings["data"]:
+        source = Path(settings["data"]).resolve()          # by whatever name it was given
+    task = data.TASKS[settings["task"]]
+    return (source, task.kind, task.hides, data.direction_of(settings), bool(settings.get("crop")),
             data.channels_of(settings, "y"), str(data.scale_of(settings, "y")))
 
 
@@ -1338,33 +1339,26 @@ def figure7(colours, path):
     data.plot_curves(Path(path), panels, x_label="value")
 
 
-def refuse_unlike(flag, runs, scored_on):
-    """Refuses a figure of runs that are not all of the same pictures. scored_on: what names those
-    of each run."""
-    for run, pictures in zip(runs, scored_on):
-        if pictures != scored_on[0]:
-            raise Refusal(f"{flag}: {run} has other targets than {runs[0]} (of another folder, "
-                          f"direction or scale); give runs on the same, or --data")
-
-
 def figure4(runs, folder, path, count):
     """Writes a sheet as pix2pix Fig. 4: of a few held-out pictures, input | each run's | target."""
     import data
     import pix2pix
     outputs = []
-    shown = []
+    targets = []
     for run in runs:
         generator, settings = pix2pix.load_generator(run)
         use_pictures(settings, folder)
-        shown.append(pictures_scored_on(settings))
-        refuse_unlike("--figure4", runs, shown)
+        targets.append(targets_of(settings))
+        if targets[-1] != targets[0]:
+            raise Refusal(f"--figure4: {run} has other targets than {runs[0]}: its pictures, "
+                          f"direction, --crop, channels or scale differ; give runs alike in these")
         pictures = data.far_apart(data.held_out(settings), count)
         x, y = data.to_network(settings, pictures)
         fake = pix2pix.generate(generator, x, seed=0)
         outputs.append(data.to_pixels(settings, x, fake))
     inputs = data.to_pixels(settings, x, x)                # as the last run sees them
-    targets = data.to_pixels(settings, x, y)
-    rows = list(zip(inputs, *outputs, targets))
+    real = data.to_pixels(settings, x, y)
+    rows = list(zip(inputs, *outputs, real))
     titles = ["input", *(Path(run).name for run in runs), "target"]
     data.save_picture(path, data.contact_sheet(rows, titles))
 

@@ -2360,8 +2360,7 @@ def test_of_pairs_in_other_codes_folders_it_is_said_where_they_belong(folders, t
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
         save_photos(tmp_path / folder, "0.png", "1.png")
-    refuses("pairs lie in A/ and B/, or in train/A/ and train/B/", data.split_files, tmp_path,
-            "train")
+    refuses("its train/, halves of pairs in A/ and B/ there", data.split_files, tmp_path, "train")
 
 def test_a_folder_in_a_pictures_place_is_called_one(tmp_path):
     refuses("is a folder; give a picture", data.read_stored, tmp_path)
@@ -6915,31 +6914,29 @@ def test_a_run_goes_on_only_with_its_own_pairs(rgbd_run, rgbd):
     args = [arg for arg in rgbd_arguments(rgbd_run, rgbd) if arg != "--no-mirror"]
     refuses(r"mirror \[\] there, \[-1\] now", train_here, *args)
 
-def with_a_mask(path, kind, value):
-    """Writes colours and, as a fourth channel, a mask, value or 0. -> it, Stored"""
-    values = np.zeros((72, 80, 4), kind)
-    values[..., :3] = np.arange(80)[:, None]
-    values[20:60, 30:50, 3] = value
-    np.save(path, values)
-    return data.read_stored(path, 4)
+def with_masks(folder, *masks):
+    """Writes pairs: of A colours and, as a fourth channel, a mask each, where it is not 0; of B
+    photos. -> A's files"""
+    for half in ("A", "B"):
+        (folder / half).mkdir()
+    for i, mask in enumerate(masks):
+        values = np.zeros((72, 80, 4), mask.dtype)
+        values[..., :3] = np.arange(80)[:, None]
+        values[20:60, 30:50, 3] = mask
+        np.save(folder / "A" / f"{i}.npy", values)
+        PHOTO.resize((80, 72)).save(folder / "B" / f"{i}.png")
+    return sorted((folder / "A").iterdir())
 
-def test_a_mask_of_0_and_1_is_not_taken_for_black(tmp_path):
-    """Of 255, 1 is as good as 0."""
-    stored = with_a_mask(tmp_path / "a.npy", "uint8", 1)
-    refuses("its channel 3, from 0 up, holds 0 and 1 alone", data.levels_in, stored, None, 4)
+def test_masks_of_0_and_1_are_not_taken_for_black(tmp_path):
+    """Of 255, 1 is as good as 0. A mask may be empty."""
+    with_masks(tmp_path, *np.uint8([0, 1, 1]))
+    args = arguments(tmp_path / "run", tmp_path, "--in-channels", 4, "--task", "pairs")
+    refuses("channel 3, from 0 up, holds 0 and 1 alone", train_here, *args)
 
-@pytest.mark.parametrize("kind, value", [("uint8", 255), ("int16", 1), ("float32", 1)])
-def test_a_mask_that_can_be_seen_is_taken(kind, value, tmp_path):
-    stored = with_a_mask(tmp_path / "a.npy", kind, value)
-    levels = data.levels_in(stored, [[0, 0, 0, 0], [79, 79, 79, 1]], 4)
-    assert set(np.unique(levels[3])) == {0, 255}
-
-def test_a_dark_channel_whose_ones_lie_apart_is_taken(tmp_path):
-    """Such as the noise of an infrared camera at night."""
-    values = (np.random.default_rng(0).random((72, 80, 4)) < 0.1).astype(np.uint8)
-    np.save(tmp_path / "a.npy", values)
-    levels = data.levels_in(data.read_stored(tmp_path / "a.npy", 4), None, 4)
-    assert levels.max() == 1
+@pytest.mark.parametrize("kind, values", [
+    ("uint8", [1, 255]), ("uint8", [0, 0]), ("int16", [1, 1]), ("float32", [1, 1])])
+def test_masks_that_can_be_seen_and_one_dark_picture_are_taken(kind, values, tmp_path):
+    data.refuse_ones(with_masks(tmp_path, *np.array(values, kind)), 4)
 
 def fake_of(run, source):
     """What a run makes of a file, by hand: (1, C, H, W) in [-1, 1]."""
@@ -10204,6 +10201,17 @@ def test_the_examples_real_photo_stands_beside_the_one_made(page, painter, monke
     assert page.js("return [$('status').textContent, $('rival').value, $('othercard').hidden]") == [
         "No example.", "", True]
 
+
+def test_a_real_photo_that_comes_late_takes_no_other_runs_photo_away(page):
+    page.js("fetchReal = () => new Promise(done => window.come = done)")
+    page.js("$('rival').value = '/'; $('rival').onchange()")
+    choose_on(page, "rival", "other")
+    page.photo()
+    there = "return $('other').getAttribute('src')"
+    photo = page.until(lambda: page.js(there))
+    page.js("come()")
+    time.sleep(0.2)
+    assert page.js(there) == photo
 
 def choose_on(page, id, value):
     """Sets a control, as a user does. -> what its handler returns, awaited"""

@@ -837,8 +837,8 @@ class Run:
 #     data             the pictures' folder, or None                     data.py
 #     drawn            True if data.py draws them                        data.py
 #     pictures         how many, and a check sum of their names          train.py: the same run?
-#     contents         a check sum of their files, held-out ones', too;   train.py: the same run?
-#                      None where they are drawn; older runs lack it
+#     contents         a check sum of their files, or None if drawn;     train.py: the same run?
+#                      older runs lack it
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
 #     labels           of pairs with a palette, the half that is a       data.py, metrics.py
 #                      label map: "A" or "B"; else None
@@ -1242,7 +1242,7 @@ def find_pictures(settings, memory):
     held_out = data.held_out(settings, memory)
     names = "/".join(pictures.names)
     settings["pictures"] = f"{len(pictures)} of names {zlib.crc32(os.fsencode(names)):08x}"
-    settings["contents"] = data.contents_of(pictures, held_out)
+    settings["contents"] = data.contents_of(pictures)
     if len(pictures) < settings["batch"]:
         raise Refusal(f"--batch {settings['batch']}: there are only {len(pictures)} pictures; give "
                       f"at most that many")
@@ -1291,9 +1291,8 @@ def check_same(folder, settings):
 
 
 def changed_pictures(folder, before, settings):
-    """A line where the pictures of a run that goes on, of the same names as before, hold something
-    else by now: some may have been mended. Refusal where they are another folder's: names such as
-    0001.png are everywhere."""
+    """A line where pictures of the same names as before now hold something else: some may have been
+    mended. Refusal where they are another folder's: names such as 0001.png are everywhere."""
     if before.get("contents") in (None, settings.get("contents")):           # None: an older run
         return None
     if Path(before["data"]).resolve() != Path(settings["data"]).resolve():
