@@ -40,7 +40,6 @@ if __name__ == "__main__":
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.autograd.function import once_differentiable
 
 
 class UNet(nn.Module):
@@ -731,7 +730,7 @@ class OncePerTap(torch.autograd.Function):
         return y.view(n, o, 2 * h, 2 * w)
 
     @staticmethod
-    @once_differentiable
+    @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):                       # each step of forward, turned round
         x, weight = ctx.saved_tensors
         n, c, h, w = x.shape
