@@ -279,8 +279,9 @@ def held_out(settings, memory=4.0):
 
 
 def contents_of(pictures):
-    """A check sum of what the files of Pictures hold, as text: of all their sizes, and of some 64
-    files whole. A run that goes on knows by it that they are what they were. None of drawn ones."""
+    """A check sum, as text, of what the files of Pictures hold: of all their sizes, and of 127
+    files at most, whole. By it a run that goes on knows that they are what they were. None if
+    they are drawn."""
     if pictures.files is None:
         return None
     paths = [path for files in pictures.files for path in files]
@@ -2829,8 +2830,8 @@ def scale_in(paths, settings, side, scale):
 
 
 def refuse_ones(paths, channels):
-    """Refuses 8-bit files of which a channel is never above 1, in a few of them, such as masks or
-    one-hot classes: on a scale of 255 all of it is black, and a network would see nothing."""
+    """Refuses 8-bit files with a channel of 0 and 1 alone, such as a mask or one-hot classes: on a
+    scale of 255 it is black, and a network would see nothing. A few files, 8 at most, tell."""
     highest = []
     for path in paths[::len(paths) // 8 + 1]:
         with suppress(OSError, Refusal):                   # it is refused where it is read
@@ -2839,8 +2840,9 @@ def refuse_ones(paths, channels):
                 highest.append(bands.max((0, 1)))
     if not highest:
         return
-    for number in np.flatnonzero(np.max(highest, 0) == 1):
-        raise Refusal(f"{paths[0]} and others: channel {number}, from 0 up, holds 0 and 1 alone, "
+    ones = np.flatnonzero(np.max(highest, 0) == 1)
+    if len(ones):
+        raise Refusal(f"{paths[0]} and others: channel {ones[0]}, from 0 up, holds 0 and 1 alone, "
                       f"of 255; write 255 for 1, or write floats")
 
 

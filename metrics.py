@@ -815,8 +815,8 @@ def score_run(run, options, device, network):
 
 
 def targets_of(settings):
-    """What names the targets of a run, but for their size and number: only scores, and outputs side
-    by side, of equal ones compare."""
+    """What tells one run's targets from another's, but for their size and number. Only runs of
+    equal ones compare, by scores or side by side."""
     import data
     source = settings["task"]                              # which draws its own
     if settings["data"]:

@@ -562,9 +562,9 @@ def faster(network):
 
 def ready_to_translate(generator):
     """The generator in eval mode, its 3x3 weights kept in the order in which OncePerTap reads them,
-    which saves a tenth of the time at 256x256. (An optimizer takes them as they lie in a
-    checkpoint, so not in training; of the few pixels of the deepest two layers the library is
-    quicker.)"""
+    which saves a tenth of the time at 256x256. Not for training: the optimizer's state in a
+    checkpoint has the usual order. The deepest two layers keep it, too: on their few pixels
+    NearestUp calls the library."""
     for layer in [*generator.decoder[2:], generator.to_image]:
         if isinstance(layer, NearestUp):
             weight = layer[1].weight
@@ -585,10 +585,11 @@ def on_metal(x):
 def laid_out(x, side):
     """x in the memory layout that a convolution likes best.
 
-    With CUDA, and in translating from side pixels up, channels_last: else the library spends
-    8% of translating 512x512 on copying what its transposed convolutions put out. On small maps
-    copying the weights would cost more: measured, side is 64 for a layer that halves x and 32 for
-    one that doubles it. Training on a CPU leaves x as it is: the norms' gradients would lose more.
+    It is channels_last with CUDA, and in translating on a CPU where x has side * side pixels or
+    more: else the library spends 8% of translating 512x512 on copying what its transposed
+    convolutions put out. On smaller maps copying the weights would cost more: as measured, side is
+    64 for a layer that halves x and 32 for one that doubles it. Training on a CPU leaves x as it
+    is: the norms' gradients would lose more.
     """
     if on_metal(x):
         return x.contiguous()
@@ -599,16 +600,16 @@ def laid_out(x, side):
 
 
 class FastNorm(Norm):
-    """Norm by the library's kernels: which is fastest depends on device, layout and use."""
+    """Norm by the library's kernels, or by in_channels_last, as device, layout and use ask."""
 
     def forward(self, x):                              # (N, C, H, W)
         if self.kind == "fixed" or on_metal(x):
             return super().forward(x)
         if on_gpu(x):
-            # Batch norm of a picture alone is instance norm. It keeps channels_last and half
-            # precision; group norm does not.
+            # Batch norm of a picture alone is instance norm. The library's batch norm keeps
+            # channels_last and half precision, its group norm does not.
             if self.kind == "instance" and len(x) > 1:
-                return torch.cat([self(picture) for picture in x.split(1)])
+                return torch.cat([self.batch_norm(picture) for picture in x.split(1)])
             return self.batch_norm(x)
         if not torch.is_grad_enabled() and not x.is_contiguous():
             return self.in_channels_last(x)
@@ -645,9 +646,11 @@ class Down(nn.Conv2d):
 
 
 def row_by_row(rows, weight, bias=None):
-    """rows (N, R, C) @ weight (O, C) + bias -> (N, R, O): one product, but in translating, where
-    pictures have fewer than 4 rows, one for each. The library rounds so few in another way: a
-    picture of a batch gets the very numbers that it gets alone."""
+    """rows (N, R, C) @ weight (O, C) + bias -> (N, R, O), one product for the whole batch.
+
+    But the library rounds products of fewer than 4 rows in another way: in translating, such
+    pictures are multiplied one by one, so that each gets the numbers that it gets alone.
+    """
     if rows.shape[1] < 4 and not torch.is_grad_enabled():
         return torch.stack([F.linear(picture, weight, bias) for picture in rows])
     y = F.linear(rows.reshape(-1, rows.shape[2]), weight, bias)
@@ -660,18 +663,19 @@ class Up(nn.ConvTranspose2d):
     def forward(self, x):
         if on_gpu(x):
             return super().forward(laid_out(x, 32))
-        return doubled(x, self.weight, self.bias)
+        return conv_transpose(x, self.weight, self.bias)
 
 
-def doubled(x, weight, bias):
+def conv_transpose(x, weight, bias):
     """conv_transpose2d(x, weight (C, O, 4, 4), bias, stride=2, padding=1) on a CPU."""
     n, c, h, w = x.shape
     to_picture = weight.shape[1] <= 4
     if h * w > 64 and not to_picture:
         return F.conv_transpose2d(laid_out(x, 32), weight, bias, stride=2, padding=1)
     weight = weight.reshape(c, -1)                     # (C, O * 16)
-    if to_picture:         # here the library takes up to three times as long, and one product for
-        # the whole batch half as long again as one for each picture.
+    if to_picture:
+        # The library would take up to three times as long, and one product for the whole batch 1.5
+        # times as long as one for each picture.
         y = torch.stack([weight.t() @ pixels for pixels in x.flatten(2)])
     else:                                              # deep: see Down
         y = row_by_row(x.flatten(2).transpose(1, 2), weight.t()).transpose(1, 2)
@@ -693,11 +697,11 @@ class NearestUp(nn.Sequential):
         conv = self[1]
         pixels = x.shape[2] * x.shape[3]
         in_bf16 = torch.is_autocast_enabled("cpu")
-        # Of so few pixels the library is quicker: it need not reorder the weights.
+        # On so few pixels, as measured, the library is quicker: it need not reorder the weights.
         if on_gpu(x) or pixels <= (16 if in_bf16 else 4):
             return super().forward(x)
-        if in_bf16:                                    # which sums of nine would round nine times
-            return doubled(x, as_4x4(conv.weight), conv.bias)
+        if in_bf16:                    # OncePerTap's sums would be rounded at each addition
+            return conv_transpose(x, as_4x4(conv.weight), conv.bias)
         y = OncePerTap.apply(x, conv.weight.permute(2, 3, 0, 1).contiguous())
         if conv.bias is None:
             return y
@@ -707,11 +711,12 @@ class NearestUp(nn.Sequential):
 class OncePerTap(torch.autograd.Function):
     """A 3x3 convolution over doubled pixels: x (N, C, H, W), weight (3, 3, O, C) -> (N, O, 2H, 2W).
 
-    Along one axis pixel i becomes two, and the kernel's taps u, v and w meet
-        at the first of them   i - 1, i and i:   u[i-1] + v[i] + w[i]
-        at the second          i, i and i + 1:   u[i]   + v[i] + w[i+1]
-    where u[i] is the product of tap u and pixel i. Along both axes there are nine such products, of
-    all pixels and channels in one matrix product, and sums of nine at four places.
+    Along one axis pixel i becomes two. With u[i], v[i] and w[i] for the products of pixel i with
+    the kernel's first, second and third tap,
+        the first is    u[i-1] + v[i] + w[i]
+        the second is   u[i]   + v[i] + w[i+1]
+    Along both axes each pixel has nine products, made by matrix products, and becomes four sums of
+    nine.
     """
 
     @staticmethod
@@ -791,7 +796,7 @@ class FirstConvolution(nn.Conv2d):
 
 
 class Filtering(nn.Conv2d):
-    """D's 4x4 convolution of stride 1, by Winograd's matrices below.
+    """D's 4x4 convolution of stride 1, by Winograd's matrices below; a norm follows, so no bias.
 
     (N, C, H, W) -> (N, O, H-1, W-1).
     """
@@ -810,10 +815,7 @@ class Filtering(nn.Conv2d):
         sums = along_both(SUMS, x) @ products.flatten(2)                       # (N, 4, O * T)
         tiles = sums.view(n, 2, 2, -1, h // 2, w // 2)
         y = tiles.permute(0, 3, 4, 1, 5, 2).reshape(n, -1, h // 2 * 2, w // 2 * 2)
-        y = y[:, :, :h - 1, :w - 1]
-        if self.bias is None:
-            return y
-        return y + self.bias.view(-1, 1, 1)
+        return y[:, :, :h - 1, :w - 1]
 
 
 # Winograd's matrices (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv
@@ -823,11 +825,21 @@ class Filtering(nn.Conv2d):
 # errors are up to twice the library's, in gradients up to five times: 2e-5 of their spread at most.
 # (Kernel and results are polynomials here, known by their values at 0, 1, -1 and 2 and by their
 # highest coefficient.)
-PIXELS = torch.tensor([[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0],
-                       [0, 2, -1, -2, 1]]).double()
-TAPS = torch.tensor([[3, 0, 0, 0], [-3, -3, -3, -3], [-1, 1, -1, 1], [1, 2, 4, 8],
-                     [0, 0, 0, 6]]).double() / 6
-SUMS = torch.tensor([[1, 1, 1, 1, 0], [0, 1, -1, 2, 1]]).double()
+PIXELS = torch.tensor([
+    [2, -1, -2, 1, 0],
+    [0, -2, -1, 1, 0],
+    [0, 2, -3, 1, 0],
+    [0, -1, 0, 1, 0],
+    [0, 2, -1, -2, 1]]).double()
+TAPS = torch.tensor([
+    [3, 0, 0, 0],
+    [-3, -3, -3, -3],
+    [-1, 1, -1, 1],
+    [1, 2, 4, 8],
+    [0, 0, 0, 6]]).double() / 6
+SUMS = torch.tensor([
+    [1, 1, 1, 1, 0],
+    [0, 1, -1, 2, 1]]).double()
 
 
 def along_both(matrix, x):
@@ -1588,23 +1600,23 @@ def smoothed(outputs, share):
 
 
 def warned(settings, options, decoded):
-    """(job, picture), ... as they are; of the first that the run may not know so, a line."""
+    """Yields (job, picture), ... as they are, and warns of the first picture that may be a whole
+    pair, or is of another scale than the run's."""
     said = False
     for job, picture in decoded:
-        words = [None, None]
-        if not said and not options.pair:
-            words[0] = whole_pair_words(settings, job[0], picture.shape[1:])
-        if not said and not options.fit:
-            words[1] = other_scale_words(settings, job[0], picture.shape[1:])
-        for line in filter(None, words):
-            print(line)
-            said = True
+        if not said:
+            size = picture.shape[1:]
+            pair = not options.pair and whole_pair_words(settings, job[0], size)
+            scale = not options.fit and other_scale_words(settings, job[0], size)
+            for line in filter(None, (pair, scale)):
+                print(line)
+                said = True
         yield job, picture
 
 
 def whole_pair_words(settings, source, size):
     """A line where a picture of size [h, w] may be a whole pair, as each of its halves has the
-    run's shape; else None. What a label map cannot be, data.read_input refuses."""
+    run's shape; else None. Not where x is a label map: there data.read_input refuses pairs."""
     import data
     h, w = size
     two_halves = w % 2 == 0 and data.has_shape(w // 2, h, settings["size"])

@@ -1597,7 +1597,7 @@ def test_faster_layers_and_gradients_equal_the_librarys(name, h, w):
 @pytest.mark.parametrize("h, w", [(24, 24), (25, 33), (30, 25)])
 def test_filtering_gives_the_convolution_and_its_gradients(h, w):
     """Sides even and odd, of so many channels and pixels that it does filter."""
-    layer = pix2pix.Filtering(128, 5, 4, stride=1, padding=1)
+    layer = pix2pix.Filtering(128, 5, 4, stride=1, padding=1, bias=False)
     with mock.patch.object(nn.Conv2d, "forward", side_effect=AssertionError("the library's")):
         layer(torch.randn(1, 128, h, w))
     equals_the_librarys(layer, 128, h, w)

@@ -1258,8 +1258,8 @@ def find_pictures(settings, memory):
 
 def check_same(folder, settings):
     """Refuses a folder in which another run lives, naming each differing option and both values.
-    Of a run that goes on, and began by --start, it completes the settings. -> a line to print where
-    its pictures have changed, or None."""
+    Where a run goes on that began by --start, its dropout_at is put into settings. -> a line to
+    print where the run's pictures have changed, or None."""
     if not (folder / "checkpoint.pt").exists():
         generators = sorted(folder.glob("generator*.pt"))  # --keep's, too
         if generators:
@@ -1267,7 +1267,7 @@ def check_same(folder, settings):
                           f"go on from; give another --out, or move it away")
         return None
     before = settings_before(folder, settings)
-    if settings["start"] and "dropout_at" in before:       # RUN's, which is not read again
+    if settings["start"] and "dropout_at" in before:       # --start's run is not read again
         settings["dropout_at"] = before["dropout_at"]
     pictures = str(before.get("pictures"))                 # "300 of names 89abcdef"
     count, _, _ = pictures.partition(" of ")
@@ -1279,15 +1279,15 @@ def check_same(folder, settings):
     different = differing(before, settings, keys)
     if "one_hot" in different and "in_channels" in different:
         different.remove("in_channels")                    # it follows
+    if not different:
+        return changed_pictures(folder, before, settings)
     words = [f"{key} {before.get(key)} there, {settings.get(key)} now" for key in different]
     advice = "give the same values (and a picture under each name) to go on, or another --out"
     chosen = PRESETS[settings["model"]]["laptop"].keys() | PRESETS["shapes"]["laptop"].keys()
     if set(different) <= chosen:
         advice = (f"to go on with it, add {as_flags(before, different)} (presets may have changed "
                   f"since); else give another --out")
-    if different:
-        raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
-    return changed_pictures(folder, before, settings)
+    raise Refusal(f"--out {folder}: holds another run ({'; '.join(words)}); {advice}")
 
 
 def changed_pictures(folder, before, settings):
