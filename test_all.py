@@ -3582,6 +3582,24 @@ def test_a_start_that_does_not_fit_is_refused(flags, words, straight_run, pairs,
     refuses(words, train_here, *command)
     assert not out.exists()
 
+def test_a_start_that_learned_the_other_direction_says_so(pairs, tmp_path):
+    cut_after(1, *arguments(tmp_path / "start", pairs, "--no-one-hot"))
+    more = ["--start", tmp_path / "start", "--no-one-hot"]
+    said = train_here(*arguments(tmp_path / "a", pairs, *more, "--direction", "AtoB"))
+    assert "for the other direction (BtoA there)" in said
+    assert "direction (" not in train_here(*arguments(tmp_path / "b", pairs, *more))
+
+@pytest.mark.parametrize("theirs, words", [
+    (data.CAMVID[::-1], "for other classes (0: unlabelled there, sky here)"),
+    ([("sky", [1, 2, 3])], "for other colours (sky: [1, 2, 3] there, [128, 128, 128] here)"),
+    (json.loads(json.dumps(data.CAMVID)), ""),
+    (None, "")])
+def test_a_start_that_knew_other_classes_says_so(theirs, words):
+    """The weights fit, but a channel of x meant something else."""
+    ours = {"direction": "AtoB", "palette": data.CAMVID}
+    assert words in train.meant_otherwise({"direction": "AtoB", "palette": theirs}, ours)
+    assert bool(words) == bool(train.meant_otherwise({"palette": theirs}, ours))
+
 def test_a_start_of_another_model_or_damaged_is_refused(straight_run, pairs, tmp_path):
     maps = tiny_run(tmp_path / "maps", "shapes")
     refuses("a semgan run", train_here, *arguments(tmp_path / "a", pairs, "--start", maps))

@@ -1388,7 +1388,22 @@ def starting_weights(folder, settings):
         line += f", D {words}"
         if discriminator:
             weights["discriminator"] = discriminator
+    line += meant_otherwise(theirs, settings)
     return weights, f"{line}; Adam begins anew"
+
+
+def meant_otherwise(theirs, ours):
+    """Words on weights that fit, though x and y, or the classes, were others there: ", for other
+    classes (0: wall there, sky here)"; "" where none differs, or one of the runs names none."""
+    if theirs.get("direction", ours["direction"]) != ours["direction"]:
+        return f", for the other direction ({theirs['direction']} there)"
+    pairs = zip(theirs.get("palette") or [], ours.get("palette") or [])
+    for i, ((name, colour), (name_here, colour_here)) in enumerate(pairs):
+        if name != name_here:
+            return f", for other classes ({i}: {name} there, {name_here} here)"
+        if colour != colour_here:
+            return f", for other colours ({name}: {colour} there, {colour_here} here)"
+    return ""
 
 
 def trains_d(settings):
