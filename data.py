@@ -3956,7 +3956,7 @@ def written_words(settings, outs):
     if not measured or all(is_numpy(out) for out in outs):
         return None
     return (f"what was {ends_of(scale)} in training is written as 0 to 255 (a file to write that "
-            f"ends in .npy holds the values themselves)")
+            f"ends in .npy holds the values themselves; of a folder, with --npy)")
 
 
 def output_levels(settings, x, fake):

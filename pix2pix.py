@@ -1373,13 +1373,17 @@ def translate_files(options):
         raise Refusal("--fit: this run sees a larger picture as more of the same, at a scale that "
                       "it knows; leave --fit out")
     count = data.frame_count(options.source)
-    ending = data.output_ending(settings) if count == 1 else Path(options.source).suffix
+    if count > 1 and options.npy:
+        raise Refusal(f"--npy: {options.source} is a film, and so is what is written; leave it out")
+    ending = ".npy" if options.npy else data.output_ending(settings)
+    if count > 1:
+        ending = Path(options.source).suffix
     options.out = in_new_folder(options.source, options.out, ending)
     with threads(2) as file_threads:
         if count > 1:
             translate_sequence(generator, settings, options, count, file_threads)
         else:
-            translate_pictures(generator, settings, options, file_threads)
+            translate_pictures(generator, settings, options, ending, file_threads)
 
 
 def in_new_folder(source, out, ending):
@@ -1391,10 +1395,12 @@ def in_new_folder(source, out, ending):
     return out
 
 
-def translate_pictures(generator, settings, options, file_threads):
-    """A picture to a picture, a folder to a folder."""
+def translate_pictures(generator, settings, options, ending, file_threads):
+    """A picture to a picture, a folder to a folder, whose files get this ending."""
     import data
-    jobs = data.sources(options.source, options.out, data.output_ending(settings))
+    jobs = data.sources(options.source, options.out, ending)
+    if options.npy and not data.is_numpy(jobs[0][1]):
+        raise Refusal(f"--npy: {jobs[0][1]} is a picture's name; give one ending in .npy")
     if options.smooth is not None:
         jobs = in_frame_order(jobs)
     for _, out in jobs:                                    # before the work, not after it
@@ -1699,6 +1705,8 @@ def parse():
         "trained on, and bring what it makes of them to their own size")
     add("--smooth", type=data.below_one, metavar="A", help="of frames: each output is 1 - A of its "
         "own and A of the one before it; 0 up to, but not, 1")
+    add("--npy", action="store_true", help="of a folder: write .npy files, which hold measured "
+        "values as they were learned, or else 0 to 255, and not pictures")
     add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
         "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
         "RGB ones. A name in PTH's place fetches one that is published: " + ", ".join(PUBLISHED))
@@ -1718,8 +1726,9 @@ def parse():
     if len(wanted) > 1 or (for_convert and not options.convert):
         raise Refusal("RUN, --draw, --convert: one at a time; --task, --own-statistics, "
                       "--no-dropout: only with --convert; see `python pix2pix.py --help`")
-    if (options.fit or options.smooth is not None) and options.out is None:
-        raise Refusal("--fit, --smooth: only with RUN IN OUT; see `python pix2pix.py --help`")
+    if (options.fit or options.npy or options.smooth is not None) and options.out is None:
+        raise Refusal("--fit, --smooth, --npy: only with RUN IN OUT; see `python pix2pix.py "
+                      "--help`")
     if options.run and options.out is None and not options.export:
         raise Refusal("IN OUT: missing; give the picture or folder to read and the one to write")
     return options

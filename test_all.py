@@ -6106,6 +6106,25 @@ def test_a_run_of_measured_targets_says_what_its_pictures_levels_mean(tmp_path):
     assert words in translate(run, tmp_path / "a.png", tmp_path / "out.png")
     assert words not in translate(run, tmp_path / "a.png", tmp_path / "out.npy")
 
+def test_a_folder_of_measured_outputs_may_be_written_as_the_values_themselves(tmp_path):
+    run = tiny_run(tmp_path / "run", "pairs", range=[None, [2, 50]], out_channels=1)
+    PHOTO.save(tmp_path / "a.png")
+    (tmp_path / "in").mkdir()
+    shutil.copy(tmp_path / "a.png", tmp_path / "in")
+    translate(run, tmp_path / "a.png", tmp_path / "one.npy")
+    assert "as 0 to 255" not in translate(run, tmp_path / "in", tmp_path / "out", "--npy")
+    values = np.load(tmp_path / "out" / "a.npy")
+    assert np.array_equal(values, np.load(tmp_path / "one.npy"))
+    assert values.dtype == np.float32 and 2 < values.min() < values.max() < 50
+    translate(run, tmp_path / "a.png", tmp_path / "new", "--npy")
+    assert np.array_equal(values, np.load(tmp_path / "new" / "a.npy"))
+    refuses("--npy: .*one.png is a picture's name", translate, run, tmp_path / "a.png",
+            tmp_path / "one.png", "--npy")
+    refuses("only with RUN IN OUT", run_here, pix2pix, "--npy")
+    PHOTO.save(tmp_path / "a.gif", save_all=True, append_images=[PHOTO.rotate(90)])
+    refuses("--npy: .*a.gif is a film", translate, run, tmp_path / "a.gif", tmp_path / "out.gif",
+            "--npy")
+
 def test_the_targets_scale_is_not_the_inputs(tmp_path):
     """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
     settings = settings_of_pairs(make_deep(tmp_path, 7800, 8400))
