@@ -3038,14 +3038,19 @@ def input_words(settings, path):
 
 
 def other_unit_words(values, scale):
-    """Words to add where deep values, (H, W, C), lie all at the ends of a scale or beyond them, as
-    millimetres do where a run learned metres: they become black or white. Else none."""
-    low, high = scale
+    """Words to add where deep values, (H, W, C), become black or white: they lie all at the ends of
+    a scale or beyond them, as millimetres do where a run learned metres; or, the other way round,
+    all that differs between them is less than a level. Else none."""
+    low, high = np.array(scale)
+    its_own = f", but its own, {values.min():g} to {values.max():g},"
     inside = (values > low) & (values < high)
     beyond = (values < low) | (values > high)
-    if inside.any() or not beyond.any():
-        return ""
-    return f", but its own, {values.min():g} to {values.max():g}, lie outside: in another unit?"
+    if beyond.any() and not inside.any():
+        return f"{its_own} lie outside: in another unit?"
+    levels = np.ptp(values, (0, 1)) / (high - low) * 255   # between the lowest and the highest
+    if 0 < levels.max() < 1:
+        return f"{its_own} differ by less than a level of 255: in another unit?"
+    return ""
 
 
 def pair_in_other_units(settings, files):

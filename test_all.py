@@ -6084,11 +6084,17 @@ def test_an_older_run_gave_its_scale_to_8_bit_halves_too_and_goes_on(tmp_path):
 @pytest.mark.parametrize("values, scale, told", [
     ([7000, 55_000], [7, 55], True), ([0, 7000], [0, 55], True), ([7, 55], [7000, 55_000], True),
     ([7, 30], [7, 55], False), ([0, 1], [0, 1], False), ([60, 30], [7, 55], False),
-    ([[5, 500]], [[0, 0], [9, 9]], False), ([[50, 500]], [[0, 0], [9, 9]], True)])
+    ([2, 55], [0, 60_000], True), ([2, 2], [0, 60_000], False), ([2, 55], [0, 9_000], False)])
 def test_of_values_in_another_unit_it_is_told(values, scale, told):
-    words = data.other_unit_words(np.float32(values), scale)
+    words = data.other_unit_words(np.float32(values).reshape(1, 2, 1), scale)
     assert ("in another unit?" in words) == told
     assert told or not words
+
+@pytest.mark.parametrize("values, told", [
+    ([5, 500], False), ([50, 500], True), ([0.5, 0.5], False)])
+def test_of_bands_in_another_unit_it_is_told(values, told):
+    words = data.other_unit_words(np.float32(values).reshape(1, 1, 2), [[0, 0], [9, 9]])
+    assert ("in another unit?" in words) == told
 
 def test_a_run_that_is_scored_or_used_on_another_unit_says_so(tmp_path):
     make_deep(tmp_path, 7800, 8400)                        # in B/
