@@ -3047,8 +3047,8 @@ def other_unit_words(values, scale):
     beyond = (values < low) | (values > high)
     if beyond.any() and not inside.any():
         return f"{its_own} lie outside: in another unit?"
-    levels = np.ptp(values, (0, 1)) / (high - low) * 255   # between the lowest and the highest
-    if 0 < levels.max() < 1:
+    spread = np.ptp(values, (0, 1))
+    if spread.any() and (255 * spread < high - low).all():
         return f"{its_own} differ by less than a level of 255: in another unit?"
     return ""
 

@@ -6084,7 +6084,8 @@ def test_an_older_run_gave_its_scale_to_8_bit_halves_too_and_goes_on(tmp_path):
 @pytest.mark.parametrize("values, scale, told", [
     ([7000, 55_000], [7, 55], True), ([0, 7000], [0, 55], True), ([7, 55], [7000, 55_000], True),
     ([7, 30], [7, 55], False), ([0, 1], [0, 1], False), ([60, 30], [7, 55], False),
-    ([2, 55], [0, 60_000], True), ([2, 2], [0, 60_000], False), ([2, 55], [0, 9_000], False)])
+    ([2, 55], [0, 60_000], True), ([2, 2], [0, 60_000], False), ([2, 55], [0, 9_000], False),
+    ([2, 2], [2, 2], False)])
 def test_of_values_in_another_unit_it_is_told(values, scale, told):
     words = data.other_unit_words(np.float32(values).reshape(1, 2, 1), scale)
     assert ("in another unit?" in words) == told
