@@ -8097,6 +8097,19 @@ def test_a_judge_of_cut_photos_takes_no_other_judges_place(tmp_path):
     squeezed, cut = [settings_for(tmp_path, crop=crop) for crop in (False, True)]
     assert metrics.judge_path(squeezed) != metrics.judge_path(cut)
 
+@pytest.mark.parametrize("key, other, words", [
+    ("data", "elsewhere", "judges elsewhere, but the run is of None"),
+    ("palette", FACADES[::-1], "knows other classes than the run, or in another order")])
+def test_a_judge_of_other_photos_or_classes_is_refused(key, other, words, scored, tmp_path):
+    path = metrics.judge_path(settings_for(None))
+    content = pix2pix.load_file(scored / path)
+    (tmp_path / path).parent.mkdir()
+    torch.save({**content, key: other}, tmp_path / path)
+    refuses(f"{words}.*--train-fcn facades", run_metrics, tmp_path, scored / "a", "--count", 2)
+    del content["palette"]                                 # as older ones
+    torch.save(content, tmp_path / path)
+    assert "FCN-score: judge" in run_metrics(tmp_path, scored / "a", "--count", 2)
+
 def with_kept_generators(folder, *epochs):
     """A run of 5 steps an epoch, its generator of the last of these epochs, and one kept of each
     before; at each the weights are others."""
