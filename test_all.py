@@ -9730,6 +9730,16 @@ def test_a_selection_moves(page):
     moved = page.cells()
     assert (moved[50:60, 40:44] == 2).all()
 
+def test_a_selection_stays_whole_at_the_edge(page):
+    paint_a_window_and_select_it(page)
+    piece = page.cells()[18:32, 18:28]
+    for corner, back in (((3, 0), (6, 7)), ((127, 127), (110, 110))):
+        page.drag((20, 20), corner)
+        left, top, right, bottom = page.js("return selection")
+        assert (page.cells()[top:bottom, left:right] == piece).all()
+        page.press("undo")
+        page.js("select([18, 18, 28, 32])")
+
 def test_where_a_selection_was_there_is_what_is_around_it(page):
     paint_a_window_and_select_it(page)
     page.drag((20, 20), (40, 50))
@@ -10201,6 +10211,32 @@ def test_the_examples_real_photo_stands_beside_the_one_made(page, painter, monke
     assert page.js("return [$('status').textContent, $('rival').value, $('othercard').hidden]") == [
         "No example.", "", True]
 
+
+@pytest.mark.parametrize("source", ["file", "dream"])
+def test_a_map_that_is_no_example_has_no_real_photo(source, page, tmp_path):
+    # Not beside it, not under it, and not for D to judge; Undo goes back to one that has.
+    page.js("$('inside').open = true")
+    for id, value in (("rival", "/"), ("traced", "real"), ("judge", "real")):
+        choose_on(page, id, value)
+    page.photo()
+    if source == "file":
+        data.to_image(data.colorize(data.draw_facade(3, size=128)[1], FACADES)).save(
+            tmp_path / "own.png")
+        page.browser.choose("file", tmp_path / "own.png")
+    else:
+        page.press("dream")
+    page.until(lambda: page.js("return past.length"))
+    page.photo()
+    shown = ("return ['rival', 'traced', 'judge'].map(id => $(id).value).concat("
+             "$('othercard').hidden, $('trace').hidden, $('whose').textContent)")
+    assert page.js(shown) == ["", "", "", True, True, "Its photo"]
+    can = ("return [...document.querySelectorAll('.example')].map(each => !each.disabled)")
+    assert page.js(can) == [False] * 3
+    page.press("clear")
+    assert page.js(can) == [False] * 3
+    page.press("undo", "undo")
+    assert page.js(can) == [True] * 3
+    page.js("$('inside').open = false")
 
 def test_a_real_photo_that_comes_late_takes_no_other_runs_photo_away(page):
     page.js("fetchReal = () => new Promise(done => window.come = done)")
