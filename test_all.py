@@ -10445,6 +10445,18 @@ def test_a_phone_held_sideways_shows_both_pictures_beside_all_buttons(size, page
         }).map(each => each.id || each.textContent)""")
     assert not apart
 
+@pytest.mark.parametrize("size", [(640, 450), (667, 375), (844, 390)])
+def test_both_pictures_are_whole_at_the_end_of_a_page_held_sideways(size, page):
+    page.opened(*size)
+    page.press("select")
+    for box in (None, [30, 40, 60, 70]):                   # which brings more buttons
+        page.js("select(arguments[0]); scrollTo(0, 9999)", box)
+        tops, bottoms, status = page.js(
+            "const boxes = ['easel', 'frame', 'status'].map(id => $(id).getBoundingClientRect());"
+            "const [a, b, c] = boxes; return [[a.top, b.top], [a.bottom, b.bottom], c.top]")
+        assert min(tops) >= 0
+        assert max(bottoms) < status
+
 @pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
 @in_both
 def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, tab):
@@ -10603,6 +10615,32 @@ def short_study(tab, painter, monkeypatch, tmp_path):
     tab.until(lambda: not tab.js("return $('left').disabled"))
     return tab
 
+def test_a_study_goes_on_after_a_reload(short_study, painter, tmp_path):
+    page = short_study
+    page.opened(path="study")
+    assert page.js("return [!$('goon').hidden, $('start').disabled, $('left').disabled]") == [
+        True, False, True]
+    page.press("goon")                                     # which answers nothing
+    page.until(lambda: page.said().endswith("Pair 1 of 1."))
+    page.until(lambda: not page.js("return $('left').disabled"))
+    assert page.js("return $('goon').hidden")
+    page.press("left")
+    page.until(lambda: page.said().startswith("Thank you!"))
+    row = json.loads((tmp_path / "study.jsonl").read_text())
+    assert len(row["answers"]) == 1
+    page.opened(path="study")
+    assert page.js("return $('goon').hidden"), "it is the next person's turn"
+
+def test_a_study_that_the_server_has_lost_does_not_go_on(short_study, painter):
+    short_study.opened(path="study")
+    painter.studio.sessions.clear()
+    short_study.press("goon")
+    short_study.until(lambda: "session is over" in short_study.said())
+    assert short_study.js("return $('goon').hidden")
+    assert short_study.js(BUTTONS_OFF) == [False, True, True]
+    short_study.opened(path="study")
+    assert short_study.js("return $('goon').hidden")
+
 BUTTONS_OFF = "return ['start', 'left', 'right'].map(id => $(id).disabled)"
 
 def test_a_session_that_is_over_takes_no_answer(short_study, painter):
@@ -10618,6 +10656,16 @@ def test_a_study_that_could_not_be_kept_takes_its_last_answer_again(short_study)
     assert short_study.js(BUTTONS_OFF) == [False, False, False]
     short_study.press("left")
     short_study.until(lambda: short_study.said().startswith("Thank you!"))
+
+@pytest.mark.parametrize("size", [(390, 844), (640, 450), (844, 390), (1366, 600)])
+def test_a_study_is_in_sight_as_a_whole(size, tab):
+    tab.opened(*size, "study")
+    tab.press("start")
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    hidden = tab.js(IN_SIGHT + "return ['pair', 'start', 'left', 'right', 'status']"
+                    ".filter(id => !inSight($(id)) ||"
+                    " $(id).getBoundingClientRect().bottom > innerHeight)")
+    assert not hidden
 
 def test_a_studys_words_stand_below_its_pictures(tab):
     tab.opened(1920, 1080, "study")
