@@ -10051,7 +10051,7 @@ def test_a_saved_photo_has_the_name_of_its_own_seed(page):
     page.until(lambda: page.js("return photoName.endsWith('seed7-photo.png')"))
     # Also of one that is made while another noise is chosen.
     page.js("window.saved = ''; const before = download; download = (blob, name) => {"
-            "saved = name; download = before; }; saveBoth(); useSeed(8)")
+            "saved = name; download = before; }; $('saveboth').click(); useSeed(8)")
     page.until(lambda: page.js("return saved") == "facades-seed7-map-photo.png")
 
 def test_a_late_example_waits_for_the_strokes_end(page):
