@@ -9236,21 +9236,24 @@ def test_undos_key_works_after_a_list_was_chosen_from(page):
 def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
     choose_on(page, "traced", "real")
     first = page.js("return $('trace').src")
+    page.press("example")
+    page.until(lambda: page.js("return shownExample"))
+    second = "data:image/png;base64," + answer(painter, "example", seed=1)["photo"]
+    assert page.js("return $('trace').src") == second != first
+    page.press("undo")
+    page.until(lambda: page.js("return $('trace').src") == first)
     large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
     data.save_picture(tmp_path / "large.png", large)
     page.browser.choose("file", tmp_path / "large.png")
     page.until(lambda: "resized" in page.said())
     page.press("example")
     page.until(lambda: "An example" in page.said())
-    second = "data:image/png;base64," + answer(painter, "example", seed=1)["photo"]
-    assert page.js("return $('trace').src") == second != first
     page.press("undo")
-    assert page.js("return [shownExample, fileSize]") == [0, [256, 256]]
+    assert page.js("return [shownExample, fileSize]") == [None, [256, 256]]
     assert page.js("return $('savelarge').offsetWidth")
-    page.until(lambda: page.js("return $('trace').src") == first)
     page.opened(fresh=False)
     page.press("redo")
-    assert page.js("return [shownExample, fileSize]") == [1, None]
+    assert page.js("return [shownExample, fileSize]") == [2, None]
 
 @in_both
 def test_a_file_that_is_too_large_is_refused_in_words(page, tmp_path):
