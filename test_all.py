@@ -8852,7 +8852,7 @@ def damaged_files():
 @pytest.mark.parametrize("name", damaged_files())
 def test_damaged_files_are_refused_without_a_path(name, facades_run, tmp_path):
     (tmp_path / "b.png").write_bytes(damaged_files()[name])
-    with pytest.raises(data.Refusal, match="^This file: ") as caught:
+    with pytest.raises(data.Refusal, match="^b.png: ") as caught:
         opened_as(facades_run, tmp_path / "b.png")
     said = str(caught.value)
     assert tempfile.gettempdir() not in said
@@ -9401,6 +9401,11 @@ def test_the_first_stroke_can_be_seen(page):
                     "chooseVisible(); return chosen")
     assert found == 2
 
+def test_the_first_words_say_what_a_stroke_will_paint(page):
+    assert f"drag over it to paint {page.js('return palette[chosen].name')}" in page.said()
+    page.press("eraser")
+    assert page.said() == "Eraser: drag to paint background."
+
 def test_alt_picks_with_any_tool(page):
     page.press("clear", "class 10", "rectangle")
     page.drag((20, 20), (40, 40))
@@ -9666,6 +9671,22 @@ def test_an_ellipse_fills_the_cells_whose_middles_it_holds(page):
     disc = ((x - 50) / 30) ** 2 + ((y - 50) / 20) ** 2 <= 1
     filled = page.cells() == 3
     assert (filled == disc).all()
+
+@pytest.mark.parametrize("end, straight_end", [
+    ((70, 43), (70, 40)), ((43, 70), (40, 70)), ((64, 70), (70, 70)), ((18, 12), (12, 12))])
+def test_a_line_with_shift_is_level_upright_or_at_45_degrees(end, straight_end, page):
+    page.press("clear", "line")
+    page.js("setSize(1)")
+    page.browser.act({"type": "key", "id": "keys", "actions": [
+        {"type": "keyDown", "value": KEYS["Shift"]}]})
+    page.drag((40, 40), end)
+    page.browser.act({"type": "key", "id": "keys", "actions": [
+        {"type": "keyUp", "value": KEYS["Shift"]}]})
+    y, x = np.nonzero(page.cells())
+    ends = {(x[0], y[0]), (x[-1], y[-1])} | {(x.min(), y.min()), (x.max(), y.max())}
+    assert {(40, 40), straight_end} <= ends
+    assert len({*(x - 40)} - {0}) in (0, len(x) - 1), "each column has one cell, or one has all"
+    assert len({*(y - 40)} - {0}) in (0, len(y) - 1)
 
 def corners_of_a_polygon(page, *corners):
     page.press("clear", "class 3", "polygon")
@@ -10144,6 +10165,11 @@ def test_four_noises_stand_in_a_strip(page):
     assert page.photo() == strip[3]
     page.until(lambda: strip_of(page)[0] == strip[3])      # and the strip begins with it
 
+def test_four_noises_are_explained(page):
+    page.press("four")
+    assert page.said() == "The same map with four noises; click one to go on with it."
+    page.press("four")
+
 def test_a_strip_that_is_of_another_picture_is_faded(page):
     page.press("four")
     faded = "return document.querySelectorAll('#noises .stale').length"
@@ -10363,6 +10389,40 @@ def test_the_panel_shows_ds_verdict(judging, painter):
     reply = answer(painter, cells=cells, judge="fake")
     assert judging.js("return verdict") == reply["judged"]
 
+# As the training log has it, and by the names of the code.
+@pytest.mark.parametrize("what", ["fake", "real"])
+def test_the_panel_says_what_the_losses_would_be(what, judging):
+    choose_on(judging, "judge", what)
+    judging.photo()
+    logits = torch.tensor(judging.js("return verdict.logits"))
+    picture = torch.zeros(1)
+    if what == "fake":
+        _, loss, _ = pix2pix.generator_loss(logits, picture, picture)
+    else:
+        loss = 2 * pix2pix.discriminator_loss(logits, torch.full_like(logits, -99))
+    names = {"fake": "generator_loss calls adversarial", "real": "discriminator_loss calls real"}
+    words = f"The mean of -log D is {loss:.2f}, which {names[what]}."
+    assert words in judging.js("return $('judged').textContent")
+
+def test_the_switches_have_the_names_and_sizes_of_the_layers(page, painter):
+    network = painter.studio.runs["facades"]["network"]
+    sizes = {}
+    x = torch.zeros(1, 12, 128, 128)[:, :network.encoder[0].in_channels]
+    for i, encode in enumerate(network.encoder):
+        x = encode(x)
+        sizes[f"e{i + 1}"] = x.shape[2]
+    labels = page.js("return [...$('skips').children].map(each => each.textContent)")
+    expected = [f"e{i}: {sizes[f'e{i}']}×{sizes[f'e{i}']}" for i in range(6, 0, -1)]
+    assert labels == expected
+    # Dropout i follows decoder[i], whose side is that of the skip that it meets.
+    labels = page.js("return [...$('dropouts').children].map(each => each.textContent)")
+    assert labels == ["decoder[0]: 2×2", "decoder[1]: 4×4", "decoder[2]: 8×8"]
+    panel = page.js("return $('lessons').textContent")
+    source = (HERE / "pix2pix.py").read_text()
+    for name in ("class PatchGAN", "class UNet", "self.dropout_at", "self.decoder"):
+        assert name in source
+        assert re.split(r"[ .]", name)[1] in panel
+
 # The run's own, and others.
 @pytest.mark.parametrize("field, side", [("", 16), ("70", 70), ("1", 1)])
 def test_the_panel_shows_the_square_that_a_logit_sees(field, side, judging):
@@ -10490,6 +10550,28 @@ def test_fingers_paint_on_a_phone(tab):
     tab.press("class 11")
     tab.drag((60, 20), (80, 28), kind="touch")
     assert (tab.cells() != before).any()
+
+def test_the_photo_can_be_large_on_a_phone(tab):
+    tab.opened(390, 844)
+    width = "return $('photo').getBoundingClientRect().width"
+    small = tab.js(width)
+    tab.js("scrollTo(0, 400)")
+    tab.press("large")
+    assert tab.js(width) > 330 > 2 * small
+    assert tab.js(IN_SIGHT + "return inSight($('frame'))")
+    # A finger on it shows what the logit there sees; the marks are as large as it is.
+    tab.js("$('inside').open = true")
+    choose_on(tab, "field", "16")
+    for way, x in ((0.2, "left"), (0.8, "right")):
+        tab.js("const {left, top, width, height} = $('photo').getBoundingClientRect();"
+               "$('frame').dispatchEvent(new PointerEvent('pointerdown', {bubbles: true,"
+               " pointerType: 'touch', clientX: left + arguments[0] * width,"
+               " clientY: top + height / 2}))", way)
+        assert (tab.js("return (patch[0] + patch[2]) / 2") > 64) == (x == "right")
+    tab.js("$('inside').open = false")
+    assert tab.js("return $('verdict').width") > 330
+    tab.press("large")
+    assert tab.js(width) == small
 
 def test_keys_paint_where_the_window_is_small(tab):
     tab.opened(640, 430)
