@@ -10069,6 +10069,18 @@ def test_a_broken_or_foreign_reply_is_said_plainly_and_asked_again(reply, page):
     page.js("window.fetch = ask_")
     page.until(lambda: page.said() == "The photo is here again.")
 
+def test_what_is_said_while_no_photo_comes_can_be_read(page):
+    page.js("window.ask_ = fetch; window.fetch = () => Promise.reject(Error('cut')); needPhoto()")
+    page.until(lambda: "tried again" in page.said())
+    page.press("savemap")
+    page.until(lambda: page.said().startswith("Saving"))
+    time.sleep(2.5)                                        # two tries
+    assert page.said() == "Saving facades-map.png."
+    page.until(lambda: is_written(page.folder / "facades-map.png"))
+    (page.folder / "facades-map.png").unlink()
+    page.js("window.fetch = ask_")
+    page.photo()
+
 def test_a_saved_photo_has_the_name_of_its_own_seed(page):
     page.until(lambda: page.js("return photoName.endsWith('seed0-photo.png')"))
     assert page.js("useSeed(7); return photoName").endswith("seed0-photo.png")
