@@ -9706,6 +9706,16 @@ def test_a_polygon_fills_the_cells_whose_middles_it_holds(page):
     assert closed_as_a_triangle(page, 3)
 
 @in_both
+@pytest.mark.parametrize("kind, closes", [("mouse", False), ("touch", True)])
+def test_a_finger_closes_a_polygon_though_it_is_less_exact(kind, closes, tab):
+    tab.opened(390, 844)
+    tab.press("clear", "class 3", "polygon")
+    tab.js("map.scrollIntoView({block: 'center'})")
+    for corner in ((30, 30), (90, 30), (60, 90), (34, 35)):    # 17 pixels off the first
+        tab.drag(corner, kind=kind)
+    assert tab.said().startswith("Polygon closed." if closes else "Corner 4.")
+    assert tab.js("return past.length") == 1 + closes
+
 def test_a_double_click_closes_a_polygon(page):
     corners_of_a_polygon(page, (10, 10), (100, 10))
     twice = page.pointer((10, 100))
