@@ -10445,6 +10445,12 @@ def test_the_switches_have_the_names_and_sizes_of_the_layers(page, painter):
         assert name in source
         assert re.split(r"[ .]", name)[1] in panel
 
+def test_a_run_without_skips_or_dropout_says_so(page):
+    said = ("return ['skips', 'dropouts'].map(id => getComputedStyle($(id), '::after').content)")
+    assert page.js(said) == ["none"] * 2               # as they have switches, which say enough
+    page.js("run = {...run, skips: [], dropouts: []}; setUpInside()")
+    assert page.js(said) == ['"This run\'s G has none."'] * 2
+
 # The run's own, and others.
 @pytest.mark.parametrize("field, side", [("", 16), ("70", 70), ("1", 1)])
 def test_the_panel_shows_the_square_that_a_logit_sees(field, side, judging):
