@@ -10733,6 +10733,7 @@ def test_a_study_goes_on_after_a_reload(short_study, painter, tmp_path):
     page.opened(path="study")
     assert page.js("return [!$('goon').hidden, $('start').disabled, $('left').disabled]") == [
         True, False, True]
+    assert page.said().startswith("A test was begun here: go on")
     page.press("goon")                                     # which answers nothing
     page.until(lambda: page.said().endswith("Pair 1 of 1."))
     page.until(lambda: not page.js("return $('left').disabled"))
