@@ -359,7 +359,8 @@ def largest_part(run, picture):
 @contextmanager
 def saved(file, name):
     """An opened file in base64, written for as long as the `with` lasts, as data.py reads files.
-    Its name is kept only where it says that the numbers are Cityscapes' own: see data.holds_ids."""
+    Of its name the path keeps what says that the numbers are Cityscapes' own (data.holds_ids), and
+    a refusal has it in the path's place."""
     ids = re.search(r"_label(Train)?Ids(?=\.\w+$)", name)
     kept = ids[0] if ids else ""
     with tempfile.TemporaryDirectory() as folder:
@@ -369,7 +370,7 @@ def saved(file, name):
         try:
             yield path
         except data.Refusal as refusal:                    # whoever opened it cannot look there
-            sentence = str(refusal).replace(str(path), "This file")
+            sentence = str(refusal).replace(str(path), name or "This file")
             raise data.Refusal(sentence) from None
 
 

@@ -8909,7 +8909,7 @@ def damaged_files():
 @pytest.mark.parametrize("name", damaged_files())
 def test_damaged_files_are_refused_without_a_path(name, facades_run, tmp_path):
     (tmp_path / "b.png").write_bytes(damaged_files()[name])
-    with pytest.raises(data.Refusal, match="^This file: ") as caught:
+    with pytest.raises(data.Refusal, match="^b.png: ") as caught:
         opened_as(facades_run, tmp_path / "b.png")
     said = str(caught.value)
     assert tempfile.gettempdir() not in said
@@ -9293,21 +9293,24 @@ def test_undos_key_works_after_a_list_was_chosen_from(page):
 def test_undo_brings_back_what_belongs_to_a_picture(page, tmp_path, painter):
     choose_on(page, "traced", "real")
     first = page.js("return $('trace').src")
+    page.press("example")
+    page.until(lambda: page.js("return shownExample"))
+    second = "data:image/png;base64," + answer(painter, "example", seed=1)["photo"]
+    assert page.js("return $('trace').src") == second != first
+    page.press("undo")
+    page.until(lambda: page.js("return $('trace').src") == first)
     large = data.colorize(data.draw_facade(3, size=256)[1], FACADES)
     data.save_picture(tmp_path / "large.png", large)
     page.browser.choose("file", tmp_path / "large.png")
     page.until(lambda: "resized" in page.said())
     page.press("example")
     page.until(lambda: "An example" in page.said())
-    second = "data:image/png;base64," + answer(painter, "example", seed=1)["photo"]
-    assert page.js("return $('trace').src") == second != first
     page.press("undo")
-    assert page.js("return [shownExample, fileSize]") == [0, [256, 256]]
+    assert page.js("return [shownExample, fileSize]") == [None, [256, 256]]
     assert page.js("return $('savelarge').offsetWidth")
-    page.until(lambda: page.js("return $('trace').src") == first)
     page.opened(fresh=False)
     page.press("redo")
-    assert page.js("return [shownExample, fileSize]") == [1, None]
+    assert page.js("return [shownExample, fileSize]") == [2, None]
 
 @in_both
 def test_a_file_that_is_too_large_is_refused_in_words(page, tmp_path):
@@ -9454,6 +9457,11 @@ def test_the_first_stroke_can_be_seen(page):
     found = page.js("cells.fill(1); cells.fill(2, 0, 300); cells.fill(3, 300, 500); choose(1);"
                     "chooseVisible(); return chosen")
     assert found == 2
+
+def test_the_first_words_say_what_a_stroke_will_paint(page):
+    assert f"drag over it to paint {page.js('return palette[chosen].name')}" in page.said()
+    page.press("eraser")
+    assert page.said() == "Eraser: drag to paint background."
 
 def test_alt_picks_with_any_tool(page):
     page.press("clear", "class 10", "rectangle")
@@ -9721,6 +9729,22 @@ def test_an_ellipse_fills_the_cells_whose_middles_it_holds(page):
     filled = page.cells() == 3
     assert (filled == disc).all()
 
+@pytest.mark.parametrize("end, straight_end", [
+    ((70, 43), (70, 40)), ((43, 70), (40, 70)), ((64, 70), (70, 70)), ((18, 12), (12, 12))])
+def test_a_line_with_shift_is_level_upright_or_at_45_degrees(end, straight_end, page):
+    page.press("clear", "line")
+    page.js("setSize(1)")
+    page.browser.act({"type": "key", "id": "keys", "actions": [
+        {"type": "keyDown", "value": KEYS["Shift"]}]})
+    page.drag((40, 40), end)
+    page.browser.act({"type": "key", "id": "keys", "actions": [
+        {"type": "keyUp", "value": KEYS["Shift"]}]})
+    y, x = np.nonzero(page.cells())
+    ends = {(x[0], y[0]), (x[-1], y[-1])} | {(x.min(), y.min()), (x.max(), y.max())}
+    assert {(40, 40), straight_end} <= ends
+    assert len({*(x - 40)} - {0}) in (0, len(x) - 1), "each column has one cell, or one has all"
+    assert len({*(y - 40)} - {0}) in (0, len(y) - 1)
+
 def corners_of_a_polygon(page, *corners):
     page.press("clear", "class 3", "polygon")
     for corner in corners:
@@ -9739,6 +9763,16 @@ def test_a_polygon_fills_the_cells_whose_middles_it_holds(page):
     assert closed_as_a_triangle(page, 3)
 
 @in_both
+@pytest.mark.parametrize("kind, closes", [("mouse", False), ("touch", True)])
+def test_a_finger_closes_a_polygon_though_it_is_less_exact(kind, closes, tab):
+    tab.opened(390, 844)
+    tab.press("clear", "class 3", "polygon")
+    tab.js("map.scrollIntoView({block: 'center'})")
+    for corner in ((30, 30), (90, 30), (60, 90), (34, 35)):    # 17 pixels off the first
+        tab.drag(corner, kind=kind)
+    assert tab.said().startswith("Polygon closed." if closes else "Corner 4.")
+    assert tab.js("return past.length") == 1 + closes
+
 def test_a_double_click_closes_a_polygon(page):
     corners_of_a_polygon(page, (10, 10), (100, 10))
     twice = page.pointer((10, 100))
@@ -9786,6 +9820,16 @@ def test_a_selection_moves(page):
     page.drag((20, 20), (40, 50))
     moved = page.cells()
     assert (moved[50:60, 40:44] == 2).all()
+
+def test_a_selection_stays_whole_at_the_edge(page):
+    paint_a_window_and_select_it(page)
+    piece = page.cells()[18:32, 18:28]
+    for corner, back in (((3, 0), (6, 7)), ((127, 127), (110, 110))):
+        page.drag((20, 20), corner)
+        left, top, right, bottom = page.js("return selection")
+        assert (page.cells()[top:bottom, left:right] == piece).all()
+        page.press("undo")
+        page.js("select([18, 18, 28, 32])")
 
 def test_where_a_selection_was_there_is_what_is_around_it(page):
     paint_a_window_and_select_it(page)
@@ -10092,13 +10136,25 @@ def test_a_broken_or_foreign_reply_is_said_plainly_and_asked_again(reply, page):
     page.js("window.fetch = ask_")
     page.until(lambda: page.said() == "The photo is here again.")
 
+def test_what_is_said_while_no_photo_comes_can_be_read(page):
+    page.js("window.ask_ = fetch; window.fetch = () => Promise.reject(Error('cut')); needPhoto()")
+    page.until(lambda: "tried again" in page.said())
+    page.press("savemap")
+    page.until(lambda: page.said().startswith("Saving"))
+    time.sleep(2.5)                                        # two tries
+    assert page.said() == "Saving facades-map.png."
+    page.until(lambda: is_written(page.folder / "facades-map.png"))
+    (page.folder / "facades-map.png").unlink()
+    page.js("window.fetch = ask_")
+    page.photo()
+
 def test_a_saved_photo_has_the_name_of_its_own_seed(page):
     page.until(lambda: page.js("return photoName.endsWith('seed0-photo.png')"))
     assert page.js("useSeed(7); return photoName").endswith("seed0-photo.png")
     page.until(lambda: page.js("return photoName.endsWith('seed7-photo.png')"))
     # Also of one that is made while another noise is chosen.
     page.js("window.saved = ''; const before = download; download = (blob, name) => {"
-            "saved = name; download = before; }; saveBoth(); useSeed(8)")
+            "saved = name; download = before; }; $('saveboth').click(); useSeed(8)")
     page.until(lambda: page.js("return saved") == "facades-seed7-map-photo.png")
 
 def test_a_late_example_waits_for_the_strokes_end(page):
@@ -10188,6 +10244,11 @@ def test_four_noises_stand_in_a_strip(page):
     assert page.photo() == strip[3]
     page.until(lambda: strip_of(page)[0] == strip[3])      # and the strip begins with it
 
+def test_four_noises_are_explained(page):
+    page.press("four")
+    assert page.said() == "The same map with four noises; click one to go on with it."
+    page.press("four")
+
 def test_a_strip_that_is_of_another_picture_is_faded(page):
     page.press("four")
     faded = "return document.querySelectorAll('#noises .stale').length"
@@ -10258,6 +10319,32 @@ def test_the_examples_real_photo_stands_beside_the_one_made(page, painter, monke
     assert page.js("return [$('status').textContent, $('rival').value, $('othercard').hidden]") == [
         "No example.", "", True]
 
+
+@pytest.mark.parametrize("source", ["file", "dream"])
+def test_a_map_that_is_no_example_has_no_real_photo(source, page, tmp_path):
+    # Not beside it, not under it, and not for D to judge; Undo goes back to one that has.
+    page.js("$('inside').open = true")
+    for id, value in (("rival", "/"), ("traced", "real"), ("judge", "real")):
+        choose_on(page, id, value)
+    page.photo()
+    if source == "file":
+        data.to_image(data.colorize(data.draw_facade(3, size=128)[1], FACADES)).save(
+            tmp_path / "own.png")
+        page.browser.choose("file", tmp_path / "own.png")
+    else:
+        page.press("dream")
+    page.until(lambda: page.js("return past.length"))
+    page.photo()
+    shown = ("return ['rival', 'traced', 'judge'].map(id => $(id).value).concat("
+             "$('othercard').hidden, $('trace').hidden, $('whose').textContent)")
+    assert page.js(shown) == ["", "", "", True, True, "Its photo"]
+    can = ("return [...document.querySelectorAll('.example')].map(each => !each.disabled)")
+    assert page.js(can) == [False] * 3
+    page.press("clear")
+    assert page.js(can) == [False] * 3
+    page.press("undo", "undo")
+    assert page.js(can) == [True] * 3
+    page.js("$('inside').open = false")
 
 def test_a_real_photo_that_comes_late_takes_no_other_runs_photo_away(page):
     page.js("fetchReal = () => new Promise(done => window.come = done)")
@@ -10381,6 +10468,46 @@ def test_the_panel_shows_ds_verdict(judging, painter):
     reply = answer(painter, cells=cells, judge="fake")
     assert judging.js("return verdict") == reply["judged"]
 
+# As the training log has it, and by the names of the code.
+@pytest.mark.parametrize("what", ["fake", "real"])
+def test_the_panel_says_what_the_losses_would_be(what, judging):
+    choose_on(judging, "judge", what)
+    judging.photo()
+    logits = torch.tensor(judging.js("return verdict.logits"))
+    picture = torch.zeros(1)
+    if what == "fake":
+        _, loss, _ = pix2pix.generator_loss(logits, picture, picture)
+    else:
+        loss = 2 * pix2pix.discriminator_loss(logits, torch.full_like(logits, -99))
+    names = {"fake": "generator_loss calls adversarial", "real": "discriminator_loss calls real"}
+    words = f"The mean of -log D is {loss:.2f}, which {names[what]}."
+    assert words in judging.js("return $('judged').textContent")
+
+def test_the_switches_have_the_names_and_sizes_of_the_layers(page, painter):
+    network = painter.studio.runs["facades"]["network"]
+    sizes = {}
+    x = torch.zeros(1, 12, 128, 128)[:, :network.encoder[0].in_channels]
+    for i, encode in enumerate(network.encoder):
+        x = encode(x)
+        sizes[f"e{i + 1}"] = x.shape[2]
+    labels = page.js("return [...$('skips').children].map(each => each.textContent)")
+    expected = [f"e{i}: {sizes[f'e{i}']}×{sizes[f'e{i}']}" for i in range(6, 0, -1)]
+    assert labels == expected
+    # Dropout i follows decoder[i], whose side is that of the skip that it meets.
+    labels = page.js("return [...$('dropouts').children].map(each => each.textContent)")
+    assert labels == ["decoder[0]: 2×2", "decoder[1]: 4×4", "decoder[2]: 8×8"]
+    panel = page.js("return $('lessons').textContent")
+    source = (HERE / "pix2pix.py").read_text()
+    for name in ("class PatchGAN", "class UNet", "self.dropout_at", "self.decoder"):
+        assert name in source
+        assert re.split(r"[ .]", name)[1] in panel
+
+def test_a_run_without_skips_or_dropout_says_so(page):
+    said = ("return ['skips', 'dropouts'].map(id => getComputedStyle($(id), '::after').content)")
+    assert page.js(said) == ["none"] * 2               # as they have switches, which say enough
+    page.js("run = {...run, skips: [], dropouts: []}; setUpInside()")
+    assert page.js(said) == ['"This run\'s G has none."'] * 2
+
 # The run's own, and others.
 @pytest.mark.parametrize("field, side", [("", 16), ("70", 70), ("1", 1)])
 def test_the_panel_shows_the_square_that_a_logit_sees(field, side, judging):
@@ -10466,6 +10593,18 @@ def test_a_phone_held_sideways_shows_both_pictures_beside_all_buttons(size, page
         }).map(each => each.id || each.textContent)""")
     assert not apart
 
+@pytest.mark.parametrize("size", [(640, 450), (667, 375), (844, 390)])
+def test_both_pictures_are_whole_at_the_end_of_a_page_held_sideways(size, page):
+    page.opened(*size)
+    page.press("select")
+    for box in (None, [30, 40, 60, 70]):                   # which brings more buttons
+        page.js("select(arguments[0]); scrollTo(0, 9999)", box)
+        tops, bottoms, status = page.js(
+            "const boxes = ['easel', 'frame', 'status'].map(id => $(id).getBoundingClientRect());"
+            "const [a, b, c] = boxes; return [[a.top, b.top], [a.bottom, b.bottom], c.top]")
+        assert min(tops) >= 0
+        assert max(bottoms) < status
+
 @pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
 @in_both
 def test_the_photo_stays_in_sight_beside_each_switch_and_covers_none(size, tab):
@@ -10496,6 +10635,28 @@ def test_fingers_paint_on_a_phone(tab):
     tab.press("class 11")
     tab.drag((60, 20), (80, 28), kind="touch")
     assert (tab.cells() != before).any()
+
+def test_the_photo_can_be_large_on_a_phone(tab):
+    tab.opened(390, 844)
+    width = "return $('photo').getBoundingClientRect().width"
+    small = tab.js(width)
+    tab.js("scrollTo(0, 400)")
+    tab.press("large")
+    assert tab.js(width) > 330 > 2 * small
+    assert tab.js(IN_SIGHT + "return inSight($('frame'))")
+    # A finger on it shows what the logit there sees; the marks are as large as it is.
+    tab.js("$('inside').open = true")
+    choose_on(tab, "field", "16")
+    for way, x in ((0.2, "left"), (0.8, "right")):
+        tab.js("const {left, top, width, height} = $('photo').getBoundingClientRect();"
+               "$('frame').dispatchEvent(new PointerEvent('pointerdown', {bubbles: true,"
+               " pointerType: 'touch', clientX: left + arguments[0] * width,"
+               " clientY: top + height / 2}))", way)
+        assert (tab.js("return (patch[0] + patch[2]) / 2") > 64) == (x == "right")
+    tab.js("$('inside').open = false")
+    assert tab.js("return $('verdict').width") > 330
+    tab.press("large")
+    assert tab.js(width) == small
 
 def test_keys_paint_where_the_window_is_small(tab):
     tab.opened(640, 430)
@@ -10624,6 +10785,33 @@ def short_study(tab, painter, monkeypatch, tmp_path):
     tab.until(lambda: not tab.js("return $('left').disabled"))
     return tab
 
+def test_a_study_goes_on_after_a_reload(short_study, painter, tmp_path):
+    page = short_study
+    page.opened(path="study")
+    assert page.js("return [!$('goon').hidden, $('start').disabled, $('left').disabled]") == [
+        True, False, True]
+    assert page.said().startswith("A test was begun here: go on")
+    page.press("goon")                                     # which answers nothing
+    page.until(lambda: page.said().endswith("Pair 1 of 1."))
+    page.until(lambda: not page.js("return $('left').disabled"))
+    assert page.js("return $('goon').hidden")
+    page.press("left")
+    page.until(lambda: page.said().startswith("Thank you!"))
+    row = json.loads((tmp_path / "study.jsonl").read_text())
+    assert len(row["answers"]) == 1
+    page.opened(path="study")
+    assert page.js("return $('goon').hidden"), "it is the next person's turn"
+
+def test_a_study_that_the_server_has_lost_does_not_go_on(short_study, painter):
+    short_study.opened(path="study")
+    painter.studio.sessions.clear()
+    short_study.press("goon")
+    short_study.until(lambda: "session is over" in short_study.said())
+    assert short_study.js("return $('goon').hidden")
+    assert short_study.js(BUTTONS_OFF) == [False, True, True]
+    short_study.opened(path="study")
+    assert short_study.js("return $('goon').hidden")
+
 BUTTONS_OFF = "return ['start', 'left', 'right'].map(id => $(id).disabled)"
 
 def test_a_session_that_is_over_takes_no_answer(short_study, painter):
@@ -10639,6 +10827,16 @@ def test_a_study_that_could_not_be_kept_takes_its_last_answer_again(short_study)
     assert short_study.js(BUTTONS_OFF) == [False, False, False]
     short_study.press("left")
     short_study.until(lambda: short_study.said().startswith("Thank you!"))
+
+@pytest.mark.parametrize("size", [(390, 844), (640, 450), (844, 390), (1366, 600)])
+def test_a_study_is_in_sight_as_a_whole(size, tab):
+    tab.opened(*size, "study")
+    tab.press("start")
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    hidden = tab.js(IN_SIGHT + "return ['pair', 'start', 'left', 'right', 'status']"
+                    ".filter(id => !inSight($(id)) ||"
+                    " $(id).getBoundingClientRect().bottom > innerHeight)")
+    assert not hidden
 
 def test_a_studys_words_stand_below_its_pictures(tab):
     tab.opened(1920, 1080, "study")
