@@ -48,7 +48,7 @@ from data import Refusal, fcntl
 
 # Presets. "paper" is pix2pix Sec. 3.3 and 4.1, its width the authors' code's, and SemGAN App. A and
 # B, where latents and rates differ from one experiment to the next, with a width of ours. "laptop"
-# is the same method, smaller, for two cores and some ten minutes. What SemGAN's brings: see
+# is the same method, smaller, for two cores and some five minutes. What SemGAN's brings: see
 # blurred and noisy, and pictures/README.md, which has the measurements of pix2pix's choices, too:
 #     epochs       more of them, of 300 pairs, make photos sharper, and further from withheld ones
 #     step_bounds  (least, most) steps: fewer make plain pictures, more take long; equal: just these
@@ -61,7 +61,7 @@ from data import Refusal, fcntl
 PRESETS = {
     "pix2pix": {
         "paper": {"size": [256, 256], "width": 64, "lr": 2e-4},
-        "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": 24,
+        "laptop": {"size": [128, 128], "width": 32, "lr": 2e-3, "batch": 2, "epochs": 12,
                    "step_bounds": (1_200, 14_400), "decay": 0.5, "ema": 0.999,
                    "upsample": "nearest", "one_hot": True, "d_width": 16, "dropout": 0.2}},
     "semgan": {
