@@ -225,8 +225,7 @@ class Pictures:
         return picture if self.whole else middle(picture, self.size)
 
     def read_all(self, shape):
-        """uint8 of shape (N, C, H, W), or N whole ones in a list; a Refusal names the first five
-        that fail."""
+        """uint8 (N, C, H, W), or N whole ones in a list; a Refusal names five that fail."""
         if self.whole:
             kept = [None] * len(self)
             places = kept
@@ -252,8 +251,7 @@ class Pictures:
         raise Refusal(words)
 
     def batches(self, order):
-        """Yields the pictures of each list of indices in order, together; decodes ahead in threads.
-        """
+        """Yields a batch for each list of indices in order; decodes ahead in threads."""
         ahead = deque()
         with ThreadPoolExecutor(4) as pool:
             for indices in order:
@@ -292,8 +290,7 @@ def contents_of(pictures):
 
 
 def far_apart(pictures, count):
-    """At most count of Pictures, evenly spread from the first on: neighbours may be frames of one
-    film."""
+    """At most count of Pictures, evenly spread: neighbours may be frames of one film."""
     count = min(count, len(pictures))
     return torch.stack([pictures[i * len(pictures) // count] for i in range(count)])
 
@@ -352,8 +349,7 @@ def read_picture(settings, files, size):
 
 
 def read_pair(settings, files, size):
-    """Both halves of a pair, resized, x and then y: uint8 (6, *size), or as many as channels_kept.
-    """
+    """Both halves, resized, x and then y: uint8 (6, *size), or as many as channels_kept."""
     palette = settings["palette"]
     labels = label_side(settings)
     parts = {}
@@ -372,9 +368,8 @@ def read_pair(settings, files, size):
 
 
 def on_light_paper(drawing):
-    """A drawing, uint8 (C, H, W), in dark lines on light paper, as clean_sketch makes a user's own:
-    light lines on dark, as of OpenCV's Canny, are turned into that."""
-    return 255 - drawing if is_on_dark(drawing) else drawing
+    """A drawing, uint8 (C, H, W), in dark lines on light paper, as clean_sketch makes them."""
+    return 255 - drawing if is_on_dark(drawing) else drawing    # as of OpenCV's Canny
 
 
 def is_on_dark(drawing):
@@ -432,8 +427,8 @@ def input_to_network(settings, pictures):
 
 
 def to_pixels(settings, x, image):
-    """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W). Of
-    several channels it shows the first three; see first_three."""
+    """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W); see
+    first_three."""
     if settings["one_hot"] and image is x:
         return colorize(image.argmax(1).cpu(), settings["palette"])
     if TASKS[settings["task"]].hides == "colour":
@@ -452,8 +447,7 @@ def to_levels(image):
 
 
 def first_three(pictures):
-    """uint8 (N, C, H, W) to look at, (N, 3, H, W): the first three channels as red, green and blue;
-    of one or two, the first as grey."""
+    """uint8 (N, C, H, W) to look at, (N, 3, H, W): of one or two channels the first, as grey."""
     if pictures.shape[1] < 3:
         return pictures[:, :1].repeat(1, 3, 1, 1)
     return pictures[:, :3]
@@ -478,8 +472,7 @@ VALIDATION = ("val", "valid", "validation")                # names of one split
 
 
 def split_files(folder, split, maps=False):
-    """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
-    is never looked into."""
+    """The files of split "train" or "val": [(A, B), ...] or [(picture,), ...]; never of test/."""
     if folder is None:                                     # of a converted generator
         raise Refusal("--data: missing, as the run names no folder of pictures; give one")
     folder = Path(folder)
@@ -488,17 +481,15 @@ def split_files(folder, split, maps=False):
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
     train = folder / "train"
+    home = train if train.is_dir() else folder
     held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
-    if not train.is_dir():
-        files = hold_out(find_files(folder, maps), split)
-    elif not held:
-        files = hold_out(find_files(train, maps), split)
-    else:
+    if held and home == train:
         files = find_files(held[0] if split == "val" else train, maps)
+    else:
+        files = hold_out(find_files(home, maps), split)
     if not files:
-        inside = train if train.is_dir() else folder
-        others = [path.name for path in sorted(inside.iterdir())
-                  if path.is_dir() and not path.name.startswith(".")]
+        folders = sorted(path.name for path in home.iterdir() if path.is_dir())
+        others = [name for name in folders if not name.startswith(".")]
         hint = ""
         if others:
             hint = (f" (folders inside, such as {others[0]}/, are not looked into: pictures lie in "
@@ -509,22 +500,19 @@ def split_files(folder, split, maps=False):
 
 
 def hold_out(files, split):
-    """One split of files: "val" is a tenth, by a hash of the name, the same in every run; at least
-    one. "train" is the rest."""
+    """One split of files: "val" is a tenth, by a hash of the name, and at least one."""
     if not files:
         return []
     hashes = {file: zlib.crc32(os.fsencode(file[0].stem)) for file in files}
     held = {file for file in files if hashes[file] % 10 == 0}
     if not held:
         held = {min(files, key=hashes.get)}
-    if split == "val":
-        return [file for file in files if file in held]
-    return [file for file in files if file not in held]
+    return [file for file in files if (file in held) == (split == "val")]
 
 
 def find_files(folder, maps):
     """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
-    where label maps alone are asked for, also Cityscapes' as published."""
+    maps: label maps alone are asked for, so also Cityscapes' as published."""
     for a, b in (("A", "B"), ("photos", "labels")):
         if (folder / a).is_dir() and (folder / b).is_dir():
             return pair_names(folder / a, folder / b)
@@ -535,10 +523,9 @@ def find_files(folder, maps):
 def find_ids(folder):
     """Cityscapes' _labelIds at any depth, such as gtFine/SPLIT/CITY/*, but those below test/."""
     inside = [path for path in sorted(folder.rglob("*_label*Ids.*"))
-              if "test" not in path.relative_to(folder).parts]
-    paths = [path for path in inside if holds_ids(path) and is_picture(path, ENDINGS)]
-    others = [path for path in inside
-              if path.stem.endswith("_labelTrainIds") and is_picture(path, ENDINGS)]
+              if "test" not in path.relative_to(folder).parts and is_picture(path, ENDINGS)]
+    paths = [path for path in inside if holds_ids(path)]
+    others = [path for path in inside if path.stem.endswith("_labelTrainIds")]
     if others and not paths:
         raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
     return paths
@@ -564,8 +551,7 @@ def pair_names(folder_a, folder_b):
 
 
 def plain_stem(path):
-    """A file's name without its ending, in NFC: Macs may store é as e and a mark, which looks the
-    same."""
+    """A file's name without its ending, in NFC: Macs may store é as e and a mark."""
     return unicodedata.normalize("NFC", path.stem)
 
 
@@ -737,21 +723,17 @@ def read_whole(settings, files):
 
 def whole_bytes(settings, files):
     """What whole pictures take when they are decoded, by their headers."""
-    areas = in_threads(area_of, [paths[0] for paths in files])
-    total = sum(areas) * channels_kept(settings)
+    headers = in_threads(header_of, [paths[0] for paths in files])
+    total = sum(pixels for pixels, _ in headers) * channels_kept(settings)
     side_by_side = TASKS[settings["task"]].kind == "pairs" and len(files[0]) == 1
     return total / 2 if side_by_side else total            # x and y are in its area already
 
 
 def whole_places(pictures, size, shares):
-    """Where whole pictures are cut: shares (2, n) in 0..1 of what is left beside each crop -> tops
-    and lefts, lists of n."""
-    tops = []
-    lefts = []
-    for picture, (down, across) in zip(pictures, shares.T.tolist()):
-        h, w = picture.shape[1:]
-        tops.append(int(down * (h - size[0] + 1)))         # rand is below 1, if only by 2 ** -24
-        lefts.append(int(across * (w - size[1] + 1)))
+    """Where whole pictures are cut: shares (2, n), 0 to below 1, of what is left -> tops, lefts."""
+    room = [[picture.shape[1] - size[0] + 1, picture.shape[2] - size[1] + 1]
+            for picture in pictures]
+    tops, lefts = (shares.double() * torch.tensor(room).T).long().tolist()
     return tops, lefts
 
 
@@ -837,11 +819,10 @@ def label_side(settings):
 
 
 def half_of_labels(folder):
-    """Which half of pairs with a palette.json is a label map: what stands in labels/, "B", else
-    "A", as kmeans_folder writes it."""
+    """Which half of pairs with a palette.json is a label map: "B", in labels/; else "A"."""
     folder = Path(folder or "")
     apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
-    return "B" if apart else "A"
+    return "B" if apart else "A"                           # "A": as kmeans_folder writes it
 
 
 def palette_of(name, folder):
@@ -855,10 +836,8 @@ def palette_of(name, folder):
         return read_palette(file)
     if palette is not CITYSCAPES:
         return palette
-    maps = []
-    for labels in Path(folder).glob("**/labels"):
-        maps += [path.name for path in labels.rglob("*.*")]
-    of_cityscapes = any("_labelIds" in map_name for map_name in maps)
+    maps = list(Path(folder).glob("**/labels/**/*.*"))
+    of_cityscapes = any("_labelIds" in path.name for path in maps)
     return CAMVID if maps and not of_cityscapes else palette
 
 
@@ -946,7 +925,7 @@ TAGS = {  # by their names in TIFF 6.0 (a JPEG's EXIF has them, too): number, wh
     "StripByteCounts": (279, None), "PlanarConfiguration": (284, 1), "Predictor": (317, 1),
     "TileWidth": (322, None), "TileLength": (323, None), "TileOffsets": (324, None),
     "TileByteCounts": (325, None), "ExtraSamples": (338, ()), "SampleFormat": (339, (1,)),
-    "ICCProfile": (34675, None), "GDAL_NODATA": (42113, "")}
+    "Software": (305, ""), "ICCProfile": (34675, None), "GDAL_NODATA": (42113, "")}
 SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float"}
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
@@ -957,9 +936,7 @@ PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]],
 
 def numbers_help(settings):
     """What to do with numbers of classes, where a task without label maps meets them."""
-    if settings["task"] == "pairs":
-        return PALETTE_HELP
-    return f"give --task pairs, and {PALETTE_HELP}"
+    return PALETTE_HELP if settings["task"] == "pairs" else f"give --task pairs, and {PALETTE_HELP}"
 
 
 @dataclass
@@ -1001,7 +978,7 @@ def refusing(path):
 @contextmanager
 def opened(path, page=None):
     """The picture in a file, its header checked. What fails inside the `with`: see refusing. page:
-    of a file with several; None: there may be one only."""
+    of several; None: there may be one only."""
     with refusing(path):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
@@ -1032,8 +1009,7 @@ def check_area(width, height):
 
 
 def pages_of(image, most=64):
-    """The numbers of an opened file's frames, or of a TIFF's pages, but for overviews and masks.
-    most: how many of a TIFF's pages are looked at."""
+    """The numbers of an opened file's frames, or of a TIFF's full pages among the first `most`."""
     if image.format == "MPO":                              # a phone's JPEG, a preview behind it
         return [0]
     if image.format != "TIFF":
@@ -1141,21 +1117,20 @@ def decoded(path, page, most):
         step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-        inverted = tag(tiff_tags(image), "PhotometricInterpretation") == 0
-        software = str(image.tag_v2.get(305)) if image.format == "TIFF" else ""
+        tags = tiff_tags(image)
+        inverted = tag(tags, "PhotometricInterpretation") == 0
+        software = str(tag(tags, "Software"))
     return Stored(Path(path), image, bands, step, lossy, turn, inverted, software)
 
 
 def refuse_what_is_dropped(path, image):
     """Refuses an opened file of which Pillow would drop bands or bits."""
     raw = raw_mode(image)
-    tags = tiff_tags(image)
     if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
         raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-    if image.mode == "RGB" and tag(tags, "SamplesPerPixel") > 3:
-        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-    if image.mode == "L" and tag(tags, "SamplesPerPixel") > 1:
-        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
+    extra = {"RGB": "fourth", "L": "second"}.get(image.mode)
+    if extra and tag(tiff_tags(image), "SamplesPerPixel") > len(image.getbands()):
+        raise OSError(f"it has a {extra} band, of no known meaning; {DROP_HELP}")
     if image.format in ("BMP", "DIB") and image.mode == "1" and bits_of_bmp(path) > 1:
         raise OSError("a BMP of black and white in more than 1 bit, which Pillow scrambles; write "
                       "it as PNG")
@@ -1165,11 +1140,10 @@ def refuse_what_is_dropped(path, image):
 
 
 def bits_of_bmp(path):
-    """How many bits a BMP's pixels have, by its header, which a DIB has without the first 14 bytes.
-    """
+    """How many bits a BMP's pixels have, by its header."""
     with open(path, "rb") as file:
         header = file.read(30)
-    if header[:2] == b"BM":
+    if header[:2] == b"BM":                                # a DIB has not these 14 bytes
         header = header[14:]
     place = 10 if header[0] == 12 else 14                  # 12: the short one of OS/2
     return int.from_bytes(header[place:place + 2], "little")
@@ -1231,8 +1205,8 @@ def nodata_of(tags):
 
 
 def low_bytes(path, raw):
-    """The low bytes of a PNG's 16-bit RGB. Pillow keeps the high ones: asked for the other byte
-    order, it takes the low ones for them."""
+    """The low bytes of a PNG's 16-bit RGB, of which Pillow keeps the high ones: asked for the other
+    byte order, it takes the low ones for them."""
     with opened(path) as image:
         image.tile = [image.tile[0]._replace(args=raw.replace("16B", "16L"))]
         ImageOps.exif_transpose(image, in_place=True)
@@ -1296,11 +1270,11 @@ def bands_of(stored):
 
 def stored_array(path, values, tags=None):
     """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture, others are .bands,
-    beside a blank of that size. What is not uint8 was measured: its folder tells the range."""
+    beside a blank of that size."""
     height, width, channels = values.shape
     if values.dtype == np.uint8 and channels in (1, 3):
         return Stored(Path(path), from_array(values))
-    if values.dtype != np.uint8:
+    if values.dtype != np.uint8:                           # measured: its folder tells the range
         check_deep(values, tags or {})
     return Stored(Path(path), Image.new("L", (width, height)), values)
 
@@ -1331,21 +1305,6 @@ def numpy_map(path):
         values = values.transpose(1, 2, 0)
     check_area(values.shape[1], values.shape[0])
     return values
-
-
-def area_of(path):
-    """The pixels of a file, by its header; 0 of what is refused where it is read."""
-    with suppress(Refusal), refusing(path):
-        check_file(path)
-        if is_numpy(path):
-            height, width = numpy_map(path).shape[:2]
-            return height * width
-        if is_tiff(path):
-            height, width, _ = page_shape(tiff_page(path))
-            return height * width
-        with opened(path) as image:
-            return image.width * image.height
-    return 0
 
 
 # TIFF by hand: Pillow opens few kinds of more than 8 bits, and of some that it opens it swaps or
@@ -1514,8 +1473,8 @@ def page_values(content, tags):
 
 
 def fill_of(tags, dtype):
-    """What a strip or tile is full of that is left out: GDAL's mark of no data, or 0 where there is
-    none, or where it is out of the range of such numbers."""
+    """What a strip or tile that is left out is full of: GDAL's mark of no data, if such numbers
+    reach to it, else 0."""
     nodata = nodata_of(tags) or 0
     if dtype.kind == "f" or np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
         return nodata
@@ -1727,20 +1686,31 @@ def deep_values(stored):
     return None if values is None or values.dtype == np.uint8 else values
 
 
-def has_8_bits(path):
-    """Whether a file's header says that no value has more than 8 bits, which spares decoding it;
-    None: it cannot be read."""
-    with suppress(Refusal), refusing(path):                # it is refused where it is decoded
-        with open(path, "rb") as file:
-            if file.read(2) == b"\xff\xd8":                # JPEG: there may be tens of thousands
-                return True
+def header_of(path):
+    """What a file's header tells, which spares decoding it: (pixels, whether some value may have
+    more than 8 bits); (0, None) of what is refused where it is decoded."""
+    with suppress(Refusal), refusing(path):
         if is_numpy(path):
-            return numpy_map(path).dtype == np.uint8
+            values = numpy_map(path)
+            height, width, _ = values.shape
+            return height * width, values.dtype != np.uint8
         if is_tiff(path):
-            return not is_deep(tiff_page(path))
+            tags = tiff_page(path)
+            height, width, _ = page_shape(tags)
+            return height * width, is_deep(tags)
         with opened(path) as image:
-            return not is_deep_grey(image) and ";16" not in raw_mode(image)
-    return None
+            deep = is_deep_grey(image) or ";16" in raw_mode(image)
+            return image.width * image.height, deep
+    return 0, None
+
+
+def has_8_bits(path):
+    """Whether no value has more than 8 bits; None: it cannot be read."""
+    with suppress(OSError), open(path, "rb") as file:
+        if file.read(2) == b"\xff\xd8":                    # JPEG: there may be tens of thousands
+            return True
+    deep = header_of(path)[1]
+    return None if deep is None else not deep
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
