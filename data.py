@@ -1645,9 +1645,9 @@ def to_srgb(profile, mode):
 
 def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_HELP):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
-    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
-    scale: that of deep ones, if any are there, where it is known. advice: what else can be done
-    where some have 8 bits, others more; numbers_advice: where they hold numbers of classes."""
+    several channels, but for RGB's 3, both are lists: each channel has a scale of its own. scale:
+    that of deep ones, where it is known. advice: what else can be done where some have 8 bits,
+    others more; numbers_advice: where they hold numbers of classes."""
     if scale:
         return scale if any(has_8_bits(path) is False for path in paths) else None
     ends = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
@@ -1663,8 +1663,8 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
 
 
 def extremes(path, channels, numbers_advice):
-    """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
-    channels but RGB's; () of 8 bits; None: cannot be read."""
+    """(lowest, highest) of deep values, numbers, or lists as find_scale has them; () of 8 bits; or
+    None: it cannot be read."""
     if channels == 3 and has_8_bits(path):
         return ()
     try:
@@ -1737,7 +1737,7 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 
 def is_shaded(numbers, values):
     """Whether values go up and down by single steps, over 16 levels or more, as depth does, and the
-    numbers of classes do not. Both limits are our choice: to be on the safe side."""
+    numbers of classes do not. Both limits are our choice."""
     values = values.astype(int)
     down = np.abs(np.diff(values, axis=0))
     right = np.abs(np.diff(values, axis=1))
@@ -1750,8 +1750,8 @@ LOOKING_AROUND = threading.Lock()    # else each thread would read the same neig
 
 
 def neighbourhood(stored):
-    """By what neighbours are known: the folder, when it last changed, their ending, and which half
-    of them; None of a picture of a page or a film."""
+    """By what neighbours are known: the folder, when it last changed, their ending, and which half;
+    None of a page or a frame."""
     folder = stored.path.parent
     if not stored.path.is_file():
         return None
@@ -1770,10 +1770,13 @@ def is_among_brighter(stored):
 
 @functools.lru_cache
 def any_is_brighter(folder, changed, ending, half, mode, channels):
-    """Whether any picture of this ending and mode cannot be numbers: see neighbouring_pictures.
-    changed: when the folder last was, so that the cache knows."""
+    """Whether any picture of this ending and mode has too many values, or too high ones, to number
+    classes. changed: when the folder last was, so that the cache knows."""
     for stored in neighbouring_pictures(folder, ending, half, channels):
-        if stored.image.mode == mode and not stored.lossy and is_bright(stored):
+        if stored.image.mode != mode or stored.lossy:
+            continue
+        values = possible_numbers(stored)
+        if values is None or ((values >= MOST_NUMBERS) & (values != 255)).any():
             return True
     return False
 
@@ -1796,14 +1799,6 @@ def neighbouring_pictures(folder, ending, half, channels=3, most=30):
         pixels += stored.image.width * stored.image.height
         if pixels > MOST_PIXELS:
             return
-
-
-def is_bright(stored):
-    """Whether a picture's values are too many, or too high, to number classes."""
-    values = possible_numbers(stored)
-    if values is None:
-        return True
-    return bool(((values >= MOST_NUMBERS) & (values != 255)).any())
 
 
 def possible_numbers(stored):
@@ -1848,8 +1843,7 @@ OFF = 5      # of what is flat in smeared maps a twentieth is farther off, in ot
 
 
 def open_label_map(path, palette):
-    """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
-    to be matched by the nearest; or Refusal."""
+    """A file's classes, uint8 (H, W), 255 = ignore; None: see label_map_in."""
     return label_map_in(read_stored(path), palette)[0]
 
 
@@ -1869,7 +1863,8 @@ def label_map_in(stored, palette):
         if holds_ids(stored.path):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
-        if is_of_one_colour(stored, image, palette):
+        # A GIF that is all black may show a class: where its folder's others are read by colour.
+        if tells_nothing(image) and readings_of_folder(stored, palette)[0] == "colour":
             image = image.convert("RGB")
         values = None
         meanings = None                                    # of over 256 colours, or smeared ones
@@ -1890,9 +1885,7 @@ def label_map_in(stored, palette):
 
 def refuse_foreign(image, values, meanings, palette):
     """Refuses a picture of which not all are values of classes, unless smearing explains that."""
-    meant = "colour"
-    if meanings:
-        meant = meant_reading(image.mode, meanings, palette)
+    meant = meant_reading(image.mode, meanings, palette) if meanings else "colour"
     if meant == "number":
         refuse_unknown(values, meanings, meant, palette)
     picture = to_tensor(image.convert("RGB"))
@@ -2057,18 +2050,12 @@ def check_rows(image, used):
 
 
 def tells_nothing(image):
-    """Whether a palette picture's rows are all of one colour, as where a program has set none, or
+    """Whether all rows of a palette picture have one colour, as where a program has set none, or
     has written TIFF's 16 bits as 8: the rows are then numbers."""
+    if image.mode != "P":
+        return False
     rows = palette_rows(image)
     return len(rows) > 1 and len(set(rows)) == 1
-
-
-def is_of_one_colour(stored, image, palette):
-    """Whether a palette that tells_nothing shows a class's colour, as of a GIF that is all black:
-    where its folder's others are read by colour."""
-    if image.mode != "P" or not tells_nothing(image):
-        return False
-    return readings_of_folder(stored, palette)[0] == "colour"
 
 
 def grey_level(colour):
@@ -2088,8 +2075,11 @@ def choose_reading(stored, mode, meanings, palette):
         how = reading_by_others(stored, mode, meanings, fitting, palette)
     if how is None:
         how = preferred(mode, meanings, fitting, palette)
-        if how == "number":                                # and none of the others says so
-            refuse_a_mask(fitting["number"], len(palette))
+        numbers = fitting.get("number", [])
+        mask = len(palette) == 2 and 255 in numbers and 1 not in numbers
+        if how == "number" and mask:                       # and none of the others says so
+            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
+                          f"write 0 and 1, or {PALETTE_HELP}")
     if how is None:
         return None, None
     words = colour_words
@@ -2158,15 +2148,12 @@ def usual_reading(folder, changed, ending, half, palette):
 def fitting_readings(mode, meanings, palette):
     """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
     some none; and the words for that by colour."""
-    readings = {}
-    readings["colour"], colour_words = classes_shown(mode, meanings, palette)
-    readings["number"] = [one.number for one in meanings]
+    by_colour, colour_words = classes_shown(mode, meanings, palette)
+    readings = {"colour": by_colour, "number": [one.number for one in meanings]}
     if mode == "P":
         readings["row"] = [one.value for one in meanings]
-    fitting = {}
-    for how, classes in readings.items():
-        if are_classes(classes, len(palette)):
-            fitting[how] = classes
+    count = len(palette)
+    fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
     return fitting, colour_words
 
 
@@ -2176,10 +2163,9 @@ def preferred(mode, meanings, fitting, palette):
         return "row"                                       # some show no colour that could tell
     if "colour" in fitting and "number" in fitting:
         return colour_or_number(mode, meanings, fitting)
-    if "colour" in fitting:
-        return "colour"
-    if "number" in fitting:
-        return "number"
+    for how in ("colour", "number"):
+        if how in fitting:
+            return how
     if "row" in fitting and not shows_smeared_colours(meanings, palette):
         return "row"
     return None
@@ -2253,20 +2239,11 @@ def classes_shown(mode, meanings, palette):
     return classes, "by colour"
 
 
-def refuse_a_mask(numbers, count):
-    """Refuses 0 and 255 of two classes, of which none is white."""
-    if count == 2 and 255 in numbers and 1 not in numbers:
-        raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; write "
-                      f"0 and 1, or {PALETTE_HELP}")
-
-
 def refuse_unclear_rows(meanings, fitting, palette):
     """Refuses rows of a palette that may be classes, but not by the colours that they show."""
-    if "row" not in fitting:
-        return
-    if len(fitting) == 1:
+    if list(fitting) == ["row"]:
         refuse_rows_apart(meanings, palette)
-    elif all_told(meanings) and any(classes != fitting["row"] for classes in fitting.values()):
+    elif "row" in fitting and all_told(meanings) and differ(fitting):
         refuse_rows_alike(meanings)
 
 
@@ -2298,24 +2275,20 @@ def refuse_rows_apart(meanings, palette):
 def refuse_unknown(values, meanings, meant, palette):
     """Refuses a map by its first value that is no class, and says where it is. Where "row" is
     meant, that may also be a row in the colour of no class."""
-    colours = [tuple(colour) for _, colour in palette]
+    colours = [None] + [tuple(colour) for _, colour in palette]
     for one in meanings:
         number = one.value if meant == "row" else one.number
-        if not are_classes([number], len(palette)):
-            shown = f", shown as {one.colour}," if meant == "row" else ""
-            raise OSError(f"class {number} at {first_place(values, one.value)}{shown} is not in 0-"
-                          f"{len(palette) - 1} or 255, nor is it a class's colour; correct it, or "
-                          f"{PALETTE_HELP}")
-        if meant == "row" and one.colour is not None and one.colour not in colours:
-            raise OSError(f"class {number} at {first_place(values, one.value)} is shown as "
-                          f"{one.colour}, which is no class's colour; correct it, or "
-                          f"{PALETTE_HELP}")
-
-
-def first_place(values, value):
-    """Where values (H, W) first have a value, in words."""
-    y, x = np.argwhere(values == value)[0]
-    return f"x={x}, y={y}"
+        known = are_classes([number], len(palette))
+        if known and (meant != "row" or one.colour in colours):
+            continue
+        y, x = np.argwhere(values == one.value)[0]
+        place = f"x={x}, y={y}"
+        why = f"is not in 0-{len(palette) - 1} or 255, nor is it a class's colour"
+        if known:
+            why = f"is shown as {one.colour}, which is no class's colour"
+        elif meant == "row":
+            place += f", shown as {one.colour},"
+        raise OSError(f"class {number} at {place} {why}; correct it, or {PALETTE_HELP}")
 
 
 def place_of_outline(values, meanings, palette):
@@ -2484,8 +2457,7 @@ def read_labels(files, palette):
 
 
 def label_part(files, palette):
-    """The label map among a task's files: the last, or of a side-by-side pair the half that is one.
-    """
+    """The label map among a task's files: the last, or of a side-by-side pair its half."""
     stored = read_stored(files[-1])
     if len(files) == 2 or holds_ids(stored.path):
         return stored
@@ -2514,12 +2486,10 @@ def has_mistakes(stored, palette):
     fewer than these. In a photo many are none's."""
     if stored.lossy:                                       # it has changed them all
         return False
-    try:
-        with refusing(stored.path):
-            meanings = meanings_of(stored, label_image(stored), len(palette))[1]
-    except Refusal:
-        return False
-    if meanings is None:                                   # over 256 colours
+    meanings = None
+    with suppress(Refusal), refusing(stored.path):
+        meanings = meanings_of(stored, label_image(stored), len(palette))[1]
+    if meanings is None:                                   # refused, or over 256 colours
         return False
     colours = classes_by_colour(palette)
     by_colour = [one.colour in colours for one in meanings]
@@ -2539,9 +2509,9 @@ def how_read(stored, palette):
         return ""
 
 
-def is_exact(stored, palette):
-    """Whether a picture holds numbers or colours of classes, and none smeared."""
-    return how_read(stored, palette) not in ("", "by nearest colour")
+def is_exact(how):
+    """Whether numbers or colours of classes were read (see how_read), and none smeared."""
+    return how not in ("", "by nearest colour")
 
 
 def labels_and_photo(labels, photo, palette):
@@ -2554,15 +2524,14 @@ def labels_and_photo(labels, photo, palette):
     may, or one in the colours that kmeans has found in it.
     """
     how = how_read(photo, palette)
-    smeared = how == "by nearest colour"                   # a smeared map, or a photo
-    exact = how != "" and not smeared
-    if exact or has_mistakes(photo, palette):
+    if is_exact(how) or has_mistakes(photo, palette):
         return False
+    smeared = how != ""                                    # a smeared map, or a photo
     share = share_of_classes(photo, palette)
     if smeared and share > 0.9:                            # a map: photos have at most .69
         return False
     how_of_labels = how_read(labels, palette)
-    if how_of_labels not in ("", "by nearest colour"):     # exact
+    if is_exact(how_of_labels):
         return True
     if smeared:                                            # both, so none is surely a photo
         return False
@@ -2573,56 +2542,40 @@ def labels_and_photo(labels, photo, palette):
 def share_of_classes(stored, palette):
     """The share of a picture's pixels that are NEAR a class's colour; 0 of what cannot be shown in
     colours: clear in part, or of values that are no whole numbers."""
-    try:
-        with refusing(stored.path):
-            picture = to_tensor(shown_colours(stored))
-    except Refusal:
-        return 0.0
-    few = picture[:, ::4, ::4]                             # a sample: a share needs no more
-    return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
+    with suppress(Refusal), refusing(stored.path):
+        few = to_tensor(shown_colours(stored))[:, ::4, ::4]              # a sample will do
+        return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
+    return 0.0
 
 
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
     are the numbers, or of which some are read by row and others not. Where all share one palette,
     as in most folders, no more is read."""
-    by_colours = files_by_palette(paths)
+    by_colours = {}                                        # files by their palette
+    for path in paths:
+        with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
+            if image.mode == "P":
+                by_colours.setdefault(bytes(image.getpalette("RGB")), []).append(path)
     if len(by_colours) < 2:
         return
     files = list(itertools.chain(*by_colours.values()))
     readings = in_threads(lambda path: reading_of(path, palette), files)
-    by_row = []                                            # (path, its Meanings)
-    by_grey = []                                           # paths: greys of other rows' numbers
+    first_by_row = refuse_renumbered(files, readings, advice)
     for path, (how, meanings) in zip(files, readings):
-        if how.startswith("by row"):
-            by_row.append((path, meanings))
-        elif how.startswith("by number") and any(one.number != one.value for one in meanings):
-            by_grey.append(path)
-    first_by_row = refuse_renumbered(by_row, advice)
-    if by_grey and first_by_row:
-        raise Refusal(f"{by_grey[0]}: all its colours are greys of class numbers, but in "
-                      f"{first_by_row} the rows of the palette are the numbers; write all as 8-bit "
-                      f"grey, or {advice}")
+        by_grey = how.startswith("by number") and any(one.number != one.value for one in meanings)
+        if by_grey and first_by_row:
+            raise Refusal(f"{path}: all its colours are greys of class numbers, but in "
+                          f"{first_by_row} the rows of the palette are the numbers; write all as "
+                          f"8-bit grey, or {advice}")
 
 
-def files_by_palette(paths):
-    """{a palette's colours, as bytes: the palette files that have it}."""
-    files = {}
-    for path in paths:
-        with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
-            if image.mode == "P":
-                files.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    return files
-
-
-def refuse_renumbered(by_row, advice):
-    """Refuses [(path, its Meanings), ...] that show one row in two colours. -> The first path that
-    tells the colour of a row, or None."""
+def refuse_renumbered(files, readings, advice):
+    """Refuses files that show one row in two colours. -> The first that tells a row's, or None."""
     first_shown = {}                                       # row -> its colour, and a file with it
-    for path, meanings in by_row:
-        for one in meanings:
-            if one.colour is None:
-                continue
+    for path, (how, meanings) in zip(files, readings):
+        rows = [one for one in meanings if one.colour is not None and how.startswith("by row")]
+        for one in rows:
             colour, file = first_shown.setdefault(one.value, (one.colour, path))
             if colour != one.colour:
                 raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
@@ -2650,16 +2603,15 @@ def has_shape(width, height, size):
 
 
 def is_two_halves(stored, size):
-    """Whether a picture may be two halves of the shape of size, [height, width], side by side; of
-    any shape, where size is None."""
+    """Whether a picture may be two halves of the shape of size, [height, width], side by side;
+    None: of any shape."""
     width, height = stored.image.size
     return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
 
 def shape_of_pairs(settings):
-    """The [height, width] whose shape each half of a pair must have; None, any, with --crop, and
-    before there is a size."""
-    return None if settings.get("crop") else settings.get("size")
+    """The [height, width] whose shape each half of a pair must have; None: any."""
+    return None if settings.get("crop") else settings.get("size")        # a sheet has no size yet
 
 
 def stored_pair(settings, files):
@@ -2750,7 +2702,10 @@ def survey(name, settings, scale=None):
     files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
     scales = [None, None]                                  # of A, of B
     if maps:
-        survey_maps([paths[-1] for paths in files], settings["palette"])
+        paths = [paths[-1] for paths in files]
+        if holds_ids(paths[0]):
+            check_ids(paths[:8])                           # a few: trainIds show in the first
+        agree_on_rows(paths, settings["palette"])
     elif row.kind == "photos":
         photos = [paths[0] for paths in files]             # not the labels beside them
         scales = [scale_in(photos, settings, "x", scale)] * 2    # x and y are made of one photo
@@ -2760,13 +2715,6 @@ def survey(name, settings, scale=None):
         raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
                       f"out")
     return scales if any(scales) else None
-
-
-def survey_maps(paths, palette):
-    """Refuses label maps that are not numbered alike."""
-    if holds_ids(paths[0]):
-        check_ids(paths[:8])                               # a few: trainIds show in the first
-    agree_on_rows(paths, palette)
 
 
 def survey_pairs(files, settings, scale):
@@ -2956,10 +2904,12 @@ def unused_words(folder, *splits):
     folder = Path(folder)
     used = {path for pictures in splits for paths in pictures.files for path in paths}
     homes = {home for path in used for home in path.parents}
+    inside = sorted(home for home in homes if folder in (home, *home.parents))
+    expected = {folder / "palette.json", *used, *homes}
     counts = Counter()
     folders = []
-    for path in beside(folder, homes):
-        if path in used or path in homes or is_expected(path, folder):
+    for path in itertools.chain.from_iterable(sorted(home.iterdir()) for home in inside):
+        if path in expected or path.name in ("test", "sheet.png") or path.name.startswith("."):
             continue
         if path.is_dir():
             folders.append(f"{path.relative_to(folder)}/")
@@ -2973,19 +2923,6 @@ def unused_words(folder, *splits):
     if not parts:
         return []
     return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"]
-
-
-def beside(folder, homes):
-    """All that lies in those of the homes that are folder or below it, sorted."""
-    inside = [home for home in homes if folder in (home, *home.parents)]
-    return [path for home in sorted(inside) for path in sorted(home.iterdir())]
-
-
-def is_expected(path, folder):
-    """Whether a file that is no picture to use belongs into a folder of pictures: see
-    kmeans_folder."""
-    known = path.name in ("test", "sheet.png") or path == folder / "palette.json"
-    return known or path.name.startswith(".")
 
 
 # A user's picture, and the size at which a run knows it
@@ -3074,7 +3011,8 @@ def refuse_a_whole_pair(settings, stored):
     """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
     nearest colour its photo would be labels, too, and nobody would be told."""
     palette = settings["palette"]
-    if not is_two_halves(stored, shape_of_pairs(settings)) or is_exact(stored, palette):
+    halves_fit = is_two_halves(stored, shape_of_pairs(settings))
+    if not halves_fit or is_exact(how_read(stored, palette)):
         return
     parts = halves(stored)
     for side, part, other in zip(("left", "right"), parts, reversed(parts)):
