@@ -3033,11 +3033,10 @@ def stored_of(path, channels=3):
 def known_size(settings, size):
     """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
 
-    Training squeezes each picture, whatever its size, into settings["size"]: to a run of 128x128 a
-    picture of 256x256 shows everything twice as large as it has ever seen it. So one of that shape
-    (to 2%) is known at just that size, another at the smallest that covers it; and at its own where
-    the run keeps to a scale, or is of sketches, which input_to_network itself shrinks.
-    """
+    To a run of 128x128, into which training squeezes each picture, one of 256x256 shows everything
+    twice as large as ever. So one of that shape (to 2%) is known at just that size, another at the
+    smallest that covers it; and at its own where the run keeps to a scale, or is of sketches, which
+    input_to_network itself shrinks."""
     height, width = settings["size"]
     h, w = size
     if keeps_scale(settings) or sketched(settings):
@@ -3050,22 +3049,21 @@ def known_size(settings, size):
 
 def keeps_scale(settings):
     """Whether a run sees larger pictures as more of the same: maps, as many metres a pixel at any
-    size, and what --crop has shown at its own scale."""
+    size, and with --crop."""
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
 def at_known_size(settings, pictures):
     """uint8 (N, C, H, W) at the size that a run knows, shrunk or enlarged as in training: label
-    maps by nearest neighbour, which must not blend, others bicubically."""
+    maps by nearest neighbour, others bicubically."""
     labels = label_side(settings) == "x"
     size = known_size(settings, pictures.shape[2:])
     return torch.stack([resize(picture, size, nearest=labels) for picture in pictures])
 
 
 def enlarged(settings, fake, size):
-    """What G made of pictures at_known_size(), (N, C, h, w) in [-1, 1], at their own size: resized
-    bicubically; where it makes label maps, by nearest neighbour."""
-    if label_side(settings) == "y":
+    """What G made of pictures at_known_size(), (N, C, h, w) in [-1, 1], at their own size."""
+    if label_side(settings) == "y":                        # label maps must not blend
         return F.interpolate(fake, size, mode="nearest-exact")
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
@@ -3078,9 +3076,8 @@ def to_array(image):
 
 
 def to_tensor(image):
-    """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W). By numpy: torch would start threads of
-    its own in each thread that decodes."""
-    return torch.from_numpy(to_array(image).copy())
+    """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W)."""
+    return torch.from_numpy(to_array(image).copy())        # torch would copy in threads of its own
 
 
 def to_image(picture):
@@ -3094,13 +3091,12 @@ def from_array(values):
 
 
 def resize_image(image, size, nearest=False):
-    """A Pillow picture resized to (height, width): bicubic, or nearest for label maps, which must
+    """A Pillow picture resized to (height, width), bicubically; nearest: for label maps, which must
     not blend. size None: as it is."""
     if size is None or image.size == (size[1], size[0]):
         return image
-    height, width = size
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
-    return image.resize((width, height), how)
+    return image.resize((size[1], size[0]), how)
 
 
 def resize(picture, size, nearest=False):
@@ -3129,10 +3125,8 @@ def frame_count(path):
 def frames_of(path):
     """Yields the pictures of a GIF or a TIFF, Stored; image.info has a GIF's "duration" and "loop".
 
-    Pillow puts a GIF's frames together, as a viewer would: the first in palette colours, the others
-    in RGB. Here all are in RGB, the exact colours that each frame's palette gives: rows of palettes
-    mean nothing in a GIF, whose every frame may number its colours anew.
-    """
+    Of a GIF Pillow gives the first frame in palette colours, the others in RGB. Here all are in
+    RGB: rows of palettes mean nothing where every frame may number its colours anew."""
     with opened(path, page=0) as image:
         tiff = image.format == "TIFF"
         for number, page in enumerate(pages_of(image, MOST_FRAMES), 1):
@@ -3177,8 +3171,8 @@ def sequence_bytes(out, contents):
 
 
 def gif_frame(picture, duration):
-    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF. Its 256
-    colours are chosen for it alone, without dither, whose dots would flicker."""
+    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF, in 256
+    colours of its own, without dither, whose dots would flicker."""
     image = to_image(picture).quantize(256)
     options = {}
     if duration is not None:                               # disposal 1: else Pillow leaves out a 0
@@ -3324,7 +3318,7 @@ def clean_sketch(image, size):
 
 def kmeans_palette(pixels, classes):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
-    An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
+    An empty cluster moves to a pixel that is worst off."""
     rng = torch.Generator().manual_seed(0)
     pixels = pixels.float()
     colours = len(pixels.unique(dim=0))
@@ -3399,8 +3393,7 @@ def sample_pixels(files, count, rng, scale):
 
 
 def label_photo(image, palette, size):
-    """A Pillow photo, cut to the shape of size -> its label map and itself side by side, uint8
-    (3, H, 2 * W)."""
+    """A Pillow photo, cut to the shape of size -> label map | photo, uint8 (3, H, 2 * W)."""
     scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
     height = round(scale * size[0]) or 1
     width = round(scale * size[1]) or 1
@@ -3471,9 +3464,8 @@ def draw_panes(part, tone, uniform):
 
 
 def plan_facade(uniform):
-    """A facade's parts, later ones on top: [(class, left, top, right, bottom), ...], 0 to 1. The
-    ranges are judged by eye."""
-    left = uniform(-0.1, 0.17)
+    """A facade's parts, later ones on top: [(class, left, top, right, bottom), ...], 0 to 1."""
+    left = uniform(-0.1, 0.17)                             # these ranges are judged by eye
     right = uniform(0.83, 1.1)
     top = uniform(0.05, 0.22)
     bottom = uniform(0.91, 1.02)
@@ -3574,7 +3566,7 @@ TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 k
 
 def locate(name, folder=None):
     """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. Facades are
-    drawn, (None, True), for --data drawn or where fetching fails, which one loud line says."""
+    drawn, (None, True), for --data drawn or where fetching fails."""
     row = look_up(name)
     if str(folder) == "drawn" and row.drawn == "facades":
         return None, True
@@ -3638,8 +3630,8 @@ def fetch(url, folder, counts=None):
 
 
 def download(url, path):
-    """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
-    It says how far it is. Pictures hardly pack: what unpacks to ten times its size is a bomb."""
+    """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or
+    zlib.error."""
     unpack = zlib.decompressobj(wbits=31)
     packed = 0                                             # bytes
     alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
@@ -3647,7 +3639,7 @@ def download(url, path):
         for block in received(url, response):
             file.write(unpack.decompress(block))
             packed += len(block)
-            if file.tell() > 10 * packed + 10_000_000:
+            if file.tell() > 10 * packed + 10_000_000:     # a bomb: pictures hardly pack
                 raise OSError("it unpacks to over ten times its size")
     alarm(0)                                               # unpacking may take its time
     if not unpack.eof:
@@ -3698,7 +3690,7 @@ def write_rest(url, response, partial, kept):
 
 def received(url, response):
     """Yields what a server sends, in blocks, and says how far it is. OSError where it stalls, or
-    does not send all that it has announced."""
+    ends early."""
     total = response.length or 0                           # bytes to come; 0: it did not say
     start = time.monotonic()
     done = 0
@@ -3719,8 +3711,7 @@ def received(url, response):
 
 
 def say_progress(url, done, total, seconds):
-    """One line, which in a terminal the next one overwrites. total: 0 where the server tells
-    none."""
+    """One line, which in a terminal the next one overwrites. total: 0, where it is not told."""
     words = f"{done / 1e6:,.1f} MB"
     if total:
         remaining = max(total - done, 0) * seconds / done
@@ -3800,8 +3791,7 @@ def sources(source, out, ending=".png"):
 
 
 def refuse_other_half_of_pairs(source, out):
-    """Refuses to write into the folder whose pictures are the other halves of those to read: A/ and
-    B/, or photos/ and labels/, side by side."""
+    """Refuses to write into the folder with the other halves of the pictures to read: A/ and B/."""
     folder = source if source.is_dir() else source.parent
     for place in (Path.absolute, Path.resolve):            # links may have other names
         names = {place(folder).name, place(out).name}
@@ -3814,7 +3804,7 @@ def refuse_other_half_of_pairs(source, out):
 @contextmanager
 def counting_written(count):
     """Yields a list, to which the `with` adds each picture that it has written; a Refusal inside
-    says how many of count these are: a folder is then half done, and its user should know."""
+    says how many of count these are, as a folder is then half done."""
     written = []
     try:
         yield written
@@ -3833,11 +3823,10 @@ def check_name(path):
 
 
 def save_picture(path, picture):
-    """Writes uint8 (3, H, W), or of other channels, by the name's ending, whole or not at all: one
-    channel as grey, four as TIFF alone, where the fourth is no opacity."""
-    path = Path(path)
+    """Writes uint8 (C, H, W), by the name's ending, whole or not at all: one channel as grey, three
+    as RGB, four as TIFF alone, where the fourth is no opacity."""
     check_name(path)
-    kind = WRITTEN[path.suffix.lower()]
+    kind = WRITTEN[Path(path).suffix.lower()]
     channels = len(picture)
     if channels not in (1, 3) and (channels, kind) != (4, "TIFF"):
         raise Refusal(f"{path}: {kind} holds no {channels} channels; give a name ending in .npy")
@@ -3862,8 +3851,7 @@ def save_output(settings, path, x, fake):
 
 
 def written_words(settings, outs):
-    """A line where measured values of y are written to pictures, as 0 to 255 of their scale; or
-    None."""
+    """A line where measured values of y become 0 to 255 of their scale in pictures; or None."""
     scale = scale_of(settings, "y")
     measured = scale and TASKS[settings["task"]].hides != "colour"
     if not measured or all(is_numpy(out) for out in outs):
@@ -3938,8 +3926,8 @@ def film(run, out, largest=300_000):
 
 
 def spread_by_logarithm(sheets, count):
-    """At most count of the sheets, in order, the first and the last among them: about equally far
-    apart in the logarithm of their steps."""
+    """At most count of the sheets, with the first and the last: about equally far apart in the
+    logarithm of their steps."""
     steps = np.log([int(path.stem) + 1 for path in sheets])
     wanted = np.linspace(steps[0], steps[-1], count)
     nearest = {int(np.abs(steps - at).argmin()) for at in wanted}
@@ -4002,17 +3990,13 @@ def draw_axes(draw, box, curves):
     x0, y0, x1, y1 = box
     points = np.hstack([*curves] or [np.zeros((2, 1))])
     xs, ys = np.nan_to_num(points, posinf=0, neginf=0)
-    low_x = xs.min()
-    high_x = max(xs.max(), low_x + 1)
-    low_y = min(ys.min(), 0)
-    high_y = max(np.quantile(ys, 0.995), 1e-6) * 1.05      # one outlier flattens no curve
+    ends_x = xs.min(), max(xs.max(), xs.min() + 1)
+    ends_y = min(ys.min(), 0), max(np.quantile(ys, 0.995), 1e-6) * 1.05  # one outlier is cut off
 
     def place(xs, ys):
-        across = np.interp(xs, (low_x, high_x), (x0, x1))
-        down = np.interp(ys, (low_y, high_y), (y1, y0))
-        return list(zip(across, down))
+        return list(zip(np.interp(xs, ends_x, (x0, x1)), np.interp(ys, ends_y, (y1, y0))))
 
-    for x, y in np.linspace((low_x, low_y), (high_x, high_y), 5):
+    for x, y in zip(np.linspace(*ends_x, 5), np.linspace(*ends_y, 5)):
         [(across, down)] = place([x], [y])
         number = f"{y:.3g}" if abs(y) > 1e-5 else "0"
         draw.line([(x0, down), (x1, down)], "#e4e4e4")
@@ -4131,8 +4115,7 @@ def is_out_of_memory(error):
 
 def say_error(words):
     """One line on stderr."""
-    line = str(words).replace("\n", " ")
-    print("error:", line, file=sys.stderr)
+    print("error:", str(words).replace("\n", " "), file=sys.stderr)
 
 
 def new_parser(docstring):
@@ -4201,10 +4184,17 @@ def picture_name(text):
 
 def device_of(name=None, local_rank=0, processes=1):
     """The torch.device of a --device flag; without one the first of "cuda" (NVIDIA's GPU), "mps"
-    (Apple's) and "cpu" that is there. Of several processes on this machine each takes the GPU of
-    its local_rank, and torch then means that one by "cuda"."""
+    (Apple's) and "cpu" that is there. Several processes on this machine share no GPU: each takes
+    that of its local_rank, torch then means that one by "cuda", and no other flag but cpu can be.
+    """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kinds = device_kinds(count, processes)
+    kinds = ["cpu"]
+    if processes == 1 and torch.backends.mps.is_available():
+        kinds.append("mps")
+    if processes <= count:
+        kinds.append("cuda")
+    if processes == 1:
+        kinds += [f"cuda:{i}" for i in range(count)]
     if not name and count:
         name = "cuda"                                      # refused below where there are too few
     elif not name:
@@ -4216,19 +4206,6 @@ def device_of(name=None, local_rank=0, processes=1):
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
-
-
-def device_kinds(count, processes):
-    """What --device takes where there are count NVIDIA GPUs. Several processes share none: "cuda"
-    is one for each of them, and neither "mps" nor a GPU's own number can be."""
-    kinds = ["cpu"]
-    if processes == 1 and torch.backends.mps.is_available():
-        kinds.append("mps")
-    if processes <= count:
-        kinds.append("cuda")
-    if processes == 1:
-        kinds += [f"cuda:{i}" for i in range(count)]
-    return kinds
 
 
 def in_threads(function, items):
@@ -4288,8 +4265,8 @@ def write_whole(path, content):
 
 
 def put_in_place(temporary, path):
-    """os.replace(). On Windows, which alone has no fcntl, it fails for as long as another program
-    (a virus scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
+    """os.replace(). On Windows, which alone has no fcntl, it fails while another program (a virus
+    scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
     tries = 0 if fcntl else 20                             # before the last
     for _ in range(tries):
         with suppress(PermissionError):
@@ -4425,11 +4402,11 @@ def sheet_command():
 
 def default_size(row=Task()):
     """Training's: what --preset means where it is left out."""
+    if row.drawn == "shapes":
+        return [64, 64]
     side = 256 if torch.cuda.is_available() else 128
     if row.kind == "label maps":
         side = side // 2
-    if row.drawn == "shapes":
-        side = 64
     return [side, side]
 
 
@@ -4480,21 +4457,16 @@ def sheet_of(settings, train):
         rng = torch.Generator().manual_seed(0)
         x, y = to_network(settings, augment(settings, shown, rng))
         return contact_sheet(list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y))))
-    rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
+    palette = settings["palette"]
+    rows = [[colorize(label_map[0], palette)] for label_map in shown]
     how = how_labels_are_read(settings, train.files[0]) if train.files else None
     if how != "by nearest colour":
         return contact_sheet(rows)
-    for files, line in zip(train.files, rows):
-        line.insert(0, uncleaned(files, settings["palette"], settings["size"]))
+    for files, line in zip(train.files, rows):             # by nearest colour alone | cleaned
+        picture = shown_colours(label_part(files, palette))
+        colours = to_tensor(resize_image(picture, settings["size"], nearest=True))
+        line.insert(0, colorize(nearest_class(colours[None], palette)[0], palette))
     return contact_sheet(rows, ("nearest colour", "cleaned"))
-
-
-def uncleaned(files, palette, size):
-    """The colours of a label map by nearest colour alone: uint8 (3, *size)."""
-    picture = shown_colours(label_part(files, palette))
-    colours = to_tensor(resize_image(picture, size, nearest=True))
-    return colorize(nearest_class(colours[None], palette)[0], palette)
-
 
 if __name__ == "__main__":
     run_command(main)
