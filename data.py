@@ -221,7 +221,8 @@ class Pictures:
             return drawn_picture(self.settings, self.numbers[i], self.size)
         if not self.settings.get("crop"):
             return read_picture(self.settings, self.files[i], self.size)
-        picture = read_whole(self.settings, self.files[i])
+        picture = read_picture(self.settings, self.files[i], None)
+        refuse_small(self.files[i][0], picture, self.settings["size"])
         return picture if self.whole else middle(picture, self.size)
 
     def read_all(self, shape):
@@ -710,15 +711,13 @@ def channels_kept(settings):
 
 # --crop: pictures that are kept whole, at their own scale. Skip it on first reading.
 
-def read_whole(settings, files):
-    """read_picture without resizing, for --crop: uint8 (C, h, w), large enough to be cut."""
-    picture = read_picture(settings, files, None)
+def refuse_small(path, picture, size):
+    """Refuses a picture, uint8 (C, h, w), out of which size cannot be cut."""
     h, w = picture.shape[1:]
-    height, width = settings["size"]
+    height, width = size
     if h < height or w < width:
-        raise Refusal(f"{files[0]}: is {w}x{h}, width x height, too small to cut {width}x{height} "
+        raise Refusal(f"{path}: is {w}x{h}, width x height, too small to cut {width}x{height} "
                       f"out of it; give a smaller --size, or leave --crop out")
-    return picture
 
 
 def whole_bytes(settings, files):
@@ -1099,10 +1098,8 @@ def decoded(path, page, most):
         refuse_what_is_dropped(path, image)
         raw = raw_mode(image)
         white = white_of(image)
-        lossy = is_lossy(path, image)
         deep_grey = is_deep_grey(image)
         deep_rgb = ";16" in raw and not deep_grey
-        low = low_bytes(path, raw) if deep_rgb else None
         turn = tag(image.getexif(), "Orientation")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
@@ -1112,7 +1109,8 @@ def decoded(path, page, most):
         if deep_grey:
             bands = deep_grey_values(image, raw)
         elif deep_rgb:
-            bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
+            bands = np.asarray(image) * np.uint16(256) + low_bytes(path, raw)
+            bands = bands[..., :most]
         bits = raw.rstrip("IR").rstrip(";")                # I: inverted; R: the bits reversed
         step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
@@ -1120,6 +1118,7 @@ def decoded(path, page, most):
         tags = tiff_tags(image)
         inverted = tag(tags, "PhotometricInterpretation") == 0
         software = str(tag(tags, "Software"))
+        lossy = is_lossy(path, image)
     return Stored(Path(path), image, bands, step, lossy, turn, inverted, software)
 
 
@@ -1235,23 +1234,18 @@ def is_lossy(path, image):
     """Whether a file may have changed a value a little, when it was written."""
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
-    if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        return b"VP8 " in webp_parts(path)
-    return image.format in LOSSY
-
-
-def webp_parts(path):
-    """The names of a WebP file's parts; what they hold is not read."""
-    names = []
+    if image.format != "WEBP":
+        return image.format in LOSSY
     with open(path, "rb") as file:
         file.seek(12)                                      # behind "RIFF", a size and "WEBP"
-        head = file.read(8)
+        head = file.read(8)                                # of a part: its name, its size
         while len(head) == 8:
             name, size = struct.unpack("<4sI", head)
-            names.append(name)
+            if name == b"VP8 ":                            # "VP8L" is the lossless kind
+                return True
             file.seek(size + size % 2, os.SEEK_CUR)
             head = file.read(8)
-    return names
+    return False
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
@@ -2018,19 +2012,14 @@ def meanings_of_rows(image, rows):
     check_rows(image, rows)
     colours_of_rows = palette_rows(image)
     shown = dict(enumerate(colours_of_rows))
-    if is_filled_up(colours_of_rows):
-        del shown[255]                                     # it tells nothing
+    # A palette may end in zeros that only fill it up, where black is a row before, too. Row 255
+    # alone may be black on purpose; else it tells nothing.
+    used = max([row for row, colour in shown.items() if any(colour)], default=0)
+    if len(shown) == 256 and used < 254 and (0, 0, 0) in colours_of_rows[:used]:
+        del shown[255]
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
     return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
-
-
-def is_filled_up(colours):
-    """Whether a palette ends in zeros that only fill it up: black is a row before, too."""
-    black = (0, 0, 0)
-    last = max([row for row, colour in enumerate(colours) if colour != black], default=0)
-    full = len(colours) == 256 and last < 254              # row 255 alone may be black on purpose
-    return full and black in colours[:last]
 
 
 def palette_rows(image):
@@ -2339,7 +2328,11 @@ def pixels_of_no_class(picture, off, flat):
     has_patches = flat.any()
     if not has_patches:                                    # dots: each pixel is judged by itself
         judged = np.ones_like(flat)
-    if is_enlarged(off[judged]):                           # then only patches of 9x9 pixels tell
+    # Flat patches may be smeared pixels of a JPEG, each enlarged to a patch (tried: up to 4x4) that
+    # tells nothing: then only patches of 9x9 pixels tell.
+    near = off[judged]
+    smeared = ((near > 0) & (near <= FAR)).mean() > 0.01
+    if smeared and (near.max() > FAR or (near > 5).mean() > 0.5):
         larger = judged & (ranges(picture.numpy(), 4) <= FLAT)
         has_patches = larger.any()
         if has_patches:
@@ -2366,13 +2359,6 @@ def looks_like_a_photo(contrast, off, blurred):
     if busy and (off <= NEAR).mean() < 0.3:
         return True
     return blurred and np.median(off) > 110
-
-
-def is_enlarged(off):
-    """Whether flat patches, so far off the classes' colours, may be smeared pixels of a JPEG, each
-    enlarged to a patch (tried: up to 4x4) that tells nothing."""
-    smeared = ((off > 0) & (off <= FAR)).mean() > 0.01
-    return smeared and (off.max() > FAR or (off > 5).mean() > 0.5)
 
 
 def distances_of(colours, palette):
@@ -2820,7 +2806,8 @@ def what_was_read(settings, pictures, held):
         if scale:
             lines.append(f"{scale_words(scale, name)} (another: --range LOW HIGH)")
     lines += sketch_words(settings, files)
-    lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
+    lines += squashed_words(settings, files)
+    lines += unused_words(settings["data"], pictures, held)
     return lines
 
 
@@ -2829,14 +2816,14 @@ def ignored_words(settings, files, most=8):
     colour. It looks at the first `most` files."""
     black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
     if not black or not label_side(settings):
-        return []
+        return
     for paths in files[:most]:
         stored = stored_labels(settings, paths)
         classes, _ = label_map_in(stored, settings["palette"])
         if classes is not None and (classes == 255).any():
-            return [f"255, to ignore, is seen as {black[0]}, as both are black, such as in "
-                    f"{stored.path}"]
-    return []
+            yield (f"255, to ignore, is seen as {black[0]}, as both are black, such as in "
+                   f"{stored.path}")
+            return
 
 
 def scale_words(scale, pictures):
@@ -2872,31 +2859,29 @@ def stored_labels(settings, files):
 def sketch_words(settings, files):
     """A line where the first drawing is one of light lines on dark."""
     if not sketched(settings):
-        return []
+        return
     drawing = stored_pair(settings, files)[half_of(settings, "x")]
     levels = levels_in(drawing, scale_of(settings, "x"), channels_of(settings, "x"))
-    if not is_on_dark(levels):
-        return []
-    return ["drawings in light lines on dark become dark ones on light, as a user's own do"]
+    if is_on_dark(levels):
+        yield "drawings in light lines on dark become dark ones on light, as a user's own do"
 
 
 def squashed_words(settings, files):
     """A line where photos or label maps change their shape; pairs that would are refused."""
     kind = TASKS[settings["task"]].kind
     if kind == "pairs" or settings.get("crop"):
-        return []
+        return
     palette = settings["palette"]
     stored = read_stored(files[0]) if kind == "photos" else label_part(files, palette)
     w, h = stored.image.size
     size = settings["size"]
-    if has_shape(w, h, size):
-        return []
     fit = fitting_size(h, w, min(size))
     advice = ""
     if kind == "photos" and fit:
         advice = f"; --size {fit[0]}x{fit[1]} keeps their shape"
-    return [f"pictures of other shapes are squashed to height x width {size[0]}x{size[1]}, such as "
-            f"one of {h}x{w}{advice}"]
+    if not has_shape(w, h, size):
+        yield (f"pictures of other shapes are squashed to height x width {size[0]}x{size[1]}, such "
+               f"as one of {h}x{w}{advice}")
 
 
 def unused_words(folder, *splits):
@@ -2920,9 +2905,8 @@ def unused_words(folder, *splits):
     parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
     if folders:
         parts.append("folders " + ", ".join(folders[:9]))
-    if not parts:
-        return []
-    return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"]
+    if parts:
+        yield f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"
 
 
 # A user's picture, and the size at which a run knows it
@@ -2963,14 +2947,12 @@ def other_unit_words(values, scale):
 def pair_in_other_units(settings, files):
     """Lines where a half of a pair holds deep values that lie outside the scale of a run."""
     if TASKS[settings["task"]].kind != "pairs":
-        return []
-    lines = []
+        return
     for stored, scale in zip(stored_pair(settings, files), scales_of(settings)):
         values = deep_values(stored)
         words = "" if scale is None or values is None else other_unit_words(values, scale)
         if words:
-            lines.append(f"{stored.path}: {ends_of(scale)} become 0 to 255{words}")
-    return lines
+            yield f"{stored.path}: {ends_of(scale)} become 0 to 255{words}"
 
 
 def read_input(settings, path, pair=False):
@@ -3737,23 +3719,18 @@ def extract(archive, folder):
     """
     with tarfile.open(archive, "r:") as members:
         for number, member in enumerate(members):
-            if number > 500_000 or not is_plain(member):
-                raise OSError(f"{member.name!r} is a link, a device, outside or one too many")
-            path = Path(folder, member.name)
+            name = member.name
+            outside = name.startswith("/") or ".." in Path(name).parts or set(name) & set("\\:")
+            plain = member.isdir() or (member.isreg() and not member.issparse())
+            if number > 500_000 or outside or not plain:
+                raise OSError(f"{name!r} is a link, a device, outside or one too many")
+            path = Path(folder, name)
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "xb") as file:                 # x: never over another file
                 shutil.copyfileobj(members.extractfile(member), file)
-
-
-def is_plain(member):
-    """Whether an archive's member is a folder or a whole file that stays inside."""
-    name = member.name
-    outside = name.startswith("/") or ".." in Path(name).parts or "\\" in name or ":" in name
-    file = member.isreg() and not member.issparse()
-    return (member.isdir() or file) and not outside
 
 
 # Pictures out: files, sheets, curves
