@@ -205,9 +205,8 @@ class Pictures:
             self.names = [paths[0].name for paths in self.files]
         shape = (len(self), channels_kept(settings), *self.size)         # a byte a value
         bytes_kept = whole_bytes(settings, self.files) if self.whole else math.prod(shape)
-        self.cache = None
-        if bytes_kept <= memory * 2 ** 30:
-            self.cache = self.read_all(shape)
+        fits = bytes_kept <= memory * 2 ** 30
+        self.cache = self.read_all(shape) if fits else None
 
     def __len__(self):
         return len(self.names)
@@ -245,11 +244,9 @@ class Pictures:
         if not refusals:
             return kept
         first, *more = sorted(refusals)
-        words = str(refusals[first])
-        if more:
-            names = ", ".join(self.names[i] for i in more[:4])
-            words += f" (and {len(more)} more: {names})"
-        raise Refusal(words)
+        names = ", ".join(self.names[i] for i in more[:4])
+        others = f" (and {len(more)} more: {names})" if more else ""
+        raise Refusal(f"{refusals[first]}{others}")
 
     def batches(self, order):
         """Yields a batch for each list of indices in order; decodes ahead in threads."""
@@ -308,23 +305,21 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
 
 def augment(settings, pictures, rng, rank=0, world=1):
     """Random crop and mirror of each picture, both halves alike: uint8 (n, C, H, W), or a list of
-    whole pictures (--crop), -> (n, C, *size). rng, a torch.Generator on the CPU, draws for the
-    whole batch of n * world pictures, and each rank takes its own: two processes crop as one would.
-    """
+    whole pictures (--crop), -> (n, C, *size). rng draws on the CPU for the whole batch of n * world
+    pictures, and each rank takes its own: two processes crop as one would."""
     height, width = settings["size"]
     n = len(pictures)
     total = n * world
     mine = slice(rank * n, (rank + 1) * n)
     if isinstance(pictures, list):
         shares = torch.rand(2, total, generator=rng)[:, mine]
-        tops, lefts = whole_places(pictures, [height, width], shares)
+        tops, lefts = whole_places(pictures, settings["size"], shares)
     else:
         h, w = pictures.shape[2:]
         tops = torch.randint(h - height + 1, (total,), generator=rng)[mine].tolist()
         lefts = torch.randint(w - width + 1, (total,), generator=rng)[mine].tolist()
-    crops = []
-    for picture, top, left in zip(pictures, tops, lefts):
-        crops.append(picture[:, top:top + height, left:left + width])
+    crops = [picture[:, top:top + height, left:left + width]
+             for picture, top, left in zip(pictures, tops, lefts)]
     for dim in mirror_of(settings):
         turned = (torch.rand(total, generator=rng)[mine] < 0.5).tolist()
         crops = [crop.flip(dim) if turn else crop for crop, turn in zip(crops, turned)]
@@ -333,10 +328,7 @@ def augment(settings, pictures, rng, rank=0, world=1):
 
 def read_picture(settings, files, size):
     """One picture of its file or two, uint8 (C, *size): of pairs x, then y; a photo's RGB; or a
-    label map's classes, of one channel.
-
-    A file becomes a Pillow picture, is resized as one, and then becomes numbers, once.
-    """
+    label map's classes, of one channel. size None: its own."""
     kind = TASKS[settings["task"]].kind
     if kind == "pairs":
         return read_pair(settings, files, size)
@@ -433,10 +425,9 @@ def to_pixels(settings, x, image):
     if settings["one_hot"] and image is x:
         return colorize(image.argmax(1).cpu(), settings["palette"])
     if TASKS[settings["task"]].hides == "colour":
+        ab = image.clamp(-1, 1) * 110
         if image is x:
             ab = torch.zeros_like(x).expand(-1, 2, -1, -1)
-        else:
-            ab = image.clamp(-1, 1) * 110
         lightness = (x + 1) * 50                           # an output gets its own input's L
         return lab_to_rgb(torch.cat([lightness, ab], dim=1).cpu())
     return first_three(to_levels(image))
@@ -458,10 +449,9 @@ def label_map_of(settings, pictures):
     """The true label map (N, H, W) of pairs, or None; the class "unlabelled" becomes 255."""
     if not TASKS[settings["task"]].labels:                 # what a palette.json names is no truth
         return None
-    palette = settings["palette"]
     colours = pictures[:, :3] if label_side(settings) == "x" else pictures[:, -3:]
-    classes = class_or_ignore(colours, palette)
-    for k, (name, _) in enumerate(palette):
+    classes = class_or_ignore(colours, settings["palette"])
+    for k, (name, _) in enumerate(settings["palette"]):
         if name == "unlabelled":
             classes = classes.masked_fill(classes == k, 255)
     return classes
@@ -613,7 +603,7 @@ def refuse_pair_flags(task, flags):
     row = TASKS[task]
     if flags.get("crop") and row.kind == "label maps":
         raise Refusal("--crop: SemGAN learns whole label maps; leave it out")
-    labels = label_side({"task": task, "palette": None, **flags})
+    settings = {"task": task, "palette": None, **flags}
     for key, side in (("direction", None), ("in_channels", "x"), ("out_channels", "y")):
         flag = f"--{key.replace('_', '-')}"
         value = flags.get(key)
@@ -622,12 +612,13 @@ def refuse_pair_flags(task, flags):
         if row.kind != "pairs":
             raise Refusal(f"{flag}: {task} makes what it learns of one picture, no pair; leave it "
                           f"out")
-        if side and side == labels and value != 3:
-            raise Refusal(f"{flag} {value}: the {side} of {task} is a label map, seen in 3 channels"
-                          f" of colours; leave it out")
-        if side == "x" and sketched({"task": task, **flags}) and value != 3:
-            raise Refusal(f"{flag} {value}: the x of {task} is a drawing, seen in 3 channels; leave"
-                          f" it out")
+        seen = None
+        if side and side == label_side(settings):
+            seen = "a label map, seen in 3 channels of colours"
+        elif side == "x" and sketched(settings):
+            seen = "a drawing, seen in 3 channels"
+        if seen and value != 3:
+            raise Refusal(f"{flag} {value}: the {side} of {task} is {seen}; leave it out")
         if side and value > MOST_CHANNELS:
             raise Refusal(f"{flag} {value}: too many; give at most {MOST_CHANNELS}")
 
@@ -635,15 +626,14 @@ def refuse_pair_flags(task, flags):
 def settings_of(task, folder=None, size=(256, 256), one_hot=False):
     """The settings that this file reads, for pictures in a folder (None: the published ones): task,
     size [h, w], one_hot, and those of pictures_of. A run may also have those in PAIR_KEYS."""
-    settings = {"task": task, "size": list(size), "one_hot": one_hot}
-    settings.update(pictures_of(task, folder))
-    return settings
+    pictures = pictures_of(task, folder)
+    return {"task": task, "size": list(size), "one_hot": one_hot, **pictures}
 
 
 def pictures_of(name, folder=None, scale=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
     labels, range (scale: [low, high], one for all deep values; else found over the folder).
-    choices: settings of add_pair_flags that are not the task's."""
+    choices: of add_pair_flags, what is not the task's."""
     choices = choices or {}
     if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
         raise Refusal(f"--range {scale[0]:g} {scale[1]:g}: is no range; give two numbers, the "
@@ -842,13 +832,12 @@ def palette_of(name, folder):
 
 def read_palette(file):
     """A palette.json: [[name, [r, g, b]], ...] of 2 to 255 classes; or Refusal."""
-    try:
+    rows = None
+    with suppress(ValueError):
         rows = json.loads(file.read_bytes())               # a byte-order mark is fine
-        if not isinstance(rows, list) or not 1 < len(rows) < 256:
-            raise ValueError
-    except ValueError:
+    if not isinstance(rows, list) or not 1 < len(rows) < 256:
         raise Refusal(f"{file}: not a list of 2 to 255 classes, [[\"road\", [128, 64, 128]], ...]; "
-                      f"mend or remove it") from None
+                      f"mend or remove it")
     palette = []
     names = {}                                             # by colour
     for row in rows:
@@ -866,8 +855,8 @@ def read_palette(file):
 
 
 def clean_label_map(image, palette):
-    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
-    colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
+    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Halfway
+    from one class's colour to another's may lie a third one: nearest colour alone grows seams. So a
     pixel takes the nearest in colour of the classes that fill a block of 3x3 nearby, unless it is
     within 20 levels of its own class's colour, or twice as near to that as to theirs."""
     pixels = torch.from_numpy(image).float()
@@ -888,8 +877,8 @@ def clean_label_map(image, palette):
 
 
 def within(mask, reach):
-    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. Max pooling gives
-    the same; on a CPU, cleaning a label map by it took five times as long."""
+    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. Five times as
+    fast, on a CPU, as max pooling."""
     h, w = mask.shape[:2]
     padded = F.pad(mask, (0, 0, reach, reach, reach, reach))
     shifts = range(2 * reach + 1)
@@ -942,9 +931,8 @@ def numbers_help(settings):
 class Stored:
     """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes.
 
-    bands: its values, (H, W, C) of any kind of number, where they have more than 8 bits, or where a
-    run takes other than 3 channels; the image may then be a blank of that size. None elsewhere.
-    """
+    bands: its values, (H, W, C) of any kind of number, where they have more than 8 bits, or where
+    other than 3 channels are wanted; the image may then be a blank of that size."""
     path: Path
     image: Image.Image
     bands: np.ndarray = None
@@ -1045,21 +1033,20 @@ def is_full(tags):
 
 def what_it_is(path):
     """Why Pillow cannot open a file, as far as its first bytes tell."""
-    if is_tiff(path):
-        with suppress(Exception):                          # damaged, too
-            tags = tiff_page(path)
-            bits = tag(tags, "BitsPerSample")
-            kind = SAMPLE_FORMATS.get(tag(tags, "SampleFormat")[0], "uint")
-            advice = "write it with 8 or 16 bits a value, or as 32-bit float"
-            if tag(tags, "Compression") not in KNOWN_COMPRESSIONS:
-                advice = "write it packed by deflate or LZW, or not packed"
-            elif len(bits) == 3:
-                advice = "write it as grey or RGB"
-            elif len(bits) > 1:
-                advice = ("keep three bands, or one of a label map, as by `gdal_translate -b 1 IN "
-                          "OUT`, or train on all with --in-channels or --out-channels")
-            return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
-                    f"read; {advice}")
+    with suppress(Exception):                              # a TIFF may be damaged, too
+        tags = tiff_page(path)
+        bits = tag(tags, "BitsPerSample")
+        kind = SAMPLE_FORMATS.get(tag(tags, "SampleFormat")[0], "uint")
+        advice = "write it with 8 or 16 bits a value, or as 32-bit float"
+        if tag(tags, "Compression") not in KNOWN_COMPRESSIONS:
+            advice = "write it packed by deflate or LZW, or not packed"
+        elif len(bits) == 3:
+            advice = "write it as grey or RGB"
+        elif len(bits) > 1:
+            advice = ("keep three bands, or one of a label map, as by `gdal_translate -b 1 IN "
+                      "OUT`, or train on all with --in-channels or --out-channels")
+        return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
+                f"read; {advice}")
     with open(path, "rb") as file:
         start = file.read(12)
     # <!DOCTYPE is a page, ftypheic a phone's photo, whatever it is called.
