@@ -180,14 +180,12 @@ def look_up(name):
 
 class Pictures:
     """The pictures of one split: [i] -> uint8 (C, H, W), x's channels and then y's for pairs; see
-    read_picture. settings: a dict, such as settings_of gives.
+    read_picture. settings: a dict, such as settings_of gives. names: one of each picture. files:
+    its path, or its two; None where pictures are drawn.
 
-    Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
+    Kept while they fit in memory (gigabytes), else decoded whenever they are asked for. Held-out
     ones have settings["size"]; those to train on 286/256 of it, where the task jitters. With --crop
-    none is resized: those to train on stay whole, held-out ones are cut from the middle.
-
-    names: one of each picture. files: its path, or its two; None where pictures are drawn.
-    """
+    none is resized: those to train on stay whole, held-out ones are cut from the middle."""
 
     def __init__(self, settings, memory=4.0, split="train"):
         self.settings = settings
@@ -275,9 +273,8 @@ def held_out(settings, memory=4.0):
 
 
 def contents_of(pictures):
-    """A check sum, as text, of what the files of Pictures hold: of all their sizes, and of 127
-    files at most, whole. By it a run that goes on knows that they are what they were. None if
-    they are drawn."""
+    """A check sum of what the files of Pictures hold, or None of drawn ones: by all their sizes,
+    and 127 files at most, a run that goes on knows that they are what they were."""
     if pictures.files is None:
         return None
     paths = [path for files in pictures.files for path in files]
@@ -295,7 +292,7 @@ def far_apart(pictures, count):
 
 def epoch_order(count, batch, seed, epoch, rank=0, world=1):
     """The index lists of one rank's batches in one epoch: a function of (seed, epoch) alone. Each
-    rank takes its own slice of each global batch of batch * world; no batch is incomplete."""
+    rank takes its own slice of each global batch; no batch is incomplete."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=rng)
     together = batch * world
@@ -398,15 +395,14 @@ def to_network(settings, pictures):
 
 
 def one_channel_a_class(rgb, palette):
-    """Label colours, uint8 (N, 3, H, W) -> float (N, K, H, W): 1 in the channel of a pixel's class,
-    else 0; where nothing is known (255) 0 in all."""
-    classes = class_or_ignore(rgb, palette)
+    """Label colours, uint8 (N, 3, H, W) -> float (N, K, H, W): 1 in the class's channel, else 0."""
+    classes = class_or_ignore(rgb, palette)                # of 255 all channels are 0
     return torch.stack([classes == k for k in range(len(palette))], 1).float()
 
 
 def input_to_network(settings, pictures):
-    """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W).
-    Where x has not 3 channels, pictures have as many; RGB becomes grey where x has one."""
+    """A user's picture: uint8 (N, 3, H, W), or of as many channels as x has -> x float (N,
+    in_channels, H, W)."""
     wanted = channels_of(settings, "x")
     if wanted == 1 and pictures.shape[1] == 3:             # painted in colours
         pictures = torch.stack([to_tensor(to_image(rgb).convert("L")) for rgb in pictures])
@@ -420,8 +416,7 @@ def input_to_network(settings, pictures):
 
 
 def to_pixels(settings, x, image):
-    """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W); see
-    first_three."""
+    """Network values to look at: x, or an output or target of it -> uint8 RGB (N, 3, H, W)."""
     if settings["one_hot"] and image is x:
         return colorize(image.argmax(1).cpu(), settings["palette"])
     if TASKS[settings["task"]].hides == "colour":
@@ -547,8 +542,8 @@ def plain_stem(path):
 
 
 def list_pictures(folder):
-    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
-    NumPy count where there is no other picture: beside some, they are mostly something else."""
+    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Beside
+    others, files of NumPy are mostly something else, and do not count."""
     try:
         inside = sorted(Path(folder).iterdir())
         files = [path for path in inside if is_picture(path, ENDINGS)]
@@ -1191,8 +1186,7 @@ def nodata_of(tags):
 
 
 def low_bytes(path, raw):
-    """The low bytes of a PNG's 16-bit RGB, of which Pillow keeps the high ones: asked for the other
-    byte order, it takes the low ones for them."""
+    """Of a PNG's 16-bit RGB: in the other byte order Pillow takes these for the high ones."""
     with opened(path) as image:
         image.tile = [image.tile[0]._replace(args=raw.replace("16B", "16L"))]
         ImageOps.exif_transpose(image, in_place=True)
@@ -1250,14 +1244,13 @@ def bands_of(stored):
 
 
 def stored_array(path, values, tags=None):
-    """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture, others are .bands,
-    beside a blank of that size."""
+    """Values (H, W, C) -> Stored: uint8 of one channel or three as a picture, else .bands."""
     height, width, channels = values.shape
     if values.dtype == np.uint8 and channels in (1, 3):
         return Stored(Path(path), from_array(values))
     if values.dtype != np.uint8:                           # measured: its folder tells the range
         check_deep(values, tags or {})
-    return Stored(Path(path), Image.new("L", (width, height)), values)
+    return Stored(Path(path), Image.new("L", (width, height)), values)   # beside a blank
 
 
 def is_numpy(path):
@@ -1305,8 +1298,8 @@ def is_tiff(path):
 def read_by_hand(path, channels, page):
     """Whether a TIFF is to be read here: if other than 1 or 3 channels are wanted, or if Pillow
     lacks or misreads it. That is most of more than 8 bits, three bands that are not called RGB, and
-    what has strips or tiles left out, as GDAL's SPARSE_OK does: for these Pillow shows the first
-    bytes of the file. Such a file is refused where it cannot be read here either, as a palette."""
+    what has strips or tiles left out, as GDAL's SPARSE_OK does: Pillow shows the file's first bytes
+    there."""
     if channels not in (1, 3):
         return True
     with open(path, "rb") as file:
@@ -1333,8 +1326,7 @@ def is_deep(tags):
 
 
 def stored_tiff(path, channels, page):
-    """A TIFF read by hand -> Stored; see stored_array. Where 3 channels are wanted, a band after
-    grey or RGB may be alpha, which is kept apart."""
+    """A TIFF read by hand -> Stored. Of 3 channels, alpha after grey or RGB is kept apart."""
     values, tags = tiff_values(path, page)
     turn = tag(tags, "Orientation")
     values = upright(values, turn)
@@ -1454,8 +1446,7 @@ def page_values(content, tags):
 
 
 def fill_of(tags, dtype):
-    """What a strip or tile that is left out is full of: GDAL's mark of no data, if such numbers
-    reach to it, else 0."""
+    """What is in a strip or tile that is left out: GDAL's mark of no data, if it can, else 0."""
     nodata = nodata_of(tags) or 0
     if dtype.kind == "f" or np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
         return nodata
@@ -1644,8 +1635,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
 
 
 def extremes(path, channels, numbers_advice):
-    """(lowest, highest) of deep values, numbers, or lists as find_scale has them; () of 8 bits; or
-    None: it cannot be read."""
+    """(lowest, highest) of deep values, see find_scale; () of 8 bits; None: cannot be read."""
     if channels == 3 and has_8_bits(path):
         return ()
     try:
@@ -1695,9 +1685,9 @@ def has_8_bits(path):
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
-    """Refuses, in place of a picture, what looks like the numbers of classes: nearly black, but for
-    what is ignored (255, or -1). In RGB, or with what is ignored, neighbours must be alike, too, as
-    in few photos of the night."""
+    """Refuses, in place of a picture, what looks like numbers of classes: nearly black, but for
+    what is ignored (255, or -1). In RGB, or with that, neighbours must be alike, too, as in few
+    night photos."""
     values = possible_numbers(stored)
     if values is None or values.dtype.kind == "f":
         return
@@ -1717,14 +1707,13 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 
 
 def is_shaded(numbers, values):
-    """Whether values go up and down by single steps, over 16 levels or more, as depth does, and the
-    numbers of classes do not. Both limits are our choice."""
+    """Whether values mostly rise by single steps, over 16 levels or more, as only depth does."""
     values = values.astype(int)
     down = np.abs(np.diff(values, axis=0))
     right = np.abs(np.diff(values, axis=1))
     steps = np.concatenate([down.reshape(-1), right.reshape(-1)])
     single = (steps == 1).sum()
-    return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()
+    return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()   # both: our choice
 
 
 LOOKING_AROUND = threading.Lock()    # else each thread would read the same neighbours
@@ -1764,7 +1753,7 @@ def any_is_brighter(folder, changed, ending, half, mode, channels):
 
 def neighbouring_pictures(folder, ending, half, channels=3, most=30):
     """Yields some of a folder's pictures of one ending, evenly spread, Stored, or one half of each:
-    by these is told what a picture holds that does not tell it by itself. Of large ones fewer."""
+    they tell what a picture holds that does not tell it by itself. Of large ones fewer."""
     try:
         files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
     except OSError:                                        # a folder that may not be listed
@@ -1783,9 +1772,9 @@ def neighbouring_pictures(folder, ending, half, channels=3, most=30):
 
 
 def possible_numbers(stored):
-    """What may be numbers, (H, W) or (H, W, C): measured values; the rows of a palette that tells
-    nothing; the levels of a picture that is all grey, or red alone (in green or blue alone, cells
-    under a microscope may be as dark). None of any other, and of what may have been smeared."""
+    """What may be numbers, (H, W) or (H, W, C): measured values; rows of a palette that tells
+    nothing; the levels of what is all grey, or red alone (green or blue cells under a microscope
+    may be as dark). None of any other, and of what may have been smeared."""
     image = stored.image
     if stored.lossy:
         return None
@@ -1882,8 +1871,8 @@ def refuse_foreign(image, values, meanings, palette):
 
 
 def refuse_inverted(stored, how):
-    """Refuses numbers of which nobody can say whether they are those stored or those shown; and
-    tifffile's masks, whose True is shown as black: other programs mean what is shown."""
+    """Refuses numbers that may be those stored or those shown; and tifffile's masks, whose True is
+    shown as black: other programs mean what is shown."""
     mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
     if stored.inverted and (mask or how.startswith("by number")):
         raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
@@ -1898,8 +1887,8 @@ def classes_at(values, meanings, classes):
 
 
 def label_image(stored):
-    """A label map's picture without its alpha, which must be 255 everywhere. Of more than 8 bits:
-    its values where all are below 256, else their high bytes."""
+    """A label map's picture without its alpha. Of more than 8 bits: its values where all are below
+    256, else their high bytes."""
     image = stored.image
     values = stored.bands
     if image.has_transparency_data:
@@ -1946,8 +1935,8 @@ class Meaning:
 
 
 def meanings_of(stored, image, count):
-    """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
-    None where it has over 256 colours. count: of the classes."""
+    """A label map's values, (H, W), and the Meaning of each that it uses, rising; None, None of
+    over 256 colours. count: of the classes."""
     if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
@@ -1981,8 +1970,8 @@ def meanings_of_colours(rgb):
 
 def meanings_of_levels(levels, step, count):
     """The Meaning of some levels of grey. Those of 1, 2 or 4 bits are numbers; but an optimiser
-    puts 0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
-    number, and both readings are of classes, the file is refused."""
+    puts 0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where both may be classes, and there are
+    more than bits can number, the file is refused."""
     numbers = [round(level / step) for level in levels]
     number_of_levels = 255 // step + 1                     # steps of 17, 85, 255: 16, 4, 2
     may_be_packed = step in (17, 85, 255) and count > number_of_levels
@@ -2016,8 +2005,7 @@ def palette_rows(image):
 
 def check_rows(image, used):
     """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
-    lost the higher bits of its numbers. A palette of more, of the classes alone, may have 255 for
-    pixels to ignore."""
+    lost the higher bits of its numbers. Beyond more rows, 255 may be for pixels to ignore."""
     count = len(palette_rows(image))
     missing = [row for row in used if row >= count]
     if missing and (missing != [255] or count <= 16):
@@ -2041,9 +2029,8 @@ def grey_level(colour):
 
 
 def choose_reading(stored, mode, meanings, palette):
-    """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits.
-    Where two fit that differ, as of a map that is all black, its folder's others may tell; OSError
-    where nothing does."""
+    """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits;
+    OSError where two do that differ, as of a map that is all black, and nothing tells."""
     fitting, colour_words = fitting_readings(mode, meanings, palette)
     refuse_unclear_rows(meanings, fitting, palette)
     how = None
@@ -2072,8 +2059,8 @@ def differ(fitting):
 
 def reading_by_others(stored, mode, meanings, fitting, palette):
     """Which of the fitting_readings of a file the others of its folder tell; None: they tell none,
-    or the file tells enough by itself, with two values or more. Where one of the others is surely
-    by number and holds 255, to ignore, so is 255 here."""
+    or the file has two values or more, which tell enough. Where one that is surely by number holds
+    255, to ignore, so is 255 here."""
     usual, ignores = readings_of_folder(stored, palette)
     if ignores and 255 in fitting.get("number", []):
         return "number"
@@ -2095,8 +2082,7 @@ def readings_of_folder(stored, palette):
 
 @functools.lru_cache
 def usual_reading(folder, changed, ending, half, palette):
-    """See readings_of_folder. changed: when the folder last was, so that the cache knows; palette:
-    as JSON."""
+    """See readings_of_folder. changed: as in any_is_brighter; palette: as JSON."""
     palette = json.loads(palette)
     votes = Counter()
     ignores = False
@@ -2224,8 +2210,7 @@ def refuse_unclear_rows(meanings, fitting, palette):
 
 
 def refuse_rows_alike(meanings):
-    """Refuses rows that are shown in one colour: by row they are two classes, by colour, or by the
-    colours' numbers, one."""
+    """Refuses rows that are shown in one colour: by row two classes, by colour one."""
     first = {}                                             # row by colour
     for one in meanings:
         row = first.setdefault(one.colour, one.value)
@@ -2235,8 +2220,8 @@ def refuse_rows_alike(meanings):
 
 
 def refuse_rows_apart(meanings, palette):
-    """Refuses rows of which some, but not all, are shown in classes' colours, where one is another
-    class by its colour than by its row. Row 0 is black in most palettes, and so tells nothing."""
+    """Refuses rows of which some are shown in classes' colours, one of them of another class than
+    its row's. Row 0 is black in most palettes, and so tells nothing."""
     by_colour = classes_by_colour(palette)
     for one in meanings:
         shown = by_colour.get(one.colour, one.value)       # a class
@@ -2249,8 +2234,7 @@ def refuse_rows_apart(meanings, palette):
 
 
 def refuse_unknown(values, meanings, meant, palette):
-    """Refuses a map by its first value that is no class, and says where it is. Where "row" is
-    meant, that may also be a row in the colour of no class."""
+    """Refuses a map by its first value, or row in a colour, that is no class's: says where."""
     colours = [None] + [tuple(colour) for _, colour in palette]
     for one in meanings:
         number = one.value if meant == "row" else one.number
@@ -2268,9 +2252,8 @@ def refuse_unknown(values, meanings, meant, palette):
 
 
 def place_of_outline(values, meanings, palette):
-    """(y, x) of an outline, or None: a map of classes' colours may hold one or two more, which lie
-    between no two of them, so that no resizing has made these. They have 1% of the pixels or more.
-    """
+    """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
+    classes' and between no two of these, so that no resizing has made them."""
     colours = [colour for _, colour in known_colours(palette)]
     others = [one for one in meanings if one.colour is not None and one.colour not in colours]
     if len(others) > 2 or len(others) == len(meanings):
@@ -2378,8 +2361,8 @@ def refuse_smeared_numbers(image, count):
 
 
 def refuse_all_black(picture, palette):
-    """Refuses uint8 (3, H, W) that is nearly black, but not quite, where all of it would become one
-    class: numbers in two channels, or a channel a class of 0 and 1."""
+    """Refuses uint8 (3, H, W) that is nearly black and would all be one class: numbers in two
+    channels, or a channel a class of 0 and 1."""
     if not 0 < picture.max() < MOST_NUMBERS:
         return
     counted = to_image(picture).getcolors(MOST_NUMBERS ** 3)             # all that there can be
@@ -2412,8 +2395,7 @@ def cityscapes_ids(stored):
 
 
 def label_picture(stored, palette):
-    """A label map as a Pillow RGB picture of its classes' colours, however the file holds it.
-    Smeared colours stay."""
+    """A label map as Pillow RGB in its classes' colours, however stored; smeared ones stay."""
     label_map, how = label_map_in(stored, palette)
     if label_map is None or how == "by colour":
         return shown_colours(stored)
@@ -2440,8 +2422,8 @@ def label_part(files, palette):
 
 
 def label_half(stored, palette):
-    """The half of a picture beside which the other is a photo; None: it is one wide label map, or
-    may be one. Where neither half can be read, that which has more of the classes' colours is
+    """The half of a picture beside which the other is a photo; None: it is, or may be, one wide
+    label map. Where neither half can be read, that which has more of the classes' colours is
     refused by itself, if it is the right one, as pairs are published."""
     left, right = halves(stored)
     if labels_and_photo(right, left, palette):
@@ -2513,8 +2495,7 @@ def labels_and_photo(labels, photo, palette):
 
 
 def share_of_classes(stored, palette):
-    """The share of a picture's pixels that are NEAR a class's colour; 0 of what cannot be shown in
-    colours: clear in part, or of values that are no whole numbers."""
+    """The share of a picture's pixels NEAR a class's colour; 0 of what shows no colours."""
     with suppress(Refusal), refusing(stored.path):
         few = to_tensor(shown_colours(stored))[:, ::4, ::4]              # a sample will do
         return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
@@ -2523,14 +2504,13 @@ def share_of_classes(stored, palette):
 
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
-    are the numbers, or of which some are read by row and others not. Where all share one palette,
-    as in most folders, no more is read."""
+    are the numbers, or of which some are read by row and others not."""
     by_colours = {}                                        # files by their palette
     for path in paths:
         with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
             if image.mode == "P":
                 by_colours.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    if len(by_colours) < 2:
+    if len(by_colours) < 2:                                # as in most folders
         return
     files = list(itertools.chain(*by_colours.values()))
     readings = in_threads(lambda path: reading_of(path, palette), files)
@@ -2558,8 +2538,7 @@ def refuse_renumbered(files, readings, advice):
 
 
 def reading_of(path, palette):
-    """-> how a palette file is read (see label_map_in), and the Meaning of each row that it uses;
-    "" and [] of what is refused where it is read."""
+    """How a palette file is read, and its Meanings; "" and [] of what is refused elsewhere."""
     try:
         stored = read_stored(path)
         how = label_map_in(stored, palette)[1]
@@ -2576,8 +2555,7 @@ def has_shape(width, height, size):
 
 
 def is_two_halves(stored, size):
-    """Whether a picture may be two halves of the shape of size, [height, width], side by side;
-    None: of any shape."""
+    """Whether a picture may be two halves of the shape of size, None: any, side by side."""
     width, height = stored.image.size
     return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
@@ -2621,8 +2599,8 @@ def halves(stored):
 
 
 def check_turned(a, b):
-    """Refuses a pair of which a camera's tag turns one half: labels were often drawn on the picture
-    as it lies. Where the sides differ, their order tells."""
+    """Refuses a pair of which a tag turns one half: labels are often drawn on what lies. Where
+    sides differ, their order tells."""
     if a.turn == b.turn:
         return
     turned, other = (a, b) if a.turn > 1 else (b, a)
@@ -2721,8 +2699,8 @@ def scale_in(paths, settings, side, scale):
 
 
 def refuse_ones(paths, channels):
-    """Refuses 8-bit files with a channel of 0 and 1 alone, such as a mask or one-hot classes: on a
-    scale of 255 it is black, and a network would see nothing. A few files, 8 at most, tell."""
+    """Refuses 8-bit files with a channel of 0 and 1 alone, such as a mask or one-hot classes, which
+    is black to a network. A few files, 8 at most, tell."""
     highest = []
     for path in paths[::len(paths) // 8 + 1]:
         with suppress(OSError, Refusal):                   # it is refused where it is read
@@ -2755,8 +2733,7 @@ def refuse_other_half(settings, files):
 
 
 def check_ids(paths):
-    """Refuses _labelIds.png of which none has a number over 18: Cityscapes' trainIds end there, and
-    its own have vegetation, sky and cars above."""
+    """Refuses _labelIds.png that end at 18, as trainIds do: sky and cars are above, in ids."""
     highest = max(read_stored(path).image.convert("L").getextrema()[1] for path in paths)
     if highest < 19:
         raise Refusal(f"{paths[0]}: no number over {highest} here or in the next files: these are "
@@ -2799,8 +2776,8 @@ def what_was_read(settings, pictures, held):
 
 
 def ignored_words(settings, files, most=8):
-    """A line where a pair's label map says "ignore", and black, as which that is seen, is a class's
-    colour. It looks at the first `most` files."""
+    """A line where one of the first `most` label maps of pairs says "ignore", and black, as which
+    that is seen, is a class's colour."""
     black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
     if not black or not label_side(settings):
         return
@@ -2943,9 +2920,8 @@ def pair_in_other_units(settings, files):
 
 
 def read_input(settings, path, pair=False):
-    """A picture to translate, uint8 (3, H, W) or of as many channels as x has, read just as in
-    training; of a side-by-side pair, the half that is x. path: of a file, or a frame of
-    frames_of()."""
+    """A picture to translate, uint8 (C, H, W), read as in training; of a side-by-side pair, the
+    half that is x. path: of a file, or a frame of frames_of()."""
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
     half = half_of(settings, "x")
@@ -2977,8 +2953,8 @@ def offering_no_palette():
 
 
 def refuse_a_whole_pair(settings, stored):
-    """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
-    nearest colour its photo would be labels, too, and nobody would be told."""
+    """Refuses what may be a whole pair, half of it a label map: by nearest colour its photo would
+    be labels, too, and nobody would be told."""
     palette = settings["palette"]
     halves_fit = is_two_halves(stored, shape_of_pairs(settings))
     if not halves_fit or is_exact(how_read(stored, palette)):
@@ -3017,21 +2993,19 @@ def known_size(settings, size):
 
 
 def keeps_scale(settings):
-    """Whether a run sees larger pictures as more of the same: maps, as many metres a pixel at any
-    size, and with --crop."""
+    """Whether a run sees larger pictures as more of the same: maps, or with --crop."""
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
 def at_known_size(settings, pictures):
-    """uint8 (N, C, H, W) at the size that a run knows, shrunk or enlarged as in training: label
-    maps by nearest neighbour, others bicubically."""
+    """uint8 (N, C, H, W) at the size that a run knows; label maps do not blend."""
     labels = label_side(settings) == "x"
     size = known_size(settings, pictures.shape[2:])
     return torch.stack([resize(picture, size, nearest=labels) for picture in pictures])
 
 
 def enlarged(settings, fake, size):
-    """What G made of pictures at_known_size(), (N, C, h, w) in [-1, 1], at their own size."""
+    """What G made at_known_size(), (N, C, h, w) in [-1, 1], at its picture's own size."""
     if label_side(settings) == "y":                        # label maps must not blend
         return F.interpolate(fake, size, mode="nearest-exact")
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
@@ -3060,8 +3034,8 @@ def from_array(values):
 
 
 def resize_image(image, size, nearest=False):
-    """A Pillow picture resized to (height, width), bicubically; nearest: for label maps, which must
-    not blend. size None: as it is."""
+    """A Pillow picture of size (height, width), None: as it is; bicubic, or nearest for label
+    maps."""
     if size is None or image.size == (size[1], size[0]):
         return image
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
@@ -3140,9 +3114,8 @@ def sequence_bytes(out, contents):
 
 
 def gif_frame(picture, duration):
-    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF, in 256
-    colours of its own, without dither, whose dots would flicker."""
-    image = to_image(picture).quantize(256)
+    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF."""
+    image = to_image(picture).quantize(256)                # no dither, whose dots would flicker
     options = {}
     if duration is not None:                               # disposal 1: else Pillow leaves out a 0
         options = {"duration": duration, "disposal": 1}
@@ -3306,8 +3279,7 @@ def kmeans_palette(pixels, classes):
 
 
 def first_centres(pixels, classes, rng):
-    """Arthur & Vassilvitskii 2007: each is a pixel drawn by its squared distance from those before
-    it: (M, 3) -> (classes, 3)."""
+    """Arthur & Vassilvitskii 2007, each by its distance from others: (M, 3) -> (classes, 3)."""
     centres = pixels[torch.randint(len(pixels), (1,), generator=rng)]
     while len(centres) < classes:
         squared = torch.cdist(pixels, centres).amin(1) ** 2
@@ -3317,9 +3289,9 @@ def first_centres(pixels, classes, rng):
 
 
 def kmeans_folder(photos, out, classes, size=(256, 256)):
-    """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
-    Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
-    are cut to the shape of size. palette.json and sheet.png, to judge the labels by, join them."""
+    """Photos, cut to the shape of size -> OUT/train and OUT/val (a fifth): label map | photo pairs
+    for `--task pairs`, with palette.json and sheet.png, to judge the labels by. Clusters are those
+    of the whole folder: a colour means the same in every picture."""
     out = Path(out)
     files = list_pictures(photos)
     if not 1 < classes < 100:
@@ -3534,8 +3506,8 @@ TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 k
 
 
 def locate(name, folder=None):
-    """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. Facades are
-    drawn, (None, True), for --data drawn or where fetching fails."""
+    """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. (None,
+    True): facades, by --data drawn or where fetching fails."""
     row = look_up(name)
     if str(folder) == "drawn" and row.drawn == "facades":
         return None, True
@@ -3599,8 +3571,7 @@ def fetch(url, folder, counts=None):
 
 
 def download(url, path):
-    """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or
-    zlib.error."""
+    """Fetches a .gz file to path, unpacked, its sum checked; OSError or zlib.error."""
     unpack = zlib.decompressobj(wbits=31)
     packed = 0                                             # bytes
     alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
@@ -3643,8 +3614,7 @@ def download_rest(url, partial):
 
 
 def write_rest(url, response, partial, kept):
-    """Writes what a server sends behind the first `kept` bytes of a file, which takes on the
-    server's date after each block: a kill may come at any time."""
+    """Writes a reply behind the first `kept` bytes of a file, which takes on the server's date."""
     stamp = None
     with suppress(TypeError, ValueError):                  # no date, or none that can be read
         stamp = parsedate_to_datetime(response.headers.get("Last-Modified")).timestamp()
@@ -3653,13 +3623,12 @@ def write_rest(url, response, partial, kept):
         file.truncate()
         for block in received(url, response):
             file.write(block)
-            if stamp is not None:
+            if stamp is not None:                          # after each: a kill may come at any time
                 os.utime(partial, (stamp, stamp))
 
 
 def received(url, response):
-    """Yields what a server sends, in blocks, and says how far it is. OSError where it stalls, or
-    ends early."""
+    """Yields a reply in blocks and says how far it is. OSError where it stalls or ends early."""
     total = response.length or 0                           # bytes to come; 0: it did not say
     start = time.monotonic()
     done = 0
@@ -3700,10 +3669,8 @@ def alarm(seconds):
 
 
 def extract(archive, folder):
-    """Unpacks a .tar into folder: files and folders of checked names alone; else OSError.
-
-    By hand: tarfile's filter="data" has let an archive write outside (Python 3.11.7).
-    """
+    """Unpacks a .tar into folder: files and folders of checked names alone; else OSError. By hand:
+    tarfile's filter="data" has let an archive write outside (Python 3.11.7)."""
     with tarfile.open(archive, "r:") as members:
         for number, member in enumerate(members):
             name = member.name
@@ -3787,8 +3754,8 @@ def check_name(path):
 
 
 def save_picture(path, picture):
-    """Writes uint8 (C, H, W), by the name's ending, whole or not at all: one channel as grey, three
-    as RGB, four as TIFF alone, where the fourth is no opacity."""
+    """Writes uint8 (C, H, W), by the name's ending, whole or not at all: one channel as grey, four
+    as TIFF alone, where the fourth is no opacity."""
     check_name(path)
     kind = WRITTEN[Path(path).suffix.lower()]
     channels = len(picture)
@@ -3865,10 +3832,9 @@ def contact_sheet(rows, titles=()):
 def film(run, out, largest=300_000):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
-    The sheets show the same pictures at all times, so what moves is what was learned. Where all
-    would be too much, frames are left out, then made smaller: most is learned early, so those that
-    stay are spaced by the logarithm of their steps. The last one stays for two seconds.
-    """
+    Where all would be too much, frames are left out, then made smaller: most is learned early, so
+    those that stay are spaced by the logarithm of their steps. The last one stays for two
+    seconds."""
     folder = Path(run) / "samples"
     sheets = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
     sheets.sort(key=lambda path: int(path.stem))
@@ -3890,8 +3856,7 @@ def film(run, out, largest=300_000):
 
 
 def spread_by_logarithm(sheets, count):
-    """At most count of the sheets, with the first and the last: about equally far apart in the
-    logarithm of their steps."""
+    """At most count sheets, the first and the last among them, evenly in their steps' log."""
     steps = np.log([int(path.stem) + 1 for path in sheets])
     wanted = np.linspace(steps[0], steps[-1], count)
     nearest = {int(np.abs(steps - at).argmin()) for at in wanted}
@@ -4148,9 +4113,8 @@ def picture_name(text):
 
 def device_of(name=None, local_rank=0, processes=1):
     """The torch.device of a --device flag; without one the first of "cuda" (NVIDIA's GPU), "mps"
-    (Apple's) and "cpu" that is there. Several processes on this machine share no GPU: each takes
-    that of its local_rank, torch then means that one by "cuda", and no other flag but cpu can be.
-    """
+    (Apple's) and "cpu" that is there. Several processes on this machine share none: each takes the
+    GPU of its local_rank, and torch then means that one by "cuda"."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     kinds = ["cpu"]
     if processes == 1 and torch.backends.mps.is_available():
