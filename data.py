@@ -737,8 +737,8 @@ CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5,
                   11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
 # The colours of those whose own are not their row's: parking, rail track, guard rail, bridge,
 # tunnel, caravan, trailer.
-CITYSCAPES_ALSO = [(21, (250, 170, 160)), (21, (230, 150, 140)), (4, (180, 165, 180)),
-                   (2, (150, 100, 100)), (2, (150, 120, 90)), (14, (0, 0, 90)), (14, (0, 0, 110))]
+CITYSCAPES_ALSO = {(250, 170, 160): 21, (230, 150, 140): 21, (180, 165, 180): 4,
+                   (150, 100, 100): 2, (150, 120, 90): 2, (0, 0, 90): 14, (0, 0, 110): 14}
 
 
 def colorize(label_map, palette):
@@ -750,20 +750,17 @@ def colorize(label_map, palette):
 
 
 def known_colours(palette):
-    """[(class, (r, g, b)), ...]: a palette's, and of Cityscapes those that its files have, too."""
-    rows = [(k, tuple(colour)) for k, (_, colour) in enumerate(palette)]
-    return rows + CITYSCAPES_ALSO if palette == CITYSCAPES else rows
-
-
-def classes_by_colour(palette):
-    """{(r, g, b): class} of known_colours."""
-    return {colour: k for k, colour in known_colours(palette)}
+    """{(r, g, b): class}: a palette's, and of Cityscapes those that its files have, too."""
+    classes = {tuple(colour): k for k, (_, colour) in enumerate(palette)}
+    if palette == CITYSCAPES:
+        classes.update(CITYSCAPES_ALSO)
+    return classes
 
 
 def class_colours(palette):
     """known_colours as tensors: classes (M,), colours float (M, 3)."""
-    classes, colours = zip(*known_colours(palette))
-    return torch.tensor(classes), torch.tensor(colours).float()
+    known = known_colours(palette)
+    return torch.tensor(list(known.values())), torch.tensor(list(known)).float()
 
 
 def nearest_class(pictures, palette):
@@ -1009,11 +1006,6 @@ def pages_of(image, most=64):
     return pages
 
 
-def tiff_tags(image):
-    """The tags of an opened TIFF; {} of another file."""
-    return getattr(image, "tag_v2", {})
-
-
 def tag(tags, name):
     """One of a TIFF's tags, as Pillow has read them, by its name in TAGS."""
     number, otherwise = TAGS[name]
@@ -1077,7 +1069,8 @@ def read_stored(path, channels=3, page=None):
 def decoded(path, page, most):
     """What Pillow reads, turned upright. most: of 16-bit RGBA, how many bands are kept."""
     with opened(path, page) as image:
-        refuse_what_is_dropped(path, image)
+        tags = getattr(image, "tag_v2", {})                # a TIFF's
+        refuse_what_is_dropped(path, image, tags)
         raw = raw_mode(image)
         white = white_of(image)
         deep_grey = is_deep_grey(image)
@@ -1089,7 +1082,7 @@ def decoded(path, page, most):
             image = image.convert("LA")
         bands = None
         if deep_grey:
-            bands = deep_grey_values(image, raw)
+            bands = deep_grey_values(image, raw, tags)
         elif deep_rgb:
             bands = np.asarray(image) * np.uint16(256) + low_bytes(path, raw)
             bands = bands[..., :most]
@@ -1097,20 +1090,19 @@ def decoded(path, page, most):
         step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-        tags = tiff_tags(image)
         inverted = tag(tags, "PhotometricInterpretation") == 0
         software = str(tag(tags, "Software"))
         lossy = is_lossy(path, image)
     return Stored(Path(path), image, bands, step, lossy, turn, inverted, software)
 
 
-def refuse_what_is_dropped(path, image):
+def refuse_what_is_dropped(path, image, tags):
     """Refuses an opened file of which Pillow would drop bands or bits."""
     raw = raw_mode(image)
     if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
         raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
     extra = {"RGB": "fourth", "L": "second"}.get(image.mode)
-    if extra and tag(tiff_tags(image), "SamplesPerPixel") > len(image.getbands()):
+    if extra and tag(tags, "SamplesPerPixel") > len(image.getbands()):
         raise OSError(f"it has a {extra} band, of no known meaning; {DROP_HELP}")
     if image.format in ("BMP", "DIB") and image.mode == "1" and bits_of_bmp(path) > 1:
         raise OSError("a BMP of black and white in more than 1 bit, which Pillow scrambles; write "
@@ -1152,10 +1144,10 @@ def is_deep_grey(image):
     return image.mode[0] in "IF"
 
 
-def deep_grey_values(image, raw):
+def deep_grey_values(image, raw, tags):
     """The values of a picture that is_deep_grey: (H, W, 1)."""
     values = np.array(image)[..., None]
-    check_deep(values, tiff_tags(image))
+    check_deep(values, tags)
     if raw == "I;12":
         return values << 4 | values >> 8                   # 4095 becomes 65535
     if image.format == "PPM" and image.mode == "I":
@@ -2121,33 +2113,23 @@ def fitting_readings(mode, meanings, palette):
 
 def preferred(mode, meanings, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
-    if "row" in fitting and "colour" not in fitting and not all_told(meanings):
+    colour = fitting.get("colour")
+    number = fitting.get("number")
+    row = fitting.get("row")
+    if row and not colour and not all_told(meanings):
         return "row"                                       # some show no colour that could tell
-    if "colour" in fitting and "number" in fitting:
-        return colour_or_number(mode, meanings, fitting)
-    for how in ("colour", "number"):
-        if how in fitting:
-            return how
-    if "row" in fitting and not shows_smeared_colours(meanings, palette):
-        return "row"
-    return None
-
-
-def colour_or_number(mode, meanings, fitting):
-    """Which is meant, where both fit: "colour" or "number"."""
-    by_colour = fitting["colour"]
-    by_number = fitting["number"]
-    by_row = fitting.get("row")
-    if by_colour == by_number:
-        return "colour"
+    if row and not colour and not number:
+        return None if shows_smeared_colours(meanings, palette) else "row"
+    if not number or colour == number:
+        return "colour" if colour else None
     # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
     coloured = mode == "RGB" and any(grey_level(one.colour) is None for one in meanings)
-    if 255 in by_number or by_row == by_colour or coloured:
+    if colour and (255 in number or row == colour or coloured):
         return "colour"
-    if mode == "L" or by_row == by_number:
+    if not colour or mode == "L" or row == number:
         return "number"
     colours = [one.colour for one in meanings]
-    raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by number; "
+    raise OSError(f"colours {colours} are classes {colour} by colour, {number} by number; "
                   f"write class numbers as 8-bit grey, or colours of other classes, too")
 
 
@@ -2156,7 +2138,7 @@ def meant_reading(mode, meanings, palette):
     if mode == "P" and shows_smeared_colours(meanings, palette):
         return "colour"
     # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
-    all_grey = all(grey_level(colour) is not None for colour in classes_by_colour(palette))
+    all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
     grey = mode in ("1", "L") and not all_grey
     told = any(one.colour for one in meanings)
     if grey or not told or are_few(meanings):
@@ -2191,7 +2173,7 @@ def are_classes(numbers, count):
 def classes_shown(mode, meanings, palette):
     """-> the classes of all colours, None of those that are no class's; and how these are read. Row
     255 of a palette may be in any colour: a border, such as VOC's."""
-    by_colour = classes_by_colour(palette)
+    by_colour = known_colours(palette)
     classes = [by_colour.get(one.colour) for one in meanings]
     last = meanings[-1]
     border = mode == "P" and last.value == 255 and classes[-1] is None
@@ -2202,15 +2184,12 @@ def classes_shown(mode, meanings, palette):
 
 
 def refuse_unclear_rows(meanings, fitting, palette):
-    """Refuses rows of a palette that may be classes, but not by the colours that they show."""
+    """Refuses rows of a palette that may be classes, but not by the colours that they show: two in
+    one colour are two classes by row, else one."""
     if list(fitting) == ["row"]:
         refuse_rows_apart(meanings, palette)
-    elif "row" in fitting and all_told(meanings) and differ(fitting):
-        refuse_rows_alike(meanings)
-
-
-def refuse_rows_alike(meanings):
-    """Refuses rows that are shown in one colour: by row two classes, by colour one."""
+    if "row" not in fitting or not differ(fitting) or not all_told(meanings):
+        return
     first = {}                                             # row by colour
     for one in meanings:
         row = first.setdefault(one.colour, one.value)
@@ -2222,7 +2201,7 @@ def refuse_rows_alike(meanings):
 def refuse_rows_apart(meanings, palette):
     """Refuses rows of which some are shown in classes' colours, one of them of another class than
     its row's. Row 0 is black in most palettes, and so tells nothing."""
-    by_colour = classes_by_colour(palette)
+    by_colour = known_colours(palette)
     for one in meanings:
         shown = by_colour.get(one.colour, one.value)       # a class
         black = one.value == 0 and one.colour == (0, 0, 0)
@@ -2254,7 +2233,7 @@ def refuse_unknown(values, meanings, meant, palette):
 def place_of_outline(values, meanings, palette):
     """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
     classes' and between no two of these, so that no resizing has made them."""
-    colours = [colour for _, colour in known_colours(palette)]
+    colours = list(known_colours(palette))
     others = [one for one in meanings if one.colour is not None and one.colour not in colours]
     if len(others) > 2 or len(others) == len(meanings):
         return None
@@ -2446,7 +2425,7 @@ def has_mistakes(stored, palette):
         meanings = meanings_of(stored, label_image(stored), len(palette))[1]
     if meanings is None:                                   # refused, or over 256 colours
         return False
-    colours = classes_by_colour(palette)
+    colours = known_colours(palette)
     by_colour = [one.colour in colours for one in meanings]
     by_number = [are_classes([one.number], len(palette)) for one in meanings]
     for known in (by_colour, by_number):
@@ -2707,9 +2686,7 @@ def refuse_ones(paths, channels):
             bands = read_stored(path, channels).bands
             if bands is not None and bands.dtype == np.uint8:
                 highest.append(bands.max((0, 1)))
-    if not highest:
-        return
-    ones = np.flatnonzero(np.max(highest, 0) == 1)
+    ones = np.flatnonzero(np.max(highest or [[0]], 0) == 1)
     if len(ones):
         raise Refusal(f"{paths[0]} and others: channel {ones[0]}, from 0 up, holds 0 and 1 alone, "
                       f"of 255; write 255 for 1, or write floats")
@@ -3999,9 +3976,10 @@ def run_command(main):
             if os.environ.get("LOCAL_RANK", "0") == "0" or joined():
                 say_error(refusal)
             sys.exit(2)
-        if not is_out_of_memory(error):
-            raise
         why = str(error) or "MemoryError"
+        signs = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(sign in why for sign in signs):
+            raise
         say_error(f"memory: not enough ({why}); lower --batch or --size, or give smaller pictures")
         sys.exit(1)
 
@@ -4034,12 +4012,6 @@ def as_refusal(error):
     if type(error).__name__ == "Refusal":                  # any file's own
         return error
     return None
-
-
-def is_out_of_memory(error):
-    """Whether Python or torch, on a CPU or a GPU, ran out of memory."""
-    signs = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def say_error(words):
@@ -4248,9 +4220,10 @@ def main():
     command()
 
 
-def command_parser():
+def command_parser(command):
     """A parser whose errors name all that data.py does."""
     parser = new_parser(__doc__)
+    parser.add_argument("command", metavar=command)
     parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG] "
                     "[--direction BtoA] [--no-mirror] [--crop] [--in-channels N] "
                     "[--out-channels N], "
@@ -4261,8 +4234,7 @@ def command_parser():
 
 
 def kmeans_command():
-    parser = command_parser()
-    parser.add_argument("command", metavar="kmeans")
+    parser = command_parser("kmeans")
     parser.add_argument("photos", metavar="PHOTOS")
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.add_argument("--classes", type=positive(int), default=8, help="default 8")
@@ -4272,8 +4244,7 @@ def kmeans_command():
 
 
 def edges_command():
-    parser = command_parser()
-    parser.add_argument("command", metavar="edges")
+    parser = command_parser("edges")
     parser.add_argument("photos", metavar="PHOTOS", help="a folder, or one picture")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--size", type=sides, default=default_size(), help="of each half")
@@ -4294,8 +4265,7 @@ def edges_command():
 
 
 def film_command():
-    parser = command_parser()
-    parser.add_argument("command", metavar="film")
+    parser = command_parser("film")
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("out", metavar="OUT.gif")
     parser.add_argument("--largest", type=positive(int), default=300_000, help="bytes (default "
@@ -4308,8 +4278,7 @@ def film_command():
 
 
 def sheet_command():
-    parser = command_parser()
-    parser.add_argument("task", metavar="TASK", help=", ".join(TASKS))
+    parser = command_parser("TASK")
     parser.add_argument("--data", metavar="DIR", help="a folder of one's own")
     parser.add_argument("--size", type=sides, help="pixels (default: the pictures' shape, with a "
                         "smaller side of 256 with a GPU, else 128; for SemGAN half of that, shapes "
@@ -4321,11 +4290,11 @@ def sheet_command():
                         help="default datasets/TASK-sheet.png")
     add_pair_flags(parser.add_argument)
     options = parse_options(parser)
-    name = options.task
-    choices = {key: getattr(options, key) for key in PAIR_KEYS}
-    choices = {key: value for key, value in choices.items() if value is not None}
-    task_sheet(name, options.data, options.size, options.out or f"datasets/{name}-sheet.png",
-               options.range, choices)
+    name = options.command
+    out = options.out or f"datasets/{name}-sheet.png"
+    flags = vars(options)
+    choices = {key: flags[key] for key in PAIR_KEYS if flags[key] is not None}
+    task_sheet(name, options.data, options.size, out, options.range, choices)
 
 
 def default_size(row=Task()):
