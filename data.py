@@ -1711,29 +1711,29 @@ def is_shaded(numbers, values):
 LOOKING_AROUND = threading.Lock()    # else each thread would read the same neighbours
 
 
-def neighbourhood(stored):
-    """By what neighbours are known: the folder, when it last changed, their ending, and which half;
-    None of a page or a frame."""
+def asked_of_neighbours(question, stored, *details):
+    """The answer of question, a cached function, to what tells a file's neighbours: the folder,
+    when it last changed, their ending and which half. None of a page or a frame."""
     folder = stored.path.parent
     if not stored.path.is_file():
         return None
-    return folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half
+    changed = folder.stat().st_mtime_ns
+    with LOOKING_AROUND:
+        return question(folder, changed, stored.path.suffix, stored.half, *details)
 
 
 def is_among_brighter(stored):
     """Whether a picture is the dark one of a folder of such, as a frame of depth may be."""
-    place = neighbourhood(stored)
-    if place is None or stored.image.mode == "P":
+    if stored.image.mode == "P":
         return False
     channels = 3 if stored.bands is None else stored.bands.shape[2]
-    with LOOKING_AROUND:
-        return any_is_brighter(*place, stored.image.mode, channels)
+    return asked_of_neighbours(any_is_brighter, stored, stored.image.mode, channels)
 
 
 @functools.lru_cache
 def any_is_brighter(folder, changed, ending, half, mode, channels):
     """Whether any picture of this ending and mode has too many values, or too high ones, to number
-    classes. changed: when the folder last was, so that the cache knows."""
+    classes."""
     for stored in neighbouring_pictures(folder, ending, half, channels):
         if stored.image.mode != mode or stored.lossy:
             continue
@@ -2065,16 +2065,12 @@ def reading_by_others(stored, mode, meanings, fitting, palette):
 def readings_of_folder(stored, palette):
     """-> how most label maps of a file's folder are read, "colour", "number" or "row", or None; and
     whether one of them that can only be read by number holds 255."""
-    place = neighbourhood(stored)
-    if place is None:
-        return None, False
-    with LOOKING_AROUND:
-        return usual_reading(*place, json.dumps(palette))
+    return asked_of_neighbours(usual_reading, stored, json.dumps(palette)) or (None, False)
 
 
 @functools.lru_cache
 def usual_reading(folder, changed, ending, half, palette):
-    """See readings_of_folder. changed: as in any_is_brighter; palette: as JSON."""
+    """See readings_of_folder, asked_of_neighbours. palette: as JSON, for the cache."""
     palette = json.loads(palette)
     votes = Counter()
     ignores = False
@@ -4220,10 +4216,10 @@ def main():
     command()
 
 
-def command_parser(command):
+def command_parser(command, help=None):
     """A parser whose errors name all that data.py does."""
     parser = new_parser(__doc__)
-    parser.add_argument("command", metavar=command)
+    parser.add_argument("command", metavar=command, help=help)
     parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG] "
                     "[--direction BtoA] [--no-mirror] [--crop] [--in-channels N] "
                     "[--out-channels N], "
@@ -4278,7 +4274,7 @@ def film_command():
 
 
 def sheet_command():
-    parser = command_parser("TASK")
+    parser = command_parser("TASK", ", ".join(TASKS))
     parser.add_argument("--data", metavar="DIR", help="a folder of one's own")
     parser.add_argument("--size", type=sides, help="pixels (default: the pictures' shape, with a "
                         "smaller side of 256 with a GPU, else 128; for SemGAN half of that, shapes "
