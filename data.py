@@ -1327,12 +1327,11 @@ def stored_tiff(path, channels, page):
     called_alpha = extra[-1:] == (2,)
     unnamed = bands == 4 and extra == ()                   # as OpenCV writes alpha
     unsigned = values.dtype.kind == "u"
-    alpha = None
-    if channels == 3 and bands in (2, 4) and unsigned and (called_alpha or unnamed):
+    has_alpha = channels == 3 and bands in (2, 4) and unsigned and (called_alpha or unnamed)
+    colours = values[..., :-1] if has_alpha else values
+    stored = replace(stored_array(path, colours, tags), turn=turn)
+    if has_alpha:
         alpha = values[..., -1] >> 8 * (values.itemsize - 1)             # its highest 8 bits
-        values = values[..., :-1]
-    stored = replace(stored_array(path, values, tags), turn=turn)
-    if alpha is not None:
         stored.image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
     if tag(tags, "ICCProfile"):
         stored.image.info["icc_profile"] = tag(tags, "ICCProfile")
@@ -1425,9 +1424,7 @@ def page_values(content, tags):
         if size == 0:                                      # left out: all of it is one value
             part[:] = fill_of(tags, dtype)
             continue
-        rows = len(part)                                   # the last strip is shorter, no tile is
-        if tag(tags, "TileLength"):
-            rows = high
+        rows = high if tag(tags, "TileLength") else len(part)    # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
         block = content[start:start + size]
         if tag(tags, "FillOrder") == 2:                    # a byte's bits run the other way
@@ -1514,9 +1511,7 @@ def photo_of(stored, scale):
     """Stored -> a Pillow RGB picture, as a browser shows it."""
     with refusing(stored.path):
         profile = stored.image.info.get("icc_profile")
-        image = stored.image
-        if stored.bands is not None:
-            image = to_8_bits(stored, scale)
+        image = stored.image if stored.bands is None else to_8_bits(stored, scale)
         if image.has_transparency_data:                    # RGBA, LA, a palette with a clear colour
             image = on_white(image)
         if profile:
@@ -1545,8 +1540,7 @@ def scaled(values, scale):
                       f"train on such pictures, or write it with 8 or 16 bits")
     low, high = scale or (0, 65535)
     exact = np.float32 if values.itemsize == 2 else np.float64           # holds all such values
-    spread = np.subtract(high, low, dtype=np.float64)
-    spread = np.maximum(spread, 1e-30)                     # of one value alone it is 0
+    spread = np.maximum(np.subtract(high, low, dtype=np.float64), 1e-30)   # 0 of one value alone
     levels = (values.astype(exact) - np.asarray(low, exact)) * np.asarray(255 / spread, exact)
     return levels.round().clip(0, 255).astype(np.uint8)
 
@@ -1912,10 +1906,8 @@ def holds_only_numbers(stored):
     values = stored.bands
     if values is None or values.shape[2] > 1:
         return False
-    if stored.step != 1:
-        return True
     up_to_white = values.max() == 65535 and (values % 257 == 0).all()
-    return values.max() > 255 and not up_to_white
+    return stored.step != 1 or (values.max() > 255 and not up_to_white)
 
 
 @dataclass
@@ -2085,14 +2077,11 @@ def usual_reading(folder, changed, ending, half, palette):
                 continue
             refuse_unclear_rows(meanings, fitting, palette)
             votes[preferred(image.mode, meanings, fitting, palette)] += 1
-            if list(fitting) == ["number"] and 255 in fitting["number"]:
-                ignores = True
+            ignores |= list(fitting) == ["number"] and 255 in fitting["number"]
     del votes[None]                                        # other pictures
-    usual = None
-    for how, count in votes.items():
-        if count > 2 / 3 * votes.total():                  # our choice: two annotators may differ
-            usual = how
-    return usual, ignores
+    enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
+    usual = [how for how, count in votes.items() if count > enough]
+    return usual[0] if usual else None, ignores
 
 
 def fitting_readings(mode, meanings, palette):
@@ -2352,12 +2341,10 @@ def cityscapes_ids(stored):
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
     values, meanings = meanings_of(stored, image, len(known))
-    numbers = [None]
-    if meanings:
-        numbers = [one.number for one in meanings]
+    numbers = [one.number for one in meanings or []]       # none of over 256 colours
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if None in numbers:
+    if None in numbers or not numbers:
         raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
     classes, _ = choose_reading(stored, image.mode, meanings, known)
     if classes is None:
@@ -2737,7 +2724,7 @@ def what_was_read(settings, pictures, held):
     elif row.kind == "photos" and len(files) == 2:
         words += f" of {files[0].parent.name}/ alone, not of {files[1].parent.name}/"
     how = how_labels_are_read(settings, files)
-    lines = [words + (f", labels {how}" if how else "")]
+    lines = [f"{words}, labels {how}" if how else words]
     lines += ignored_words(settings, pictures.files)
     for name, scale in zip("AB", scales_of(settings)):
         if scale:
@@ -2887,7 +2874,9 @@ def pair_in_other_units(settings, files):
         return
     for stored, scale in zip(stored_pair(settings, files), scales_of(settings)):
         values = deep_values(stored)
-        words = "" if scale is None or values is None else other_unit_words(values, scale)
+        if scale is None or values is None:
+            continue
+        words = other_unit_words(values, scale)
         if words:
             yield f"{stored.path}: {ends_of(scale)} become 0 to 255{words}"
 
@@ -3044,12 +3033,12 @@ def frames_of(path):
     Of a GIF Pillow gives the first frame in palette colours, the others in RGB. Here all are in
     RGB: rows of palettes mean nothing where every frame may number its colours anew."""
     with opened(path, page=0) as image:
-        tiff = image.format == "TIFF"
         for number, page in enumerate(pages_of(image, MOST_FRAMES), 1):
-            name = Path(f"{path}, {'page' if tiff else 'frame'} {number}")
-            if tiff:
+            if image.format == "TIFF":
+                name = Path(f"{path}, page {number}")
                 yield replace(read_stored(path, page=page), path=name)
                 continue
+            name = Path(f"{path}, frame {number}")
             with refusing(name):
                 image.seek(page)
                 mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -3774,12 +3763,11 @@ def output_levels(settings, x, fake):
 def output_values(settings, x, fake):
     """-> (H, W, C), or (H, W) of one channel: uint8, 0-255, or float32 on the scale of y."""
     scale = scale_of(settings, "y")
+    values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
     if scale and TASKS[settings["task"]].hides != "colour":   # of which G makes a and b, of Lab
-        values = fake[0].cpu().permute(1, 2, 0).double().numpy()
+        shares = (fake[0].cpu().permute(1, 2, 0).double().numpy() + 1) / 2
         low, high = np.array(scale)
-        values = (low + (values + 1) / 2 * (high - low)).astype(np.float32)
-    else:
-        values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
+        values = (low + shares * (high - low)).astype(np.float32)
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 
@@ -4047,7 +4035,7 @@ def positive(kind):
     """An argparse type: an int or float above 0 (NaN is not)."""
     def convert(text):
         with suppress(ValueError):
-            if 0 < kind(text) < float("inf"):
+            if 0 < kind(text) < math.inf:
                 return kind(text)
         words = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(f"{text!r} is not {words} above 0; give one")
@@ -4120,9 +4108,9 @@ def tensors_of(content):
     """All tensors in nested dicts and lists."""
     if isinstance(content, torch.Tensor):
         yield content
-    elif isinstance(content, dict):
-        yield from tensors_of(list(content.values()))
-    elif isinstance(content, (list, tuple)):
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, (list, tuple)):
         for part in content:
             yield from tensors_of(part)
 
@@ -4195,10 +4183,8 @@ def counted(number, thing):
 def megabytes(content):
     """The size of bytes or of all tensors, in MiB."""
     if isinstance(content, bytes):
-        size = len(content)
-    else:
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content))
-    return size / 2 ** 20
+        return len(content) / 2 ** 20
+    return sum(tensor.nbytes for tensor in tensors_of(content)) / 2 ** 20
 
 
 def append_line(path, line):
