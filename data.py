@@ -988,34 +988,19 @@ def check_area(width, height):
 
 
 def pages_of(image, most=64):
-    """The numbers of an opened file's frames, or of a TIFF's full pages among the first `most`."""
+    """The numbers of an opened file's frames, or of a TIFF's pages: see tiff_pages."""
     if image.format == "MPO":                              # a phone's JPEG, a preview behind it
         return [0]
     if image.format != "TIFF":
         return range(getattr(image, "n_frames", 1))
-    pages = []
-    for page in range(most):
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        except SyntaxError:                                # a mask of a kind that Pillow lacks
-            continue
-        if is_full(image.tag_v2):
-            pages.append(page)
-    return pages
+    image.fp.seek(0)
+    return list(tiff_pages(image.fp, most=most))
 
 
 def tag(tags, name):
     """One of a TIFF's tags, as Pillow has read them, by its name in TAGS."""
     number, otherwise = TAGS[name]
     return tags.get(number, otherwise)
-
-
-def is_full(tags):
-    """Whether a TIFF's page is neither a mask nor reduced."""
-    reduced_or_mask = tag(tags, "NewSubfileType") & 5      # 1: reduced, 4: a mask
-    return not reduced_or_mask and tag(tags, "SubfileType") != 2
 
 
 def what_it_is(path):
@@ -1295,7 +1280,7 @@ def read_by_hand(path, channels, page):
     if channels not in (1, 3):
         return True
     with open(path, "rb") as file:
-        pages = tiff_pages(file, page)
+        pages = list(tiff_pages(file, page).values())
     if len(pages) > 1:
         raise OSError("it has several frames or pages")
     if not pages:
@@ -1353,7 +1338,7 @@ def tiff_values(path, page=None):
     """The bands of a TIFF -> (H, W, C), its tags. Several pages of one size are bands, too."""
     content = Path(path).read_bytes()
     try:
-        pages = tiff_pages(io.BytesIO(content), page)
+        pages = list(tiff_pages(io.BytesIO(content), page).values())
         sizes = [math.prod(page_shape(tags)) * tiff_dtype(content, tags).itemsize for tags in pages]
         if sum(sizes) > MOST_DECODED:
             raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
@@ -1368,21 +1353,21 @@ def tiff_values(path, page=None):
 def tiff_page(path):
     """The tags of a TIFF's first full page."""
     with open(path, "rb") as file:
-        return tiff_pages(file)[0]
+        return list(tiff_pages(file).values())[0]
 
 
-def tiff_pages(file, page=None):
-    """The tags of an opened TIFF's full pages; it looks at 64. page: of this one alone."""
+def tiff_pages(file, page=None, most=64):
+    """{number: tags} of an opened TIFF's pages among the first `most`, but overviews and masks.
+    page: of this one alone."""
     head = file.read(16)                                   # BigTIFF: offsets of 64 bits
     if head[:4] == b"MM\0+":                               # Pillow takes it for a plain TIFF
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     if head[2] != 43:
         head = head[:8]
     offset = TiffImagePlugin.ImageFileDirectory_v2(head).next
-    pages = []
+    pages = {}
     ends = {0}                                             # of the chain: 0, or where it has been
-    most = 64 if page is None else page + 1
-    for number in range(most):
+    for number in range(most if page is None else page + 1):
         if offset in ends:
             break
         ends.add(offset)
@@ -1390,8 +1375,10 @@ def tiff_pages(file, page=None):
         file.seek(offset)
         tags.load(file)
         offset = tags.next
-        if number == page or (page is None and is_full(tags)):
-            pages.append(tags)
+        reduced_or_mask = tag(tags, "NewSubfileType") & 5  # 1: reduced, 4: a mask
+        full = not reduced_or_mask and tag(tags, "SubfileType") != 2
+        if number == page or (page is None and full):
+            pages[number] = tags
     return pages
 
 
