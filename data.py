@@ -359,7 +359,7 @@ def read_pair(settings, files, size):
 
 def on_light_paper(drawing):
     """A drawing, uint8 (C, H, W), in dark lines on light paper, as clean_sketch makes them."""
-    return 255 - drawing if is_on_dark(drawing) else drawing    # as of OpenCV's Canny
+    return 255 - drawing if is_on_dark(drawing) else drawing    # OpenCV's Canny draws on black
 
 
 def is_on_dark(drawing):
@@ -401,8 +401,8 @@ def one_channel_a_class(rgb, palette):
 
 
 def input_to_network(settings, pictures):
-    """A user's picture: uint8 (N, 3, H, W), or of as many channels as x has -> x float (N,
-    in_channels, H, W)."""
+    """What a user's picture becomes: uint8 RGB (N, 3, H, W) -> x float (N, in_channels, H, W).
+    Where x has not 3 channels, pictures have as many; RGB becomes grey where x has one."""
     wanted = channels_of(settings, "x")
     if wanted == 1 and pictures.shape[1] == 3:             # painted in colours
         pictures = torch.stack([to_tensor(to_image(rgb).convert("L")) for rgb in pictures])
@@ -1058,6 +1058,7 @@ def decoded(path, page, most):
         refuse_what_is_dropped(path, image, tags)
         raw = raw_mode(image)
         white = white_of(image)
+        lossy = is_lossy(path, image)
         deep_grey = is_deep_grey(image)
         deep_rgb = ";16" in raw and not deep_grey
         turn = tag(image.getexif(), "Orientation")
@@ -1077,7 +1078,6 @@ def decoded(path, page, most):
             step = (65535 if deep_grey else 255) / white
         inverted = tag(tags, "PhotometricInterpretation") == 0
         software = str(tag(tags, "Software"))
-        lossy = is_lossy(path, image)
     return Stored(Path(path), image, bands, step, lossy, turn, inverted, software)
 
 
@@ -1163,7 +1163,7 @@ def nodata_of(tags):
 
 
 def low_bytes(path, raw):
-    """Of a PNG's 16-bit RGB: in the other byte order Pillow takes these for the high ones."""
+    """The low bytes of a PNG's 16-bit RGB: in another order Pillow takes them for the high."""
     with opened(path) as image:
         image.tile = [image.tile[0]._replace(args=raw.replace("16B", "16L"))]
         ImageOps.exif_transpose(image, in_place=True)
@@ -1275,7 +1275,7 @@ def is_tiff(path):
 def read_by_hand(path, channels, page):
     """Whether a TIFF is to be read here: if other than 1 or 3 channels are wanted, or if Pillow
     lacks or misreads it. That is most of more than 8 bits, three bands that are not called RGB, and
-    what has strips or tiles left out, as GDAL's SPARSE_OK does: Pillow shows the file's first bytes
+    what has strips or tiles left out, as by GDAL's SPARSE_OK: Pillow shows the file's first bytes
     there."""
     if channels not in (1, 3):
         return True
@@ -1303,7 +1303,7 @@ def is_deep(tags):
 
 
 def stored_tiff(path, channels, page):
-    """A TIFF read by hand -> Stored. Of 3 channels, alpha after grey or RGB is kept apart."""
+    """A TIFF read by hand -> Stored; alpha is kept apart where 3 channels are wanted."""
     values, tags = tiff_values(path, page)
     turn = tag(tags, "Orientation")
     values = upright(values, turn)
@@ -1422,7 +1422,7 @@ def page_values(content, tags):
 
 
 def fill_of(tags, dtype):
-    """What is in a strip or tile that is left out: GDAL's mark of no data, if it can, else 0."""
+    """What a strip or tile that is left out holds: GDAL's mark of no data, if it fits, else 0."""
     nodata = nodata_of(tags) or 0
     if dtype.kind == "f" or np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
         return nodata
@@ -1659,8 +1659,8 @@ def has_8_bits(path):
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like numbers of classes: nearly black, but for
-    what is ignored (255, or -1). In RGB, or with that, neighbours must be alike, too, as in few
-    night photos."""
+    what is ignored (255, or -1). In RGB, or with that, neighbours must be alike, as in few night
+    photos."""
     values = possible_numbers(stored)
     if values is None or values.dtype.kind == "f":
         return
@@ -1713,8 +1713,7 @@ def is_among_brighter(stored):
 
 @functools.lru_cache
 def any_is_brighter(folder, changed, ending, half, mode, channels):
-    """Whether any picture of this ending and mode has too many values, or too high ones, to number
-    classes."""
+    """Whether any picture of this ending and mode has too many or too high values for numbers."""
     for stored in neighbouring_pictures(folder, ending, half, channels):
         if stored.image.mode != mode or stored.lossy:
             continue
@@ -2185,7 +2184,7 @@ def refuse_rows_apart(meanings, palette):
 
 
 def refuse_unknown(values, meanings, meant, palette):
-    """Refuses a map by its first value, or row in a colour, that is no class's: says where."""
+    """Refuses a map by its first value, or row's colour, that is no class's; says where."""
     colours = [None] + [tuple(colour) for _, colour in palette]
     for one in meanings:
         number = one.value if meant == "row" else one.number
@@ -2444,7 +2443,7 @@ def labels_and_photo(labels, photo, palette):
 
 
 def share_of_classes(stored, palette):
-    """The share of a picture's pixels NEAR a class's colour; 0 of what shows no colours."""
+    """The share of pixels NEAR a class's colour; 0 of what cannot be shown in colours."""
     with suppress(Refusal), refusing(stored.path):
         few = to_tensor(shown_colours(stored))[:, ::4, ::4]              # a sample will do
         return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
@@ -2487,7 +2486,7 @@ def refuse_renumbered(files, readings, advice):
 
 
 def reading_of(path, palette):
-    """How a palette file is read, and its Meanings; "" and [] of what is refused elsewhere."""
+    """How a palette file is read, and its Meanings; "" and [] of what label_map_in refuses."""
     try:
         stored = read_stored(path)
         how = label_map_in(stored, palette)[1]
@@ -2504,7 +2503,7 @@ def has_shape(width, height, size):
 
 
 def is_two_halves(stored, size):
-    """Whether a picture may be two halves of the shape of size, None: any, side by side."""
+    """Whether a picture may be two halves side by side, of the shape of size, or None: of any."""
     width, height = stored.image.size
     return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
@@ -2548,8 +2547,8 @@ def halves(stored):
 
 
 def check_turned(a, b):
-    """Refuses a pair of which a tag turns one half: labels are often drawn on what lies. Where
-    sides differ, their order tells."""
+    """Refuses a pair of which a camera's tag turns one half: labels were often drawn on the picture
+    as it lies. Where the sides differ, their order tells."""
     if a.turn == b.turn:
         return
     turned, other = (a, b) if a.turn > 1 else (b, a)
@@ -2680,7 +2679,7 @@ def refuse_other_half(settings, files):
 
 
 def check_ids(paths):
-    """Refuses _labelIds.png that end at 18, as trainIds do: sky and cars are above, in ids."""
+    """Refuses _labelIds.png without a number over 18, where trainIds end: sky and cars follow."""
     highest = max(read_stored(path).image.convert("L").getextrema()[1] for path in paths)
     if highest < 19:
         raise Refusal(f"{paths[0]}: no number over {highest} here or in the next files: these are "
@@ -2942,7 +2941,8 @@ def known_size(settings, size):
 
 
 def keeps_scale(settings):
-    """Whether a run sees larger pictures as more of the same: maps, or with --crop."""
+    """Whether a run sees larger pictures as more of the same: maps, as many metres a pixel at any
+    size, and what --crop has shown at its own scale."""
     return TASKS[settings["task"]].archive == "maps" or bool(settings.get("crop"))
 
 
@@ -2983,8 +2983,7 @@ def from_array(values):
 
 
 def resize_image(image, size, nearest=False):
-    """A Pillow picture of size (height, width), None: as it is; bicubic, or nearest for label
-    maps."""
+    """A Pillow picture of size (height, width), None: as it is; bicubic, or nearest for labels."""
     if size is None or image.size == (size[1], size[0]):
         return image
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
@@ -3228,7 +3227,7 @@ def kmeans_palette(pixels, classes):
 
 
 def first_centres(pixels, classes, rng):
-    """Arthur & Vassilvitskii 2007, each by its distance from others: (M, 3) -> (classes, 3)."""
+    """Arthur & Vassilvitskii 2007, drawn by squared distance: (M, 3) -> (classes, 3)."""
     centres = pixels[torch.randint(len(pixels), (1,), generator=rng)]
     while len(centres) < classes:
         squared = torch.cdist(pixels, centres).amin(1) ** 2
@@ -3781,8 +3780,7 @@ def film(run, out, largest=300_000):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
     Where all would be too much, frames are left out, then made smaller: most is learned early, so
-    those that stay are spaced by the logarithm of their steps. The last one stays for two
-    seconds."""
+    those that stay are spaced by the logarithm of their steps. The last one stays longer."""
     folder = Path(run) / "samples"
     sheets = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
     sheets.sort(key=lambda path: int(path.stem))
@@ -3804,7 +3802,7 @@ def film(run, out, largest=300_000):
 
 
 def spread_by_logarithm(sheets, count):
-    """At most count sheets, the first and the last among them, evenly in their steps' log."""
+    """At most count sheets, first and last included, evenly by their steps' logarithm."""
     steps = np.log([int(path.stem) + 1 for path in sheets])
     wanted = np.linspace(steps[0], steps[-1], count)
     nearest = {int(np.abs(steps - at).argmin()) for at in wanted}
