@@ -1871,7 +1871,8 @@ def label_image(stored):
         image = image.convert(plain)
     if values is None:
         return image
-    if values.min() < 0 or values.max() > 65535 or (values % 1).any():
+    highest = float(values.max())                          # 65535 is beyond half floats
+    if values.min() < 0 or highest > 65535 or (values % 1).any():
         raise OSError(f"holds values of {values.min():g} to {values.max():g}, which number no "
                       f"classes; write whole numbers from 0, and 255 for what to ignore")
     if holds_only_numbers(stored):
@@ -1892,7 +1893,7 @@ def holds_only_numbers(stored):
     values = stored.bands
     if values is None or values.shape[2] > 1:
         return False
-    up_to_white = values.max() == 65535 and (values % 257 == 0).all()
+    up_to_white = float(values.max()) == 65535 and (values % 257 == 0).all()
     return stored.step != 1 or (values.max() > 255 and not up_to_white)
 
 

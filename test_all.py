@@ -5874,6 +5874,11 @@ def test_whole_numbers_in_floats_are_numbers(name, read_map):
     words = "0.5 to 255.5, which number no classes; write whole numbers"
     refuses(words, read_map, values + np.float32(0.5), STREET, name)
 
+def test_whole_numbers_in_half_floats_are_numbers_without_a_warning(read_map, recwarn):
+    values = IGNORING.astype(np.float16)
+    assert np.array_equal(read_map(values, STREET, "a.npy"), values)
+    assert not recwarn.list
+
 IGNORING = np.where(BANDS == 3, 255, BANDS).astype(np.uint8)
 NOT_PICTURES = {
     "grey": Image.fromarray(IGNORING),
