@@ -2090,15 +2090,17 @@ def preferred(mode, meanings, fitting, palette):
     row = fitting.get("row")
     if row and not colour and not all_told(meanings):
         return "row"                                       # some show no colour that could tell
-    if row and not colour and not number:
-        return None if shows_smeared_colours(meanings, palette) else "row"
+    if not colour and not number:
+        return "row" if row and not shows_smeared_colours(meanings, palette) else None
+    if not colour:
+        return "number"
     if not number or colour == number:
-        return "colour" if colour else None
+        return "colour"
     # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
     coloured = mode == "RGB" and any(grey_level(one.colour) is None for one in meanings)
-    if colour and (255 in number or row == colour or coloured):
+    if 255 in number or row == colour or coloured:
         return "colour"
-    if not colour or mode == "L" or row == number:
+    if mode == "L" or row == number:
         return "number"
     colours = [one.colour for one in meanings]
     raise OSError(f"colours {colours} are classes {colour} by colour, {number} by number; "
