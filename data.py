@@ -180,14 +180,12 @@ def look_up(name):
 
 class Pictures:
     """The pictures of one split: [i] -> uint8 (C, H, W), x's channels and then y's for pairs; see
-    read_picture. settings: a dict, such as settings_of gives.
+    read_picture. settings: a dict, such as settings_of gives. names: one of each picture. files:
+    its path, or its two; None where pictures are drawn.
 
-    Kept while they fit in memory (gigabytes); else decoded each time they are asked for. Held-out
+    Kept while they fit in memory (gigabytes), else decoded whenever they are asked for. Held-out
     ones have settings["size"]; those to train on 286/256 of it, where the task jitters. With --crop
-    none is resized: those to train on stay whole, held-out ones are cut from the middle.
-
-    names: one of each picture. files: its path, or its two; None where pictures are drawn.
-    """
+    none is resized: those to train on stay whole, held-out ones are cut from the middle."""
 
     def __init__(self, settings, memory=4.0, split="train"):
         self.settings = settings
@@ -205,9 +203,8 @@ class Pictures:
             self.names = [paths[0].name for paths in self.files]
         shape = (len(self), channels_kept(settings), *self.size)         # a byte a value
         bytes_kept = whole_bytes(settings, self.files) if self.whole else math.prod(shape)
-        self.cache = None
-        if bytes_kept <= memory * 2 ** 30:
-            self.cache = self.read_all(shape)
+        fits = bytes_kept <= memory * 2 ** 30
+        self.cache = self.read_all(shape) if fits else None
 
     def __len__(self):
         return len(self.names)
@@ -221,12 +218,12 @@ class Pictures:
             return drawn_picture(self.settings, self.numbers[i], self.size)
         if not self.settings.get("crop"):
             return read_picture(self.settings, self.files[i], self.size)
-        picture = read_whole(self.settings, self.files[i])
+        picture = read_picture(self.settings, self.files[i], None)
+        refuse_small(self.files[i][0], picture, self.settings["size"])
         return picture if self.whole else middle(picture, self.size)
 
     def read_all(self, shape):
-        """uint8 of shape (N, C, H, W), or N whole ones in a list; a Refusal names the first five
-        that fail."""
+        """uint8 (N, C, H, W), or N whole ones in a list; a Refusal names five that fail."""
         if self.whole:
             kept = [None] * len(self)
             places = kept
@@ -245,15 +242,12 @@ class Pictures:
         if not refusals:
             return kept
         first, *more = sorted(refusals)
-        words = str(refusals[first])
-        if more:
-            names = ", ".join(self.names[i] for i in more[:4])
-            words += f" (and {len(more)} more: {names})"
-        raise Refusal(words)
+        names = ", ".join(self.names[i] for i in more[:4])
+        others = f" (and {len(more)} more: {names})" if more else ""
+        raise Refusal(f"{refusals[first]}{others}")
 
     def batches(self, order):
-        """Yields the pictures of each list of indices in order, together; decodes ahead in threads.
-        """
+        """Yields a batch for each list of indices in order; decodes ahead in threads."""
         ahead = deque()
         with ThreadPoolExecutor(4) as pool:
             for indices in order:
@@ -279,9 +273,8 @@ def held_out(settings, memory=4.0):
 
 
 def contents_of(pictures):
-    """A check sum, as text, of what the files of Pictures hold: of all their sizes, and of 127
-    files at most, whole. By it a run that goes on knows that they are what they were. None if
-    they are drawn."""
+    """A check sum of what the files of Pictures hold, or None of drawn ones: by all their sizes,
+    and 127 files at most, a run that goes on knows that they are what they were."""
     if pictures.files is None:
         return None
     paths = [path for files in pictures.files for path in files]
@@ -292,15 +285,14 @@ def contents_of(pictures):
 
 
 def far_apart(pictures, count):
-    """At most count of Pictures, evenly spread from the first on: neighbours may be frames of one
-    film."""
+    """At most count of Pictures, evenly spread: neighbours may be frames of one film."""
     count = min(count, len(pictures))
     return torch.stack([pictures[i * len(pictures) // count] for i in range(count)])
 
 
 def epoch_order(count, batch, seed, epoch, rank=0, world=1):
     """The index lists of one rank's batches in one epoch: a function of (seed, epoch) alone. Each
-    rank takes its own slice of each global batch of batch * world; no batch is incomplete."""
+    rank takes its own slice of each global batch; no batch is incomplete."""
     rng = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=rng)
     together = batch * world
@@ -310,23 +302,21 @@ def epoch_order(count, batch, seed, epoch, rank=0, world=1):
 
 def augment(settings, pictures, rng, rank=0, world=1):
     """Random crop and mirror of each picture, both halves alike: uint8 (n, C, H, W), or a list of
-    whole pictures (--crop), -> (n, C, *size). rng, a torch.Generator on the CPU, draws for the
-    whole batch of n * world pictures, and each rank takes its own: two processes crop as one would.
-    """
+    whole pictures (--crop), -> (n, C, *size). rng draws on the CPU for the whole batch of n * world
+    pictures, and each rank takes its own: two processes crop as one would."""
     height, width = settings["size"]
     n = len(pictures)
     total = n * world
     mine = slice(rank * n, (rank + 1) * n)
     if isinstance(pictures, list):
         shares = torch.rand(2, total, generator=rng)[:, mine]
-        tops, lefts = whole_places(pictures, [height, width], shares)
+        tops, lefts = whole_places(pictures, settings["size"], shares)
     else:
         h, w = pictures.shape[2:]
         tops = torch.randint(h - height + 1, (total,), generator=rng)[mine].tolist()
         lefts = torch.randint(w - width + 1, (total,), generator=rng)[mine].tolist()
-    crops = []
-    for picture, top, left in zip(pictures, tops, lefts):
-        crops.append(picture[:, top:top + height, left:left + width])
+    crops = [picture[:, top:top + height, left:left + width]
+             for picture, top, left in zip(pictures, tops, lefts)]
     for dim in mirror_of(settings):
         turned = (torch.rand(total, generator=rng)[mine] < 0.5).tolist()
         crops = [crop.flip(dim) if turn else crop for crop, turn in zip(crops, turned)]
@@ -335,10 +325,7 @@ def augment(settings, pictures, rng, rank=0, world=1):
 
 def read_picture(settings, files, size):
     """One picture of its file or two, uint8 (C, *size): of pairs x, then y; a photo's RGB; or a
-    label map's classes, of one channel.
-
-    A file becomes a Pillow picture, is resized as one, and then becomes numbers, once.
-    """
+    label map's classes, of one channel. size None: its own."""
     kind = TASKS[settings["task"]].kind
     if kind == "pairs":
         return read_pair(settings, files, size)
@@ -352,8 +339,7 @@ def read_picture(settings, files, size):
 
 
 def read_pair(settings, files, size):
-    """Both halves of a pair, resized, x and then y: uint8 (6, *size), or as many as channels_kept.
-    """
+    """Both halves, resized, x and then y: uint8 (6, *size), or as many as channels_kept."""
     palette = settings["palette"]
     labels = label_side(settings)
     parts = {}
@@ -372,9 +358,8 @@ def read_pair(settings, files, size):
 
 
 def on_light_paper(drawing):
-    """A drawing, uint8 (C, H, W), in dark lines on light paper, as clean_sketch makes a user's own:
-    light lines on dark, as of OpenCV's Canny, are turned into that."""
-    return 255 - drawing if is_on_dark(drawing) else drawing
+    """A drawing, uint8 (C, H, W), in dark lines on light paper, as clean_sketch makes them."""
+    return 255 - drawing if is_on_dark(drawing) else drawing    # OpenCV's Canny draws on black
 
 
 def is_on_dark(drawing):
@@ -410,9 +395,8 @@ def to_network(settings, pictures):
 
 
 def one_channel_a_class(rgb, palette):
-    """Label colours, uint8 (N, 3, H, W) -> float (N, K, H, W): 1 in the channel of a pixel's class,
-    else 0; where nothing is known (255) 0 in all."""
-    classes = class_or_ignore(rgb, palette)
+    """Label colours, uint8 (N, 3, H, W) -> float (N, K, H, W): 1 in the class's channel, else 0."""
+    classes = class_or_ignore(rgb, palette)                # of 255 all channels are 0
     return torch.stack([classes == k for k in range(len(palette))], 1).float()
 
 
@@ -432,15 +416,13 @@ def input_to_network(settings, pictures):
 
 
 def to_pixels(settings, x, image):
-    """Network values to look at: x, or an output or target of that x -> uint8 RGB (N, 3, H, W). Of
-    several channels it shows the first three; see first_three."""
+    """Network values to look at: x, or an output or target of it -> uint8 RGB (N, 3, H, W)."""
     if settings["one_hot"] and image is x:
         return colorize(image.argmax(1).cpu(), settings["palette"])
     if TASKS[settings["task"]].hides == "colour":
+        ab = image.clamp(-1, 1) * 110
         if image is x:
             ab = torch.zeros_like(x).expand(-1, 2, -1, -1)
-        else:
-            ab = image.clamp(-1, 1) * 110
         lightness = (x + 1) * 50                           # an output gets its own input's L
         return lab_to_rgb(torch.cat([lightness, ab], dim=1).cpu())
     return first_three(to_levels(image))
@@ -452,8 +434,7 @@ def to_levels(image):
 
 
 def first_three(pictures):
-    """uint8 (N, C, H, W) to look at, (N, 3, H, W): the first three channels as red, green and blue;
-    of one or two, the first as grey."""
+    """uint8 (N, C, H, W) to look at, (N, 3, H, W): of one or two channels the first, as grey."""
     if pictures.shape[1] < 3:
         return pictures[:, :1].repeat(1, 3, 1, 1)
     return pictures[:, :3]
@@ -463,10 +444,9 @@ def label_map_of(settings, pictures):
     """The true label map (N, H, W) of pairs, or None; the class "unlabelled" becomes 255."""
     if not TASKS[settings["task"]].labels:                 # what a palette.json names is no truth
         return None
-    palette = settings["palette"]
     colours = pictures[:, :3] if label_side(settings) == "x" else pictures[:, -3:]
-    classes = class_or_ignore(colours, palette)
-    for k, (name, _) in enumerate(palette):
+    classes = class_or_ignore(colours, settings["palette"])
+    for k, (name, _) in enumerate(settings["palette"]):
         if name == "unlabelled":
             classes = classes.masked_fill(classes == k, 255)
     return classes
@@ -478,8 +458,7 @@ VALIDATION = ("val", "valid", "validation")                # names of one split
 
 
 def split_files(folder, split, maps=False):
-    """The files of split "train" or "val" below folder: [(A, B), ...] or [(picture,), ...]. test/
-    is never looked into."""
+    """The files of split "train" or "val": [(A, B), ...] or [(picture,), ...]; never of test/."""
     if folder is None:                                     # of a converted generator
         raise Refusal("--data: missing, as the run names no folder of pictures; give one")
     folder = Path(folder)
@@ -488,17 +467,15 @@ def split_files(folder, split, maps=False):
     if not folder.is_dir():
         raise Refusal(f"{folder}: no such folder; give another with --data, or put pictures there")
     train = folder / "train"
+    home = train if train.is_dir() else folder
     held = [folder / name for name in VALIDATION if (folder / name).is_dir()]
-    if not train.is_dir():
-        files = hold_out(find_files(folder, maps), split)
-    elif not held:
-        files = hold_out(find_files(train, maps), split)
-    else:
+    if held and home == train:
         files = find_files(held[0] if split == "val" else train, maps)
+    else:
+        files = hold_out(find_files(home, maps), split)
     if not files:
-        inside = train if train.is_dir() else folder
-        others = [path.name for path in sorted(inside.iterdir())
-                  if path.is_dir() and not path.name.startswith(".")]
+        folders = sorted(path.name for path in home.iterdir() if path.is_dir())
+        others = [name for name in folders if not name.startswith(".")]
         hint = ""
         if others:
             hint = (f" (folders inside, such as {others[0]}/, are not looked into: pictures lie in "
@@ -509,22 +486,19 @@ def split_files(folder, split, maps=False):
 
 
 def hold_out(files, split):
-    """One split of files: "val" is a tenth, by a hash of the name, the same in every run; at least
-    one. "train" is the rest."""
+    """One split of files: "val" is a tenth, by a hash of the name, and at least one."""
     if not files:
         return []
     hashes = {file: zlib.crc32(os.fsencode(file[0].stem)) for file in files}
     held = {file for file in files if hashes[file] % 10 == 0}
     if not held:
         held = {min(files, key=hashes.get)}
-    if split == "val":
-        return [file for file in files if file in held]
-    return [file for file in files if file not in held]
+    return [file for file in files if (file in held) == (split == "val")]
 
 
 def find_files(folder, maps):
     """[(A, B), ...] where folder has A/ and B/ (or photos/ and labels/), else [(picture,), ...];
-    where label maps alone are asked for, also Cityscapes' as published."""
+    maps: label maps alone are asked for, so also Cityscapes' as published."""
     for a, b in (("A", "B"), ("photos", "labels")):
         if (folder / a).is_dir() and (folder / b).is_dir():
             return pair_names(folder / a, folder / b)
@@ -535,10 +509,9 @@ def find_files(folder, maps):
 def find_ids(folder):
     """Cityscapes' _labelIds at any depth, such as gtFine/SPLIT/CITY/*, but those below test/."""
     inside = [path for path in sorted(folder.rglob("*_label*Ids.*"))
-              if "test" not in path.relative_to(folder).parts]
-    paths = [path for path in inside if holds_ids(path) and is_picture(path, ENDINGS)]
-    others = [path for path in inside
-              if path.stem.endswith("_labelTrainIds") and is_picture(path, ENDINGS)]
+              if "test" not in path.relative_to(folder).parts and is_picture(path, ENDINGS)]
+    paths = [path for path in inside if holds_ids(path)]
+    others = [path for path in inside if path.stem.endswith("_labelTrainIds")]
     if others and not paths:
         raise Refusal(f"{others[0]}: holds trainIds; give Cityscapes' own _labelIds.png")
     return paths
@@ -564,14 +537,13 @@ def pair_names(folder_a, folder_b):
 
 
 def plain_stem(path):
-    """A file's name without its ending, in NFC: Macs may store é as e and a mark, which looks the
-    same."""
+    """A file's name without its ending, in NFC: Macs may store é as e and a mark."""
     return unicodedata.normalize("NFC", path.stem)
 
 
 def list_pictures(folder):
-    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Files of
-    NumPy count where there is no other picture: beside some, they are mostly something else."""
+    """The pictures in a folder itself, sorted; no dotfiles, folders or links to nothing. Beside
+    others, files of NumPy are mostly something else, and do not count."""
     try:
         inside = sorted(Path(folder).iterdir())
         files = [path for path in inside if is_picture(path, ENDINGS)]
@@ -626,7 +598,7 @@ def refuse_pair_flags(task, flags):
     row = TASKS[task]
     if flags.get("crop") and row.kind == "label maps":
         raise Refusal("--crop: SemGAN learns whole label maps; leave it out")
-    labels = label_side({"task": task, "palette": None, **flags})
+    settings = {"task": task, "palette": None, **flags}
     for key, side in (("direction", None), ("in_channels", "x"), ("out_channels", "y")):
         flag = f"--{key.replace('_', '-')}"
         value = flags.get(key)
@@ -635,12 +607,13 @@ def refuse_pair_flags(task, flags):
         if row.kind != "pairs":
             raise Refusal(f"{flag}: {task} makes what it learns of one picture, no pair; leave it "
                           f"out")
-        if side and side == labels and value != 3:
-            raise Refusal(f"{flag} {value}: the {side} of {task} is a label map, seen in 3 channels"
-                          f" of colours; leave it out")
-        if side == "x" and sketched({"task": task, **flags}) and value != 3:
-            raise Refusal(f"{flag} {value}: the x of {task} is a drawing, seen in 3 channels; leave"
-                          f" it out")
+        seen = None
+        if side and side == label_side(settings):
+            seen = "a label map, seen in 3 channels of colours"
+        elif side == "x" and sketched(settings):
+            seen = "a drawing, seen in 3 channels"
+        if seen and value != 3:
+            raise Refusal(f"{flag} {value}: the {side} of {task} is {seen}; leave it out")
         if side and value > MOST_CHANNELS:
             raise Refusal(f"{flag} {value}: too many; give at most {MOST_CHANNELS}")
 
@@ -648,15 +621,14 @@ def refuse_pair_flags(task, flags):
 def settings_of(task, folder=None, size=(256, 256), one_hot=False):
     """The settings that this file reads, for pictures in a folder (None: the published ones): task,
     size [h, w], one_hot, and those of pictures_of. A run may also have those in PAIR_KEYS."""
-    settings = {"task": task, "size": list(size), "one_hot": one_hot}
-    settings.update(pictures_of(task, folder))
-    return settings
+    pictures = pictures_of(task, folder)
+    return {"task": task, "size": list(size), "one_hot": one_hot, **pictures}
 
 
 def pictures_of(name, folder=None, scale=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
     labels, range (scale: [low, high], one for all deep values; else found over the folder).
-    choices: settings of add_pair_flags that are not the task's."""
+    choices: of add_pair_flags, what is not the task's."""
     choices = choices or {}
     if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
         raise Refusal(f"--range {scale[0]:g} {scale[1]:g}: is no range; give two numbers, the "
@@ -724,34 +696,28 @@ def channels_kept(settings):
 
 # --crop: pictures that are kept whole, at their own scale. Skip it on first reading.
 
-def read_whole(settings, files):
-    """read_picture without resizing, for --crop: uint8 (C, h, w), large enough to be cut."""
-    picture = read_picture(settings, files, None)
+def refuse_small(path, picture, size):
+    """Refuses a picture, uint8 (C, h, w), out of which size cannot be cut."""
     h, w = picture.shape[1:]
-    height, width = settings["size"]
+    height, width = size
     if h < height or w < width:
-        raise Refusal(f"{files[0]}: is {w}x{h}, width x height, too small to cut {width}x{height} "
+        raise Refusal(f"{path}: is {w}x{h}, width x height, too small to cut {width}x{height} "
                       f"out of it; give a smaller --size, or leave --crop out")
-    return picture
 
 
 def whole_bytes(settings, files):
     """What whole pictures take when they are decoded, by their headers."""
-    areas = in_threads(area_of, [paths[0] for paths in files])
-    total = sum(areas) * channels_kept(settings)
+    headers = in_threads(header_of, [paths[0] for paths in files])
+    total = sum(pixels for pixels, _ in headers) * channels_kept(settings)
     side_by_side = TASKS[settings["task"]].kind == "pairs" and len(files[0]) == 1
     return total / 2 if side_by_side else total            # x and y are in its area already
 
 
 def whole_places(pictures, size, shares):
-    """Where whole pictures are cut: shares (2, n) in 0..1 of what is left beside each crop -> tops
-    and lefts, lists of n."""
-    tops = []
-    lefts = []
-    for picture, (down, across) in zip(pictures, shares.T.tolist()):
-        h, w = picture.shape[1:]
-        tops.append(int(down * (h - size[0] + 1)))         # rand is below 1, if only by 2 ** -24
-        lefts.append(int(across * (w - size[1] + 1)))
+    """Where whole pictures are cut: shares (2, n), 0 to below 1, of what is left -> tops, lefts."""
+    room = [[picture.shape[1] - size[0] + 1, picture.shape[2] - size[1] + 1]
+            for picture in pictures]
+    tops, lefts = (shares.double() * torch.tensor(room).T).long().tolist()
     return tops, lefts
 
 
@@ -771,8 +737,8 @@ CITYSCAPES_IDS = (19, 19, 19, 19, 19, 20, 21, 0, 1, 21, 21, 2, 3, 4, 4, 2, 2, 5,
                   11, 12, 13, 14, 15, 14, 14, 16, 17, 18)
 # The colours of those whose own are not their row's: parking, rail track, guard rail, bridge,
 # tunnel, caravan, trailer.
-CITYSCAPES_ALSO = [(21, (250, 170, 160)), (21, (230, 150, 140)), (4, (180, 165, 180)),
-                   (2, (150, 100, 100)), (2, (150, 120, 90)), (14, (0, 0, 90)), (14, (0, 0, 110))]
+CITYSCAPES_ALSO = {(250, 170, 160): 21, (230, 150, 140): 21, (180, 165, 180): 4,
+                   (150, 100, 100): 2, (150, 120, 90): 2, (0, 0, 90): 14, (0, 0, 110): 14}
 
 
 def colorize(label_map, palette):
@@ -784,20 +750,17 @@ def colorize(label_map, palette):
 
 
 def known_colours(palette):
-    """[(class, (r, g, b)), ...]: a palette's, and of Cityscapes those that its files have, too."""
-    rows = [(k, tuple(colour)) for k, (_, colour) in enumerate(palette)]
-    return rows + CITYSCAPES_ALSO if palette == CITYSCAPES else rows
-
-
-def classes_by_colour(palette):
-    """{(r, g, b): class} of known_colours."""
-    return {colour: k for k, colour in known_colours(palette)}
+    """{(r, g, b): class}: a palette's, and of Cityscapes those that its files have, too."""
+    classes = {tuple(colour): k for k, (_, colour) in enumerate(palette)}
+    if palette == CITYSCAPES:
+        classes.update(CITYSCAPES_ALSO)
+    return classes
 
 
 def class_colours(palette):
     """known_colours as tensors: classes (M,), colours float (M, 3)."""
-    classes, colours = zip(*known_colours(palette))
-    return torch.tensor(classes), torch.tensor(colours).float()
+    known = known_colours(palette)
+    return torch.tensor(list(known.values())), torch.tensor(list(known)).float()
 
 
 def nearest_class(pictures, palette):
@@ -837,11 +800,10 @@ def label_side(settings):
 
 
 def half_of_labels(folder):
-    """Which half of pairs with a palette.json is a label map: what stands in labels/, "B", else
-    "A", as kmeans_folder writes it."""
+    """Which half of pairs with a palette.json is a label map: "B", in labels/; else "A"."""
     folder = Path(folder or "")
     apart = (folder / "labels").is_dir() or (folder / "train" / "labels").is_dir()
-    return "B" if apart else "A"
+    return "B" if apart else "A"                           # "A": as kmeans_folder writes it
 
 
 def palette_of(name, folder):
@@ -855,22 +817,19 @@ def palette_of(name, folder):
         return read_palette(file)
     if palette is not CITYSCAPES:
         return palette
-    maps = []
-    for labels in Path(folder).glob("**/labels"):
-        maps += [path.name for path in labels.rglob("*.*")]
-    of_cityscapes = any("_labelIds" in map_name for map_name in maps)
+    maps = list(Path(folder).glob("**/labels/**/*.*"))
+    of_cityscapes = any("_labelIds" in path.name for path in maps)
     return CAMVID if maps and not of_cityscapes else palette
 
 
 def read_palette(file):
     """A palette.json: [[name, [r, g, b]], ...] of 2 to 255 classes; or Refusal."""
-    try:
+    rows = None
+    with suppress(ValueError):
         rows = json.loads(file.read_bytes())               # a byte-order mark is fine
-        if not isinstance(rows, list) or not 1 < len(rows) < 256:
-            raise ValueError
-    except ValueError:
+    if not isinstance(rows, list) or not 1 < len(rows) < 256:
         raise Refusal(f"{file}: not a list of 2 to 255 classes, [[\"road\", [128, 64, 128]], ...]; "
-                      f"mend or remove it") from None
+                      f"mend or remove it")
     palette = []
     names = {}                                             # by colour
     for row in rows:
@@ -888,8 +847,8 @@ def read_palette(file):
 
 
 def clean_label_map(image, palette):
-    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Nearest
-    colour alone grows seams: halfway from one class's colour to another's lies a third one. So a
+    """uint8 RGB (H, W, 3) whose label colours a JPEG has smeared -> label_map uint8 (H, W). Halfway
+    from one class's colour to another's may lie a third one: nearest colour alone grows seams. So a
     pixel takes the nearest in colour of the classes that fill a block of 3x3 nearby, unless it is
     within 20 levels of its own class's colour, or twice as near to that as to theirs."""
     pixels = torch.from_numpy(image).float()
@@ -910,8 +869,8 @@ def clean_label_map(image, palette):
 
 
 def within(mask, reach):
-    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. Max pooling gives
-    the same; on a CPU, cleaning a label map by it took five times as long."""
+    """bool (H, W, K) -> where one within reach pixels, also diagonally, is True. Five times as
+    fast, on a CPU, as max pooling."""
     h, w = mask.shape[:2]
     padded = F.pad(mask, (0, 0, reach, reach, reach, reach))
     shifts = range(2 * reach + 1)
@@ -946,7 +905,7 @@ TAGS = {  # by their names in TIFF 6.0 (a JPEG's EXIF has them, too): number, wh
     "StripByteCounts": (279, None), "PlanarConfiguration": (284, 1), "Predictor": (317, 1),
     "TileWidth": (322, None), "TileLength": (323, None), "TileOffsets": (324, None),
     "TileByteCounts": (325, None), "ExtraSamples": (338, ()), "SampleFormat": (339, (1,)),
-    "ICCProfile": (34675, None), "GDAL_NODATA": (42113, "")}
+    "Software": (305, ""), "ICCProfile": (34675, None), "GDAL_NODATA": (42113, "")}
 SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float"}
 DROP_HELP = ("drop it, as by `magick IN -alpha off OUT` or `gdal_translate -b 1 -b 2 -b 3 IN OUT` "
              "(of two bands: -b 1 alone), or train on all bands with --in-channels or "
@@ -957,18 +916,15 @@ PALETTE_HELP = 'say what they mean in a palette.json: [["road", [128, 64, 128]],
 
 def numbers_help(settings):
     """What to do with numbers of classes, where a task without label maps meets them."""
-    if settings["task"] == "pairs":
-        return PALETTE_HELP
-    return f"give --task pairs, and {PALETTE_HELP}"
+    return PALETTE_HELP if settings["task"] == "pairs" else f"give --task pairs, and {PALETTE_HELP}"
 
 
 @dataclass
 class Stored:
     """A file's picture: upright, but otherwise as it is stored, in any of Pillow's modes.
 
-    bands: its values, (H, W, C) of any kind of number, where they have more than 8 bits, or where a
-    run takes other than 3 channels; the image may then be a blank of that size. None elsewhere.
-    """
+    bands: its values, (H, W, C) of any kind of number, where they have more than 8 bits, or where
+    other than 3 channels are wanted; the image may then be a blank of that size."""
     path: Path
     image: Image.Image
     bands: np.ndarray = None
@@ -1001,7 +957,7 @@ def refusing(path):
 @contextmanager
 def opened(path, page=None):
     """The picture in a file, its header checked. What fails inside the `with`: see refusing. page:
-    of a file with several; None: there may be one only."""
+    of several; None: there may be one only."""
     with refusing(path):
         check_file(path)
         # Not by its path: Pillow then maps plain TIFFs into memory with their sides swapped.
@@ -1032,28 +988,13 @@ def check_area(width, height):
 
 
 def pages_of(image, most=64):
-    """The numbers of an opened file's frames, or of a TIFF's pages, but for overviews and masks.
-    most: how many of a TIFF's pages are looked at."""
+    """The numbers of an opened file's frames, or of a TIFF's pages: see tiff_pages."""
     if image.format == "MPO":                              # a phone's JPEG, a preview behind it
         return [0]
     if image.format != "TIFF":
         return range(getattr(image, "n_frames", 1))
-    pages = []
-    for page in range(most):
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        except SyntaxError:                                # a mask of a kind that Pillow lacks
-            continue
-        if is_full(image.tag_v2):
-            pages.append(page)
-    return pages
-
-
-def tiff_tags(image):
-    """The tags of an opened TIFF; {} of another file."""
-    return getattr(image, "tag_v2", {})
+    image.fp.seek(0)
+    return list(tiff_pages(image.fp, most=most))
 
 
 def tag(tags, name):
@@ -1062,29 +1003,22 @@ def tag(tags, name):
     return tags.get(number, otherwise)
 
 
-def is_full(tags):
-    """Whether a TIFF's page is neither a mask nor reduced."""
-    reduced_or_mask = tag(tags, "NewSubfileType") & 5      # 1: reduced, 4: a mask
-    return not reduced_or_mask and tag(tags, "SubfileType") != 2
-
-
 def what_it_is(path):
     """Why Pillow cannot open a file, as far as its first bytes tell."""
-    if is_tiff(path):
-        with suppress(Exception):                          # damaged, too
-            tags = tiff_page(path)
-            bits = tag(tags, "BitsPerSample")
-            kind = SAMPLE_FORMATS.get(tag(tags, "SampleFormat")[0], "uint")
-            advice = "write it with 8 or 16 bits a value, or as 32-bit float"
-            if tag(tags, "Compression") not in KNOWN_COMPRESSIONS:
-                advice = "write it packed by deflate or LZW, or not packed"
-            elif len(bits) == 3:
-                advice = "write it as grey or RGB"
-            elif len(bits) > 1:
-                advice = ("keep three bands, or one of a label map, as by `gdal_translate -b 1 IN "
-                          "OUT`, or train on all with --in-channels or --out-channels")
-            return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
-                    f"read; {advice}")
+    with suppress(Exception):                              # a TIFF may be damaged, too
+        tags = tiff_page(path)
+        bits = tag(tags, "BitsPerSample")
+        kind = SAMPLE_FORMATS.get(tag(tags, "SampleFormat")[0], "uint")
+        advice = "write it with 8 or 16 bits a value, or as 32-bit float"
+        if tag(tags, "Compression") not in KNOWN_COMPRESSIONS:
+            advice = "write it packed by deflate or LZW, or not packed"
+        elif len(bits) == 3:
+            advice = "write it as grey or RGB"
+        elif len(bits) > 1:
+            advice = ("keep three bands, or one of a label map, as by `gdal_translate -b 1 IN "
+                      "OUT`, or train on all with --in-channels or --out-channels")
+        return (f"a TIFF of {len(bits)} x {bits[0]}-bit {kind} samples, which Pillow does not "
+                f"read; {advice}")
     with open(path, "rb") as file:
         start = file.read(12)
     # <!DOCTYPE is a page, ftypheic a phone's photo, whatever it is called.
@@ -1120,13 +1054,13 @@ def read_stored(path, channels=3, page=None):
 def decoded(path, page, most):
     """What Pillow reads, turned upright. most: of 16-bit RGBA, how many bands are kept."""
     with opened(path, page) as image:
-        refuse_what_is_dropped(path, image)
+        tags = getattr(image, "tag_v2", {})                # a TIFF's
+        refuse_what_is_dropped(path, image, tags)
         raw = raw_mode(image)
         white = white_of(image)
         lossy = is_lossy(path, image)
         deep_grey = is_deep_grey(image)
         deep_rgb = ";16" in raw and not deep_grey
-        low = low_bytes(path, raw) if deep_rgb else None
         turn = tag(image.getexif(), "Orientation")
         ImageOps.exif_transpose(image, in_place=True)
         image.load()                                       # half a JPEG opens
@@ -1134,28 +1068,27 @@ def decoded(path, page, most):
             image = image.convert("LA")
         bands = None
         if deep_grey:
-            bands = deep_grey_values(image, raw)
+            bands = deep_grey_values(image, raw, tags)
         elif deep_rgb:
-            bands = np.asarray(image)[..., :most] * np.uint16(256) + low[..., :most]
+            bands = np.asarray(image) * np.uint16(256) + low_bytes(path, raw)
+            bands = bands[..., :most]
         bits = raw.rstrip("IR").rstrip(";")                # I: inverted; R: the bits reversed
         step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
             step = (65535 if deep_grey else 255) / white
-        inverted = tag(tiff_tags(image), "PhotometricInterpretation") == 0
-        software = str(image.tag_v2.get(305)) if image.format == "TIFF" else ""
+        inverted = tag(tags, "PhotometricInterpretation") == 0
+        software = str(tag(tags, "Software"))
     return Stored(Path(path), image, bands, step, lossy, turn, inverted, software)
 
 
-def refuse_what_is_dropped(path, image):
+def refuse_what_is_dropped(path, image, tags):
     """Refuses an opened file of which Pillow would drop bands or bits."""
     raw = raw_mode(image)
-    tags = tiff_tags(image)
     if ";16" in raw and not is_deep_grey(image) and not raw.startswith(("RGB;16", "RGBA;16")):
         raise OSError(f"16-bit {raw}; write it as 16-bit grey or RGB, without alpha")
-    if image.mode == "RGB" and tag(tags, "SamplesPerPixel") > 3:
-        raise OSError(f"it has a fourth band, of no known meaning; {DROP_HELP}")
-    if image.mode == "L" and tag(tags, "SamplesPerPixel") > 1:
-        raise OSError(f"it has a second band, of no known meaning; {DROP_HELP}")
+    extra = {"RGB": "fourth", "L": "second"}.get(image.mode)
+    if extra and tag(tags, "SamplesPerPixel") > len(image.getbands()):
+        raise OSError(f"it has a {extra} band, of no known meaning; {DROP_HELP}")
     if image.format in ("BMP", "DIB") and image.mode == "1" and bits_of_bmp(path) > 1:
         raise OSError("a BMP of black and white in more than 1 bit, which Pillow scrambles; write "
                       "it as PNG")
@@ -1165,11 +1098,10 @@ def refuse_what_is_dropped(path, image):
 
 
 def bits_of_bmp(path):
-    """How many bits a BMP's pixels have, by its header, which a DIB has without the first 14 bytes.
-    """
+    """How many bits a BMP's pixels have, by its header."""
     with open(path, "rb") as file:
         header = file.read(30)
-    if header[:2] == b"BM":
+    if header[:2] == b"BM":                                # a DIB has not these 14 bytes
         header = header[14:]
     place = 10 if header[0] == 12 else 14                  # 12: the short one of OS/2
     return int.from_bytes(header[place:place + 2], "little")
@@ -1197,10 +1129,10 @@ def is_deep_grey(image):
     return image.mode[0] in "IF"
 
 
-def deep_grey_values(image, raw):
+def deep_grey_values(image, raw, tags):
     """The values of a picture that is_deep_grey: (H, W, 1)."""
     values = np.array(image)[..., None]
-    check_deep(values, tiff_tags(image))
+    check_deep(values, tags)
     if raw == "I;12":
         return values << 4 | values >> 8                   # 4095 becomes 65535
     if image.format == "PPM" and image.mode == "I":
@@ -1231,8 +1163,7 @@ def nodata_of(tags):
 
 
 def low_bytes(path, raw):
-    """The low bytes of a PNG's 16-bit RGB. Pillow keeps the high ones: asked for the other byte
-    order, it takes the low ones for them."""
+    """The low bytes of a PNG's 16-bit RGB: in another order Pillow takes them for the high."""
     with opened(path) as image:
         image.tile = [image.tile[0]._replace(args=raw.replace("16B", "16L"))]
         ImageOps.exif_transpose(image, in_place=True)
@@ -1261,23 +1192,18 @@ def is_lossy(path, image):
     """Whether a file may have changed a value a little, when it was written."""
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
-    if image.format == "WEBP":                             # "VP8L" is its lossless kind
-        return b"VP8 " in webp_parts(path)
-    return image.format in LOSSY
-
-
-def webp_parts(path):
-    """The names of a WebP file's parts; what they hold is not read."""
-    names = []
+    if image.format != "WEBP":
+        return image.format in LOSSY
     with open(path, "rb") as file:
         file.seek(12)                                      # behind "RIFF", a size and "WEBP"
-        head = file.read(8)
+        head = file.read(8)                                # of a part: its name, its size
         while len(head) == 8:
             name, size = struct.unpack("<4sI", head)
-            names.append(name)
+            if name == b"VP8 ":                            # "VP8L" is the lossless kind
+                return True
             file.seek(size + size % 2, os.SEEK_CUR)
             head = file.read(8)
-    return names
+    return False
 
 
 # Pictures of several channels: .npy, TIFF, and PNG with all four of its channels
@@ -1295,14 +1221,13 @@ def bands_of(stored):
 
 
 def stored_array(path, values, tags=None):
-    """Values (H, W, C) -> Stored: uint8 of one channel or three are a picture, others are .bands,
-    beside a blank of that size. What is not uint8 was measured: its folder tells the range."""
+    """Values (H, W, C) -> Stored: uint8 of one channel or three as a picture, else .bands."""
     height, width, channels = values.shape
     if values.dtype == np.uint8 and channels in (1, 3):
         return Stored(Path(path), from_array(values))
-    if values.dtype != np.uint8:
+    if values.dtype != np.uint8:                           # measured: its folder tells the range
         check_deep(values, tags or {})
-    return Stored(Path(path), Image.new("L", (width, height)), values)
+    return Stored(Path(path), Image.new("L", (width, height)), values)   # beside a blank
 
 
 def is_numpy(path):
@@ -1333,21 +1258,6 @@ def numpy_map(path):
     return values
 
 
-def area_of(path):
-    """The pixels of a file, by its header; 0 of what is refused where it is read."""
-    with suppress(Refusal), refusing(path):
-        check_file(path)
-        if is_numpy(path):
-            height, width = numpy_map(path).shape[:2]
-            return height * width
-        if is_tiff(path):
-            height, width, _ = page_shape(tiff_page(path))
-            return height * width
-        with opened(path) as image:
-            return image.width * image.height
-    return 0
-
-
 # TIFF by hand: Pillow opens few kinds of more than 8 bits, and of some that it opens it swaps or
 # loses bytes. It still unpacks: a strip or tile of any such file is as good as the one strip of a
 # grey picture.
@@ -1365,12 +1275,12 @@ def is_tiff(path):
 def read_by_hand(path, channels, page):
     """Whether a TIFF is to be read here: if other than 1 or 3 channels are wanted, or if Pillow
     lacks or misreads it. That is most of more than 8 bits, three bands that are not called RGB, and
-    what has strips or tiles left out, as GDAL's SPARSE_OK does: for these Pillow shows the first
-    bytes of the file. Such a file is refused where it cannot be read here either, as a palette."""
+    what has strips or tiles left out, as by GDAL's SPARSE_OK: Pillow shows the file's first bytes
+    there."""
     if channels not in (1, 3):
         return True
     with open(path, "rb") as file:
-        pages = tiff_pages(file, page)
+        pages = list(tiff_pages(file, page).values())
     if len(pages) > 1:
         raise OSError("it has several frames or pages")
     if not pages:
@@ -1393,8 +1303,7 @@ def is_deep(tags):
 
 
 def stored_tiff(path, channels, page):
-    """A TIFF read by hand -> Stored; see stored_array. Where 3 channels are wanted, a band after
-    grey or RGB may be alpha, which is kept apart."""
+    """A TIFF read by hand -> Stored; alpha is kept apart where 3 channels are wanted."""
     values, tags = tiff_values(path, page)
     turn = tag(tags, "Orientation")
     values = upright(values, turn)
@@ -1403,12 +1312,11 @@ def stored_tiff(path, channels, page):
     called_alpha = extra[-1:] == (2,)
     unnamed = bands == 4 and extra == ()                   # as OpenCV writes alpha
     unsigned = values.dtype.kind == "u"
-    alpha = None
-    if channels == 3 and bands in (2, 4) and unsigned and (called_alpha or unnamed):
+    has_alpha = channels == 3 and bands in (2, 4) and unsigned and (called_alpha or unnamed)
+    colours = values[..., :-1] if has_alpha else values
+    stored = replace(stored_array(path, colours, tags), turn=turn)
+    if has_alpha:
         alpha = values[..., -1] >> 8 * (values.itemsize - 1)             # its highest 8 bits
-        values = values[..., :-1]
-    stored = replace(stored_array(path, values, tags), turn=turn)
-    if alpha is not None:
         stored.image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
     if tag(tags, "ICCProfile"):
         stored.image.info["icc_profile"] = tag(tags, "ICCProfile")
@@ -1430,7 +1338,7 @@ def tiff_values(path, page=None):
     """The bands of a TIFF -> (H, W, C), its tags. Several pages of one size are bands, too."""
     content = Path(path).read_bytes()
     try:
-        pages = tiff_pages(io.BytesIO(content), page)
+        pages = list(tiff_pages(io.BytesIO(content), page).values())
         sizes = [math.prod(page_shape(tags)) * tiff_dtype(content, tags).itemsize for tags in pages]
         if sum(sizes) > MOST_DECODED:
             raise OSError(f"it unpacks to over {MOST_DECODED:,} bytes; cut it into parts")
@@ -1445,21 +1353,21 @@ def tiff_values(path, page=None):
 def tiff_page(path):
     """The tags of a TIFF's first full page."""
     with open(path, "rb") as file:
-        return tiff_pages(file)[0]
+        return list(tiff_pages(file).values())[0]
 
 
-def tiff_pages(file, page=None):
-    """The tags of an opened TIFF's full pages; it looks at 64. page: of this one alone."""
+def tiff_pages(file, page=None, most=64):
+    """{number: tags} of an opened TIFF's pages among the first `most`, but overviews and masks.
+    page: of this one alone."""
     head = file.read(16)                                   # BigTIFF: offsets of 64 bits
     if head[:4] == b"MM\0+":                               # Pillow takes it for a plain TIFF
         raise OSError("a BigTIFF of high bytes first is not read; save it as .npy, (H, W, C)")
     if head[2] != 43:
         head = head[:8]
     offset = TiffImagePlugin.ImageFileDirectory_v2(head).next
-    pages = []
+    pages = {}
     ends = {0}                                             # of the chain: 0, or where it has been
-    most = 64 if page is None else page + 1
-    for number in range(most):
+    for number in range(most if page is None else page + 1):
         if offset in ends:
             break
         ends.add(offset)
@@ -1467,8 +1375,10 @@ def tiff_pages(file, page=None):
         file.seek(offset)
         tags.load(file)
         offset = tags.next
-        if number == page or (page is None and is_full(tags)):
-            pages.append(tags)
+        reduced_or_mask = tag(tags, "NewSubfileType") & 5  # 1: reduced, 4: a mask
+        full = not reduced_or_mask and tag(tags, "SubfileType") != 2
+        if number == page or (page is None and full):
+            pages[number] = tags
     return pages
 
 
@@ -1501,9 +1411,7 @@ def page_values(content, tags):
         if size == 0:                                      # left out: all of it is one value
             part[:] = fill_of(tags, dtype)
             continue
-        rows = len(part)                                   # the last strip is shorter, no tile is
-        if tag(tags, "TileLength"):
-            rows = high
+        rows = high if tag(tags, "TileLength") else len(part)    # the last strip is shorter
         shape = (rows, wide, plane.shape[2])
         block = content[start:start + size]
         if tag(tags, "FillOrder") == 2:                    # a byte's bits run the other way
@@ -1514,8 +1422,7 @@ def page_values(content, tags):
 
 
 def fill_of(tags, dtype):
-    """What a strip or tile is full of that is left out: GDAL's mark of no data, or 0 where there is
-    none, or where it is out of the range of such numbers."""
+    """What a strip or tile that is left out holds: GDAL's mark of no data, if it fits, else 0."""
     nodata = nodata_of(tags) or 0
     if dtype.kind == "f" or np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
         return nodata
@@ -1591,9 +1498,7 @@ def photo_of(stored, scale):
     """Stored -> a Pillow RGB picture, as a browser shows it."""
     with refusing(stored.path):
         profile = stored.image.info.get("icc_profile")
-        image = stored.image
-        if stored.bands is not None:
-            image = to_8_bits(stored, scale)
+        image = stored.image if stored.bands is None else to_8_bits(stored, scale)
         if image.has_transparency_data:                    # RGBA, LA, a palette with a clear colour
             image = on_white(image)
         if profile:
@@ -1622,8 +1527,7 @@ def scaled(values, scale):
                       f"train on such pictures, or write it with 8 or 16 bits")
     low, high = scale or (0, 65535)
     exact = np.float32 if values.itemsize == 2 else np.float64           # holds all such values
-    spread = np.subtract(high, low, dtype=np.float64)
-    spread = np.maximum(spread, 1e-30)                     # of one value alone it is 0
+    spread = np.maximum(np.subtract(high, low, dtype=np.float64), 1e-30)   # 0 of one value alone
     levels = (values.astype(exact) - np.asarray(low, exact)) * np.asarray(255 / spread, exact)
     return levels.round().clip(0, 255).astype(np.uint8)
 
@@ -1686,9 +1590,9 @@ def to_srgb(profile, mode):
 
 def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_HELP):
     """[lowest, highest] value of deep pictures, one scale for all of them; None of 8-bit ones. Of
-    several channels, but for RGB's 3, lowest and highest are lists: each has a scale of its own.
-    scale: that of deep ones, if any are there, where it is known. advice: what else can be done
-    where some have 8 bits, others more; numbers_advice: where they hold numbers of classes."""
+    several channels, but for RGB's 3, both are lists: each channel has a scale of its own. scale:
+    that of deep ones, where it is known. advice: what else can be done where some have 8 bits,
+    others more; numbers_advice: where they hold numbers of classes."""
     if scale:
         return scale if any(has_8_bits(path) is False for path in paths) else None
     ends = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
@@ -1704,8 +1608,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
 
 
 def extremes(path, channels, numbers_advice):
-    """(lowest, highest) of a picture of more than 8 bits a value, numbers, or lists of several
-    channels but RGB's; () of 8 bits; None: cannot be read."""
+    """(lowest, highest) of deep values, see find_scale; () of 8 bits; None: cannot be read."""
     if channels == 3 and has_8_bits(path):
         return ()
     try:
@@ -1727,26 +1630,37 @@ def deep_values(stored):
     return None if values is None or values.dtype == np.uint8 else values
 
 
-def has_8_bits(path):
-    """Whether a file's header says that no value has more than 8 bits, which spares decoding it;
-    None: it cannot be read."""
-    with suppress(Refusal), refusing(path):                # it is refused where it is decoded
-        with open(path, "rb") as file:
-            if file.read(2) == b"\xff\xd8":                # JPEG: there may be tens of thousands
-                return True
+def header_of(path):
+    """What a file's header tells, which spares decoding it: (pixels, whether some value may have
+    more than 8 bits); (0, None) of what is refused where it is decoded."""
+    with suppress(Refusal), refusing(path):
         if is_numpy(path):
-            return numpy_map(path).dtype == np.uint8
+            values = numpy_map(path)
+            height, width, _ = values.shape
+            return height * width, values.dtype != np.uint8
         if is_tiff(path):
-            return not is_deep(tiff_page(path))
+            tags = tiff_page(path)
+            height, width, _ = page_shape(tags)
+            return height * width, is_deep(tags)
         with opened(path) as image:
-            return not is_deep_grey(image) and ";16" not in raw_mode(image)
-    return None
+            deep = is_deep_grey(image) or ";16" in raw_mode(image)
+            return image.width * image.height, deep
+    return 0, None
+
+
+def has_8_bits(path):
+    """Whether no value has more than 8 bits; None: it cannot be read."""
+    with suppress(OSError), open(path, "rb") as file:
+        if file.read(2) == b"\xff\xd8":                    # JPEG: there may be tens of thousands
+            return True
+    deep = header_of(path)[1]
+    return None if deep is None else not deep
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
-    """Refuses, in place of a picture, what looks like the numbers of classes: nearly black, but for
-    what is ignored (255, or -1). In RGB, or with what is ignored, neighbours must be alike, too, as
-    in few photos of the night."""
+    """Refuses, in place of a picture, what looks like numbers of classes: nearly black, but for
+    what is ignored (255, or -1). In RGB, or with that, neighbours must be alike, as in few night
+    photos."""
     values = possible_numbers(stored)
     if values is None or values.dtype.kind == "f":
         return
@@ -1766,51 +1680,52 @@ def refuse_numbers(stored, advice=PALETTE_HELP):
 
 
 def is_shaded(numbers, values):
-    """Whether values go up and down by single steps, over 16 levels or more, as depth does, and the
-    numbers of classes do not. Both limits are our choice: to be on the safe side."""
+    """Whether values mostly rise by single steps, over 16 levels or more, as only depth does."""
     values = values.astype(int)
     down = np.abs(np.diff(values, axis=0))
     right = np.abs(np.diff(values, axis=1))
     steps = np.concatenate([down.reshape(-1), right.reshape(-1)])
     single = (steps == 1).sum()
-    return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()
+    return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()   # both: our choice
 
 
 LOOKING_AROUND = threading.Lock()    # else each thread would read the same neighbours
 
 
-def neighbourhood(stored):
-    """By what neighbours are known: the folder, when it last changed, their ending, and which half
-    of them; None of a picture of a page or a film."""
+def asked_of_neighbours(question, stored, *details):
+    """The answer of question, a cached function, to what tells a file's neighbours: the folder,
+    when it last changed, their ending and which half. None of a page or a frame."""
     folder = stored.path.parent
     if not stored.path.is_file():
         return None
-    return folder, folder.stat().st_mtime_ns, stored.path.suffix, stored.half
+    changed = folder.stat().st_mtime_ns
+    with LOOKING_AROUND:
+        return question(folder, changed, stored.path.suffix, stored.half, *details)
 
 
 def is_among_brighter(stored):
     """Whether a picture is the dark one of a folder of such, as a frame of depth may be."""
-    place = neighbourhood(stored)
-    if place is None or stored.image.mode == "P":
+    if stored.image.mode == "P":
         return False
     channels = 3 if stored.bands is None else stored.bands.shape[2]
-    with LOOKING_AROUND:
-        return any_is_brighter(*place, stored.image.mode, channels)
+    return asked_of_neighbours(any_is_brighter, stored, stored.image.mode, channels)
 
 
 @functools.lru_cache
 def any_is_brighter(folder, changed, ending, half, mode, channels):
-    """Whether any picture of this ending and mode cannot be numbers: see neighbouring_pictures.
-    changed: when the folder last was, so that the cache knows."""
+    """Whether any picture of this ending and mode has too many or too high values for numbers."""
     for stored in neighbouring_pictures(folder, ending, half, channels):
-        if stored.image.mode == mode and not stored.lossy and is_bright(stored):
+        if stored.image.mode != mode or stored.lossy:
+            continue
+        values = possible_numbers(stored)
+        if values is None or ((values >= MOST_NUMBERS) & (values != 255)).any():
             return True
     return False
 
 
 def neighbouring_pictures(folder, ending, half, channels=3, most=30):
     """Yields some of a folder's pictures of one ending, evenly spread, Stored, or one half of each:
-    by these is told what a picture holds that does not tell it by itself. Of large ones fewer."""
+    they tell what a picture holds that does not tell it by itself. Of large ones fewer."""
     try:
         files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
     except OSError:                                        # a folder that may not be listed
@@ -1828,18 +1743,10 @@ def neighbouring_pictures(folder, ending, half, channels=3, most=30):
             return
 
 
-def is_bright(stored):
-    """Whether a picture's values are too many, or too high, to number classes."""
-    values = possible_numbers(stored)
-    if values is None:
-        return True
-    return bool(((values >= MOST_NUMBERS) & (values != 255)).any())
-
-
 def possible_numbers(stored):
-    """What may be numbers, (H, W) or (H, W, C): measured values; the rows of a palette that tells
-    nothing; the levels of a picture that is all grey, or red alone (in green or blue alone, cells
-    under a microscope may be as dark). None of any other, and of what may have been smeared."""
+    """What may be numbers, (H, W) or (H, W, C): measured values; rows of a palette that tells
+    nothing; the levels of what is all grey, or red alone (green or blue cells under a microscope
+    may be as dark). None of any other, and of what may have been smeared."""
     image = stored.image
     if stored.lossy:
         return None
@@ -1878,8 +1785,7 @@ OFF = 5      # of what is flat in smeared maps a twentieth is farther off, in ot
 
 
 def open_label_map(path, palette):
-    """A file's classes, uint8 (H, W), 255 = ignore; None where it holds other than class colours,
-    to be matched by the nearest; or Refusal."""
+    """A file's classes, uint8 (H, W), 255 = ignore; None: see label_map_in."""
     return label_map_in(read_stored(path), palette)[0]
 
 
@@ -1899,7 +1805,8 @@ def label_map_in(stored, palette):
         if holds_ids(stored.path):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
-        if is_of_one_colour(stored, image, palette):
+        # A GIF that is all black may show a class: where its folder's others are read by colour.
+        if tells_nothing(image) and readings_of_folder(stored, palette)[0] == "colour":
             image = image.convert("RGB")
         values = None
         meanings = None                                    # of over 256 colours, or smeared ones
@@ -1920,9 +1827,7 @@ def label_map_in(stored, palette):
 
 def refuse_foreign(image, values, meanings, palette):
     """Refuses a picture of which not all are values of classes, unless smearing explains that."""
-    meant = "colour"
-    if meanings:
-        meant = meant_reading(image.mode, meanings, palette)
+    meant = meant_reading(image.mode, meanings, palette) if meanings else "colour"
     if meant == "number":
         refuse_unknown(values, meanings, meant, palette)
     picture = to_tensor(image.convert("RGB"))
@@ -1938,8 +1843,8 @@ def refuse_foreign(image, values, meanings, palette):
 
 
 def refuse_inverted(stored, how):
-    """Refuses numbers of which nobody can say whether they are those stored or those shown; and
-    tifffile's masks, whose True is shown as black: other programs mean what is shown."""
+    """Refuses numbers that may be those stored or those shown; and tifffile's masks, whose True is
+    shown as black: other programs mean what is shown."""
     mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
     if stored.inverted and (mask or how.startswith("by number")):
         raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
@@ -1954,8 +1859,8 @@ def classes_at(values, meanings, classes):
 
 
 def label_image(stored):
-    """A label map's picture without its alpha, which must be 255 everywhere. Of more than 8 bits:
-    its values where all are below 256, else their high bytes."""
+    """A label map's picture without its alpha. Of more than 8 bits: its values where all are below
+    256, else their high bytes."""
     image = stored.image
     values = stored.bands
     if image.has_transparency_data:
@@ -1966,7 +1871,8 @@ def label_image(stored):
         image = image.convert(plain)
     if values is None:
         return image
-    if values.min() < 0 or values.max() > 65535 or (values % 1).any():
+    highest = float(values.max())                          # 65535 is beyond half floats
+    if values.min() < 0 or highest > 65535 or (values % 1).any():
         raise OSError(f"holds values of {values.min():g} to {values.max():g}, which number no "
                       f"classes; write whole numbers from 0, and 255 for what to ignore")
     if holds_only_numbers(stored):
@@ -1987,10 +1893,8 @@ def holds_only_numbers(stored):
     values = stored.bands
     if values is None or values.shape[2] > 1:
         return False
-    if stored.step != 1:
-        return True
-    up_to_white = values.max() == 65535 and (values % 257 == 0).all()
-    return values.max() > 255 and not up_to_white
+    up_to_white = float(values.max()) == 65535 and (values % 257 == 0).all()
+    return stored.step != 1 or (values.max() > 255 and not up_to_white)
 
 
 @dataclass
@@ -2002,8 +1906,8 @@ class Meaning:
 
 
 def meanings_of(stored, image, count):
-    """A label map's values, (H, W), and the Meaning of each that it uses, in rising order; None,
-    None where it has over 256 colours. count: of the classes."""
+    """A label map's values, (H, W), and the Meaning of each that it uses, rising; None, None of
+    over 256 colours. count: of the classes."""
     if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
@@ -2037,8 +1941,8 @@ def meanings_of_colours(rgb):
 
 def meanings_of_levels(levels, step, count):
     """The Meaning of some levels of grey. Those of 1, 2 or 4 bits are numbers; but an optimiser
-    puts 0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where there are more classes than bits can
-    number, and both readings are of classes, the file is refused."""
+    puts 0, 17 and 255, too, into 4 bits, as 0, 1 and 15. Where both may be classes, and there are
+    more than bits can number, the file is refused."""
     numbers = [round(level / step) for level in levels]
     number_of_levels = 255 // step + 1                     # steps of 17, 85, 255: 16, 4, 2
     may_be_packed = step in (17, 85, 255) and count > number_of_levels
@@ -2055,19 +1959,14 @@ def meanings_of_rows(image, rows):
     check_rows(image, rows)
     colours_of_rows = palette_rows(image)
     shown = dict(enumerate(colours_of_rows))
-    if is_filled_up(colours_of_rows):
-        del shown[255]                                     # it tells nothing
+    # A palette may end in zeros that only fill it up, where black is a row before, too. Row 255
+    # alone may be black on purpose; else it tells nothing.
+    used = max([row for row, colour in shown.items() if any(colour)], default=0)
+    if len(shown) == 256 and used < 254 and (0, 0, 0) in colours_of_rows[:used]:
+        del shown[255]
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
     return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
-
-
-def is_filled_up(colours):
-    """Whether a palette ends in zeros that only fill it up: black is a row before, too."""
-    black = (0, 0, 0)
-    last = max([row for row, colour in enumerate(colours) if colour != black], default=0)
-    full = len(colours) == 256 and last < 254              # row 255 alone may be black on purpose
-    return full and black in colours[:last]
 
 
 def palette_rows(image):
@@ -2077,8 +1976,7 @@ def palette_rows(image):
 
 def check_rows(image, used):
     """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
-    lost the higher bits of its numbers. A palette of more, of the classes alone, may have 255 for
-    pixels to ignore."""
+    lost the higher bits of its numbers. Beyond more rows, 255 may be for pixels to ignore."""
     count = len(palette_rows(image))
     missing = [row for row in used if row >= count]
     if missing and (missing != [255] or count <= 16):
@@ -2087,18 +1985,12 @@ def check_rows(image, used):
 
 
 def tells_nothing(image):
-    """Whether a palette picture's rows are all of one colour, as where a program has set none, or
+    """Whether all rows of a palette picture have one colour, as where a program has set none, or
     has written TIFF's 16 bits as 8: the rows are then numbers."""
+    if image.mode != "P":
+        return False
     rows = palette_rows(image)
     return len(rows) > 1 and len(set(rows)) == 1
-
-
-def is_of_one_colour(stored, image, palette):
-    """Whether a palette that tells_nothing shows a class's colour, as of a GIF that is all black:
-    where its folder's others are read by colour."""
-    if image.mode != "P" or not tells_nothing(image):
-        return False
-    return readings_of_folder(stored, palette)[0] == "colour"
 
 
 def grey_level(colour):
@@ -2108,9 +2000,8 @@ def grey_level(colour):
 
 
 def choose_reading(stored, mode, meanings, palette):
-    """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits.
-    Where two fit that differ, as of a map that is all black, its folder's others may tell; OSError
-    where nothing does."""
+    """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits;
+    OSError where two do that differ, as of a map that is all black, and nothing tells."""
     fitting, colour_words = fitting_readings(mode, meanings, palette)
     refuse_unclear_rows(meanings, fitting, palette)
     how = None
@@ -2118,8 +2009,11 @@ def choose_reading(stored, mode, meanings, palette):
         how = reading_by_others(stored, mode, meanings, fitting, palette)
     if how is None:
         how = preferred(mode, meanings, fitting, palette)
-        if how == "number":                                # and none of the others says so
-            refuse_a_mask(fitting["number"], len(palette))
+        numbers = fitting.get("number", [])
+        mask = len(palette) == 2 and 255 in numbers and 1 not in numbers
+        if how == "number" and mask:                       # and none of the others says so
+            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
+                          f"write 0 and 1, or {PALETTE_HELP}")
     if how is None:
         return None, None
     words = colour_words
@@ -2136,8 +2030,8 @@ def differ(fitting):
 
 def reading_by_others(stored, mode, meanings, fitting, palette):
     """Which of the fitting_readings of a file the others of its folder tell; None: they tell none,
-    or the file tells enough by itself, with two values or more. Where one of the others is surely
-    by number and holds 255, to ignore, so is 255 here."""
+    or the file has two values or more, which tell enough. Where one that is surely by number holds
+    255, to ignore, so is 255 here."""
     usual, ignores = readings_of_folder(stored, palette)
     if ignores and 255 in fitting.get("number", []):
         return "number"
@@ -2150,17 +2044,12 @@ def reading_by_others(stored, mode, meanings, fitting, palette):
 def readings_of_folder(stored, palette):
     """-> how most label maps of a file's folder are read, "colour", "number" or "row", or None; and
     whether one of them that can only be read by number holds 255."""
-    place = neighbourhood(stored)
-    if place is None:
-        return None, False
-    with LOOKING_AROUND:
-        return usual_reading(*place, json.dumps(palette))
+    return asked_of_neighbours(usual_reading, stored, json.dumps(palette)) or (None, False)
 
 
 @functools.lru_cache
 def usual_reading(folder, changed, ending, half, palette):
-    """See readings_of_folder. changed: when the folder last was, so that the cache knows; palette:
-    as JSON."""
+    """See readings_of_folder, asked_of_neighbours. palette: as JSON, for the cache."""
     palette = json.loads(palette)
     votes = Counter()
     ignores = False
@@ -2175,61 +2064,46 @@ def usual_reading(folder, changed, ending, half, palette):
                 continue
             refuse_unclear_rows(meanings, fitting, palette)
             votes[preferred(image.mode, meanings, fitting, palette)] += 1
-            if list(fitting) == ["number"] and 255 in fitting["number"]:
-                ignores = True
+            ignores |= list(fitting) == ["number"] and 255 in fitting["number"]
     del votes[None]                                        # other pictures
-    usual = None
-    for how, count in votes.items():
-        if count > 2 / 3 * votes.total():                  # our choice: two annotators may differ
-            usual = how
-    return usual, ignores
+    enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
+    usual = [how for how, count in votes.items() if count > enough]
+    return usual[0] if usual else None, ignores
 
 
 def fitting_readings(mode, meanings, palette):
     """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
     some none; and the words for that by colour."""
-    readings = {}
-    readings["colour"], colour_words = classes_shown(mode, meanings, palette)
-    readings["number"] = [one.number for one in meanings]
+    by_colour, colour_words = classes_shown(mode, meanings, palette)
+    readings = {"colour": by_colour, "number": [one.number for one in meanings]}
     if mode == "P":
         readings["row"] = [one.value for one in meanings]
-    fitting = {}
-    for how, classes in readings.items():
-        if are_classes(classes, len(palette)):
-            fitting[how] = classes
+    count = len(palette)
+    fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
     return fitting, colour_words
 
 
 def preferred(mode, meanings, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
-    if "row" in fitting and "colour" not in fitting and not all_told(meanings):
+    colour = fitting.get("colour")
+    number = fitting.get("number")
+    row = fitting.get("row")
+    if row and not colour and not all_told(meanings):
         return "row"                                       # some show no colour that could tell
-    if "colour" in fitting and "number" in fitting:
-        return colour_or_number(mode, meanings, fitting)
-    if "colour" in fitting:
-        return "colour"
-    if "number" in fitting:
+    if not colour and not number:
+        return "row" if row and not shows_smeared_colours(meanings, palette) else None
+    if not colour:
         return "number"
-    if "row" in fitting and not shows_smeared_colours(meanings, palette):
-        return "row"
-    return None
-
-
-def colour_or_number(mode, meanings, fitting):
-    """Which is meant, where both fit: "colour" or "number"."""
-    by_colour = fitting["colour"]
-    by_number = fitting["number"]
-    by_row = fitting.get("row")
-    if by_colour == by_number:
+    if not number or colour == number:
         return "colour"
     # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
     coloured = mode == "RGB" and any(grey_level(one.colour) is None for one in meanings)
-    if 255 in by_number or by_row == by_colour or coloured:
+    if 255 in number or row == colour or coloured:
         return "colour"
-    if mode == "L" or by_row == by_number:
+    if mode == "L" or row == number:
         return "number"
     colours = [one.colour for one in meanings]
-    raise OSError(f"colours {colours} are classes {by_colour} by colour, {by_number} by number; "
+    raise OSError(f"colours {colours} are classes {colour} by colour, {number} by number; "
                   f"write class numbers as 8-bit grey, or colours of other classes, too")
 
 
@@ -2238,7 +2112,7 @@ def meant_reading(mode, meanings, palette):
     if mode == "P" and shows_smeared_colours(meanings, palette):
         return "colour"
     # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
-    all_grey = all(grey_level(colour) is not None for colour in classes_by_colour(palette))
+    all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
     grey = mode in ("1", "L") and not all_grey
     told = any(one.colour for one in meanings)
     if grey or not told or are_few(meanings):
@@ -2273,7 +2147,7 @@ def are_classes(numbers, count):
 def classes_shown(mode, meanings, palette):
     """-> the classes of all colours, None of those that are no class's; and how these are read. Row
     255 of a palette may be in any colour: a border, such as VOC's."""
-    by_colour = classes_by_colour(palette)
+    by_colour = known_colours(palette)
     classes = [by_colour.get(one.colour) for one in meanings]
     last = meanings[-1]
     border = mode == "P" and last.value == 255 and classes[-1] is None
@@ -2283,26 +2157,13 @@ def classes_shown(mode, meanings, palette):
     return classes, "by colour"
 
 
-def refuse_a_mask(numbers, count):
-    """Refuses 0 and 255 of two classes, of which none is white."""
-    if count == 2 and 255 in numbers and 1 not in numbers:
-        raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; write "
-                      f"0 and 1, or {PALETTE_HELP}")
-
-
 def refuse_unclear_rows(meanings, fitting, palette):
-    """Refuses rows of a palette that may be classes, but not by the colours that they show."""
-    if "row" not in fitting:
-        return
-    if len(fitting) == 1:
+    """Refuses rows of a palette that may be classes, but not by the colours that they show: two in
+    one colour are two classes by row, else one."""
+    if list(fitting) == ["row"]:
         refuse_rows_apart(meanings, palette)
-    elif all_told(meanings) and any(classes != fitting["row"] for classes in fitting.values()):
-        refuse_rows_alike(meanings)
-
-
-def refuse_rows_alike(meanings):
-    """Refuses rows that are shown in one colour: by row they are two classes, by colour, or by the
-    colours' numbers, one."""
+    if "row" not in fitting or not differ(fitting) or not all_told(meanings):
+        return
     first = {}                                             # row by colour
     for one in meanings:
         row = first.setdefault(one.colour, one.value)
@@ -2312,9 +2173,9 @@ def refuse_rows_alike(meanings):
 
 
 def refuse_rows_apart(meanings, palette):
-    """Refuses rows of which some, but not all, are shown in classes' colours, where one is another
-    class by its colour than by its row. Row 0 is black in most palettes, and so tells nothing."""
-    by_colour = classes_by_colour(palette)
+    """Refuses rows of which some are shown in classes' colours, one of them of another class than
+    its row's. Row 0 is black in most palettes, and so tells nothing."""
+    by_colour = known_colours(palette)
     for one in meanings:
         shown = by_colour.get(one.colour, one.value)       # a class
         black = one.value == 0 and one.colour == (0, 0, 0)
@@ -2326,33 +2187,27 @@ def refuse_rows_apart(meanings, palette):
 
 
 def refuse_unknown(values, meanings, meant, palette):
-    """Refuses a map by its first value that is no class, and says where it is. Where "row" is
-    meant, that may also be a row in the colour of no class."""
-    colours = [tuple(colour) for _, colour in palette]
+    """Refuses a map by its first value, or row's colour, that is no class's; says where."""
+    colours = [None] + [tuple(colour) for _, colour in palette]
     for one in meanings:
         number = one.value if meant == "row" else one.number
-        if not are_classes([number], len(palette)):
-            shown = f", shown as {one.colour}," if meant == "row" else ""
-            raise OSError(f"class {number} at {first_place(values, one.value)}{shown} is not in 0-"
-                          f"{len(palette) - 1} or 255, nor is it a class's colour; correct it, or "
-                          f"{PALETTE_HELP}")
-        if meant == "row" and one.colour is not None and one.colour not in colours:
-            raise OSError(f"class {number} at {first_place(values, one.value)} is shown as "
-                          f"{one.colour}, which is no class's colour; correct it, or "
-                          f"{PALETTE_HELP}")
-
-
-def first_place(values, value):
-    """Where values (H, W) first have a value, in words."""
-    y, x = np.argwhere(values == value)[0]
-    return f"x={x}, y={y}"
+        known = are_classes([number], len(palette))
+        if known and (meant != "row" or one.colour in colours):
+            continue
+        y, x = np.argwhere(values == one.value)[0]
+        place = f"x={x}, y={y}"
+        why = f"is not in 0-{len(palette) - 1} or 255, nor is it a class's colour"
+        if known:
+            why = f"is shown as {one.colour}, which is no class's colour"
+        elif meant == "row":
+            place += f", shown as {one.colour},"
+        raise OSError(f"class {number} at {place} {why}; correct it, or {PALETTE_HELP}")
 
 
 def place_of_outline(values, meanings, palette):
-    """(y, x) of an outline, or None: a map of classes' colours may hold one or two more, which lie
-    between no two of them, so that no resizing has made these. They have 1% of the pixels or more.
-    """
-    colours = [colour for _, colour in known_colours(palette)]
+    """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
+    classes' and between no two of these, so that no resizing has made them."""
+    colours = list(known_colours(palette))
     others = [one for one in meanings if one.colour is not None and one.colour not in colours]
     if len(others) > 2 or len(others) == len(meanings):
         return None
@@ -2396,7 +2251,11 @@ def pixels_of_no_class(picture, off, flat):
     has_patches = flat.any()
     if not has_patches:                                    # dots: each pixel is judged by itself
         judged = np.ones_like(flat)
-    if is_enlarged(off[judged]):                           # then only patches of 9x9 pixels tell
+    # Flat patches may be smeared pixels of a JPEG, each enlarged to a patch (tried: up to 4x4) that
+    # tells nothing: then only patches of 9x9 pixels tell.
+    near = off[judged]
+    smeared = ((near > 0) & (near <= FAR)).mean() > 0.01
+    if smeared and (near.max() > FAR or (near > 5).mean() > 0.5):
         larger = judged & (ranges(picture.numpy(), 4) <= FLAT)
         has_patches = larger.any()
         if has_patches:
@@ -2423,13 +2282,6 @@ def looks_like_a_photo(contrast, off, blurred):
     if busy and (off <= NEAR).mean() < 0.3:
         return True
     return blurred and np.median(off) > 110
-
-
-def is_enlarged(off):
-    """Whether flat patches, so far off the classes' colours, may be smeared pixels of a JPEG, each
-    enlarged to a patch (tried: up to 4x4) that tells nothing."""
-    smeared = ((off > 0) & (off <= FAR)).mean() > 0.01
-    return smeared and (off.max() > FAR or (off > 5).mean() > 0.5)
 
 
 def distances_of(colours, palette):
@@ -2462,8 +2314,8 @@ def refuse_smeared_numbers(image, count):
 
 
 def refuse_all_black(picture, palette):
-    """Refuses uint8 (3, H, W) that is nearly black, but not quite, where all of it would become one
-    class: numbers in two channels, or a channel a class of 0 and 1."""
+    """Refuses uint8 (3, H, W) that is nearly black and would all be one class: numbers in two
+    channels, or a channel a class of 0 and 1."""
     if not 0 < picture.max() < MOST_NUMBERS:
         return
     counted = to_image(picture).getcolors(MOST_NUMBERS ** 3)             # all that there can be
@@ -2478,12 +2330,10 @@ def cityscapes_ids(stored):
     known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
     image = label_image(stored)
     values, meanings = meanings_of(stored, image, len(known))
-    numbers = [None]
-    if meanings:
-        numbers = [one.number for one in meanings]
+    numbers = [one.number for one in meanings or []]       # none of over 256 colours
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if None in numbers:
+    if None in numbers or not numbers:
         raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
     classes, _ = choose_reading(stored, image.mode, meanings, known)
     if classes is None:
@@ -2496,8 +2346,7 @@ def cityscapes_ids(stored):
 
 
 def label_picture(stored, palette):
-    """A label map as a Pillow RGB picture of its classes' colours, however the file holds it.
-    Smeared colours stay."""
+    """A label map as Pillow RGB in its classes' colours, however stored; smeared ones stay."""
     label_map, how = label_map_in(stored, palette)
     if label_map is None or how == "by colour":
         return shown_colours(stored)
@@ -2514,8 +2363,7 @@ def read_labels(files, palette):
 
 
 def label_part(files, palette):
-    """The label map among a task's files: the last, or of a side-by-side pair the half that is one.
-    """
+    """The label map among a task's files: the last, or of a side-by-side pair its half."""
     stored = read_stored(files[-1])
     if len(files) == 2 or holds_ids(stored.path):
         return stored
@@ -2525,8 +2373,8 @@ def label_part(files, palette):
 
 
 def label_half(stored, palette):
-    """The half of a picture beside which the other is a photo; None: it is one wide label map, or
-    may be one. Where neither half can be read, that which has more of the classes' colours is
+    """The half of a picture beside which the other is a photo; None: it is, or may be, one wide
+    label map. Where neither half can be read, that which has more of the classes' colours is
     refused by itself, if it is the right one, as pairs are published."""
     left, right = halves(stored)
     if labels_and_photo(right, left, palette):
@@ -2544,14 +2392,12 @@ def has_mistakes(stored, palette):
     fewer than these. In a photo many are none's."""
     if stored.lossy:                                       # it has changed them all
         return False
-    try:
-        with refusing(stored.path):
-            meanings = meanings_of(stored, label_image(stored), len(palette))[1]
-    except Refusal:
+    meanings = None
+    with suppress(Refusal), refusing(stored.path):
+        meanings = meanings_of(stored, label_image(stored), len(palette))[1]
+    if meanings is None:                                   # refused, or over 256 colours
         return False
-    if meanings is None:                                   # over 256 colours
-        return False
-    colours = classes_by_colour(palette)
+    colours = known_colours(palette)
     by_colour = [one.colour in colours for one in meanings]
     by_number = [are_classes([one.number], len(palette)) for one in meanings]
     for known in (by_colour, by_number):
@@ -2569,9 +2415,9 @@ def how_read(stored, palette):
         return ""
 
 
-def is_exact(stored, palette):
-    """Whether a picture holds numbers or colours of classes, and none smeared."""
-    return how_read(stored, palette) not in ("", "by nearest colour")
+def is_exact(how):
+    """Whether numbers or colours of classes were read (see how_read), and none smeared."""
+    return how not in ("", "by nearest colour")
 
 
 def labels_and_photo(labels, photo, palette):
@@ -2584,15 +2430,14 @@ def labels_and_photo(labels, photo, palette):
     may, or one in the colours that kmeans has found in it.
     """
     how = how_read(photo, palette)
-    smeared = how == "by nearest colour"                   # a smeared map, or a photo
-    exact = how != "" and not smeared
-    if exact or has_mistakes(photo, palette):
+    if is_exact(how) or has_mistakes(photo, palette):
         return False
+    smeared = how != ""                                    # a smeared map, or a photo
     share = share_of_classes(photo, palette)
     if smeared and share > 0.9:                            # a map: photos have at most .69
         return False
     how_of_labels = how_read(labels, palette)
-    if how_of_labels not in ("", "by nearest colour"):     # exact
+    if is_exact(how_of_labels):
         return True
     if smeared:                                            # both, so none is surely a photo
         return False
@@ -2601,58 +2446,40 @@ def labels_and_photo(labels, photo, palette):
 
 
 def share_of_classes(stored, palette):
-    """The share of a picture's pixels that are NEAR a class's colour; 0 of what cannot be shown in
-    colours: clear in part, or of values that are no whole numbers."""
-    try:
-        with refusing(stored.path):
-            picture = to_tensor(shown_colours(stored))
-    except Refusal:
-        return 0.0
-    few = picture[:, ::4, ::4]                             # a sample: a share needs no more
-    return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
+    """The share of pixels NEAR a class's colour; 0 of what cannot be shown in colours."""
+    with suppress(Refusal), refusing(stored.path):
+        few = to_tensor(shown_colours(stored))[:, ::4, ::4]              # a sample will do
+        return (distances_of(few.flatten(1).T, palette) <= NEAR).mean()
+    return 0.0
 
 
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
-    are the numbers, or of which some are read by row and others not. Where all share one palette,
-    as in most folders, no more is read."""
-    by_colours = files_by_palette(paths)
-    if len(by_colours) < 2:
-        return
-    files = list(itertools.chain(*by_colours.values()))
-    readings = in_threads(lambda path: reading_of(path, palette), files)
-    by_row = []                                            # (path, its Meanings)
-    by_grey = []                                           # paths: greys of other rows' numbers
-    for path, (how, meanings) in zip(files, readings):
-        if how.startswith("by row"):
-            by_row.append((path, meanings))
-        elif how.startswith("by number") and any(one.number != one.value for one in meanings):
-            by_grey.append(path)
-    first_by_row = refuse_renumbered(by_row, advice)
-    if by_grey and first_by_row:
-        raise Refusal(f"{by_grey[0]}: all its colours are greys of class numbers, but in "
-                      f"{first_by_row} the rows of the palette are the numbers; write all as 8-bit "
-                      f"grey, or {advice}")
-
-
-def files_by_palette(paths):
-    """{a palette's colours, as bytes: the palette files that have it}."""
-    files = {}
+    are the numbers, or of which some are read by row and others not."""
+    by_colours = {}                                        # files by their palette
     for path in paths:
         with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
             if image.mode == "P":
-                files.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    return files
+                by_colours.setdefault(bytes(image.getpalette("RGB")), []).append(path)
+    if len(by_colours) < 2:                                # as in most folders
+        return
+    files = list(itertools.chain(*by_colours.values()))
+    readings = in_threads(lambda path: reading_of(path, palette), files)
+    first_by_row = refuse_renumbered(files, readings, advice)
+    for path, (how, meanings) in zip(files, readings):
+        by_grey = how.startswith("by number") and any(one.number != one.value for one in meanings)
+        if by_grey and first_by_row:
+            raise Refusal(f"{path}: all its colours are greys of class numbers, but in "
+                          f"{first_by_row} the rows of the palette are the numbers; write all as "
+                          f"8-bit grey, or {advice}")
 
 
-def refuse_renumbered(by_row, advice):
-    """Refuses [(path, its Meanings), ...] that show one row in two colours. -> The first path that
-    tells the colour of a row, or None."""
+def refuse_renumbered(files, readings, advice):
+    """Refuses files that show one row in two colours. -> The first that tells a row's, or None."""
     first_shown = {}                                       # row -> its colour, and a file with it
-    for path, meanings in by_row:
-        for one in meanings:
-            if one.colour is None:
-                continue
+    for path, (how, meanings) in zip(files, readings):
+        rows = [one for one in meanings if one.colour is not None and how.startswith("by row")]
+        for one in rows:
             colour, file = first_shown.setdefault(one.value, (one.colour, path))
             if colour != one.colour:
                 raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
@@ -2662,8 +2489,7 @@ def refuse_renumbered(by_row, advice):
 
 
 def reading_of(path, palette):
-    """-> how a palette file is read (see label_map_in), and the Meaning of each row that it uses;
-    "" and [] of what is refused where it is read."""
+    """How a palette file is read, and its Meanings; "" and [] of what label_map_in refuses."""
     try:
         stored = read_stored(path)
         how = label_map_in(stored, palette)[1]
@@ -2680,16 +2506,14 @@ def has_shape(width, height, size):
 
 
 def is_two_halves(stored, size):
-    """Whether a picture may be two halves of the shape of size, [height, width], side by side; of
-    any shape, where size is None."""
+    """Whether a picture may be two halves side by side, of the shape of size, or None: of any."""
     width, height = stored.image.size
     return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
 
 
 def shape_of_pairs(settings):
-    """The [height, width] whose shape each half of a pair must have; None, any, with --crop, and
-    before there is a size."""
-    return None if settings.get("crop") else settings.get("size")
+    """The [height, width] whose shape each half of a pair must have; None: any."""
+    return None if settings.get("crop") else settings.get("size")        # a sheet has no size yet
 
 
 def stored_pair(settings, files):
@@ -2780,7 +2604,10 @@ def survey(name, settings, scale=None):
     files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
     scales = [None, None]                                  # of A, of B
     if maps:
-        survey_maps([paths[-1] for paths in files], settings["palette"])
+        paths = [paths[-1] for paths in files]
+        if holds_ids(paths[0]):
+            check_ids(paths[:8])                           # a few: trainIds show in the first
+        agree_on_rows(paths, settings["palette"])
     elif row.kind == "photos":
         photos = [paths[0] for paths in files]             # not the labels beside them
         scales = [scale_in(photos, settings, "x", scale)] * 2    # x and y are made of one photo
@@ -2790,13 +2617,6 @@ def survey(name, settings, scale=None):
         raise Refusal(f"--range: no picture in {folder} has values of more than 8 bits; leave it "
                       f"out")
     return scales if any(scales) else None
-
-
-def survey_maps(paths, palette):
-    """Refuses label maps that are not numbered alike."""
-    if holds_ids(paths[0]):
-        check_ids(paths[:8])                               # a few: trainIds show in the first
-    agree_on_rows(paths, palette)
 
 
 def survey_pairs(files, settings, scale):
@@ -2830,17 +2650,15 @@ def scale_in(paths, settings, side, scale):
 
 
 def refuse_ones(paths, channels):
-    """Refuses 8-bit files with a channel of 0 and 1 alone, such as a mask or one-hot classes: on a
-    scale of 255 it is black, and a network would see nothing. A few files, 8 at most, tell."""
+    """Refuses 8-bit files with a channel of 0 and 1 alone, such as a mask or one-hot classes, which
+    is black to a network. A few files, 8 at most, tell."""
     highest = []
     for path in paths[::len(paths) // 8 + 1]:
         with suppress(OSError, Refusal):                   # it is refused where it is read
             bands = read_stored(path, channels).bands
             if bands is not None and bands.dtype == np.uint8:
                 highest.append(bands.max((0, 1)))
-    if not highest:
-        return
-    ones = np.flatnonzero(np.max(highest, 0) == 1)
+    ones = np.flatnonzero(np.max(highest or [[0]], 0) == 1)
     if len(ones):
         raise Refusal(f"{paths[0]} and others: channel {ones[0]}, from 0 up, holds 0 and 1 alone, "
                       f"of 255; write 255 for 1, or write floats")
@@ -2864,8 +2682,7 @@ def refuse_other_half(settings, files):
 
 
 def check_ids(paths):
-    """Refuses _labelIds.png of which none has a number over 18: Cityscapes' trainIds end there, and
-    its own have vegetation, sky and cars above."""
+    """Refuses _labelIds.png without a number over 18, where trainIds end: sky and cars follow."""
     highest = max(read_stored(path).image.convert("L").getextrema()[1] for path in paths)
     if highest < 19:
         raise Refusal(f"{paths[0]}: no number over {highest} here or in the next files: these are "
@@ -2896,29 +2713,30 @@ def what_was_read(settings, pictures, held):
     elif row.kind == "photos" and len(files) == 2:
         words += f" of {files[0].parent.name}/ alone, not of {files[1].parent.name}/"
     how = how_labels_are_read(settings, files)
-    lines = [words + (f", labels {how}" if how else "")]
+    lines = [f"{words}, labels {how}" if how else words]
     lines += ignored_words(settings, pictures.files)
     for name, scale in zip("AB", scales_of(settings)):
         if scale:
             lines.append(f"{scale_words(scale, name)} (another: --range LOW HIGH)")
     lines += sketch_words(settings, files)
-    lines += squashed_words(settings, files) + unused_words(settings["data"], pictures, held)
+    lines += squashed_words(settings, files)
+    lines += unused_words(settings["data"], pictures, held)
     return lines
 
 
 def ignored_words(settings, files, most=8):
-    """A line where a pair's label map says "ignore", and black, as which that is seen, is a class's
-    colour. It looks at the first `most` files."""
+    """A line where one of the first `most` label maps of pairs says "ignore", and black, as which
+    that is seen, is a class's colour."""
     black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
     if not black or not label_side(settings):
-        return []
+        return
     for paths in files[:most]:
         stored = stored_labels(settings, paths)
         classes, _ = label_map_in(stored, settings["palette"])
         if classes is not None and (classes == 255).any():
-            return [f"255, to ignore, is seen as {black[0]}, as both are black, such as in "
-                    f"{stored.path}"]
-    return []
+            yield (f"255, to ignore, is seen as {black[0]}, as both are black, such as in "
+                   f"{stored.path}")
+            return
 
 
 def scale_words(scale, pictures):
@@ -2954,31 +2772,29 @@ def stored_labels(settings, files):
 def sketch_words(settings, files):
     """A line where the first drawing is one of light lines on dark."""
     if not sketched(settings):
-        return []
+        return
     drawing = stored_pair(settings, files)[half_of(settings, "x")]
     levels = levels_in(drawing, scale_of(settings, "x"), channels_of(settings, "x"))
-    if not is_on_dark(levels):
-        return []
-    return ["drawings in light lines on dark become dark ones on light, as a user's own do"]
+    if is_on_dark(levels):
+        yield "drawings in light lines on dark become dark ones on light, as a user's own do"
 
 
 def squashed_words(settings, files):
     """A line where photos or label maps change their shape; pairs that would are refused."""
     kind = TASKS[settings["task"]].kind
     if kind == "pairs" or settings.get("crop"):
-        return []
+        return
     palette = settings["palette"]
     stored = read_stored(files[0]) if kind == "photos" else label_part(files, palette)
     w, h = stored.image.size
     size = settings["size"]
-    if has_shape(w, h, size):
-        return []
     fit = fitting_size(h, w, min(size))
     advice = ""
     if kind == "photos" and fit:
         advice = f"; --size {fit[0]}x{fit[1]} keeps their shape"
-    return [f"pictures of other shapes are squashed to height x width {size[0]}x{size[1]}, such as "
-            f"one of {h}x{w}{advice}"]
+    if not has_shape(w, h, size):
+        yield (f"pictures of other shapes are squashed to height x width {size[0]}x{size[1]}, such "
+               f"as one of {h}x{w}{advice}")
 
 
 def unused_words(folder, *splits):
@@ -2986,10 +2802,12 @@ def unused_words(folder, *splits):
     folder = Path(folder)
     used = {path for pictures in splits for paths in pictures.files for path in paths}
     homes = {home for path in used for home in path.parents}
+    inside = sorted(home for home in homes if folder in (home, *home.parents))
+    expected = {folder / "palette.json", *used, *homes}
     counts = Counter()
     folders = []
-    for path in beside(folder, homes):
-        if path in used or path in homes or is_expected(path, folder):
+    for path in itertools.chain.from_iterable(sorted(home.iterdir()) for home in inside):
+        if path in expected or path.name in ("test", "sheet.png") or path.name.startswith("."):
             continue
         if path.is_dir():
             folders.append(f"{path.relative_to(folder)}/")
@@ -3000,22 +2818,8 @@ def unused_words(folder, *splits):
     parts = [f"{count} {kind}" for kind, count in sorted(counts.items())]
     if folders:
         parts.append("folders " + ", ".join(folders[:9]))
-    if not parts:
-        return []
-    return [f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"]
-
-
-def beside(folder, homes):
-    """All that lies in those of the homes that are folder or below it, sorted."""
-    inside = [home for home in homes if folder in (home, *home.parents)]
-    return [path for home in sorted(inside) for path in sorted(home.iterdir())]
-
-
-def is_expected(path, folder):
-    """Whether a file that is no picture to use belongs into a folder of pictures: see
-    kmeans_folder."""
-    known = path.name in ("test", "sheet.png") or path == folder / "palette.json"
-    return known or path.name.startswith(".")
+    if parts:
+        yield f"{counted(counts.total(), 'file')} not used: {', '.join(parts)}"
 
 
 # A user's picture, and the size at which a run knows it
@@ -3056,20 +2860,19 @@ def other_unit_words(values, scale):
 def pair_in_other_units(settings, files):
     """Lines where a half of a pair holds deep values that lie outside the scale of a run."""
     if TASKS[settings["task"]].kind != "pairs":
-        return []
-    lines = []
+        return
     for stored, scale in zip(stored_pair(settings, files), scales_of(settings)):
         values = deep_values(stored)
-        words = "" if scale is None or values is None else other_unit_words(values, scale)
+        if scale is None or values is None:
+            continue
+        words = other_unit_words(values, scale)
         if words:
-            lines.append(f"{stored.path}: {ends_of(scale)} become 0 to 255{words}")
-    return lines
+            yield f"{stored.path}: {ends_of(scale)} become 0 to 255{words}"
 
 
 def read_input(settings, path, pair=False):
-    """A picture to translate, uint8 (3, H, W) or of as many channels as x has, read just as in
-    training; of a side-by-side pair, the half that is x. path: of a file, or a frame of
-    frames_of()."""
+    """A picture to translate, uint8 (C, H, W), read as in training; of a side-by-side pair, the
+    half that is x. path: of a file, or a frame of frames_of()."""
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
     half = half_of(settings, "x")
@@ -3101,10 +2904,11 @@ def offering_no_palette():
 
 
 def refuse_a_whole_pair(settings, stored):
-    """Refuses what may be a whole pair, of which one half is a label map and the other is none: by
-    nearest colour its photo would be labels, too, and nobody would be told."""
+    """Refuses what may be a whole pair, half of it a label map: by nearest colour its photo would
+    be labels, too, and nobody would be told."""
     palette = settings["palette"]
-    if not is_two_halves(stored, shape_of_pairs(settings)) or is_exact(stored, palette):
+    halves_fit = is_two_halves(stored, shape_of_pairs(settings))
+    if not halves_fit or is_exact(how_read(stored, palette)):
         return
     parts = halves(stored)
     for side, part, other in zip(("left", "right"), parts, reversed(parts)):
@@ -3125,11 +2929,10 @@ def stored_of(path, channels=3):
 def known_size(settings, size):
     """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
 
-    Training squeezes each picture, whatever its size, into settings["size"]: to a run of 128x128 a
-    picture of 256x256 shows everything twice as large as it has ever seen it. So one of that shape
-    (to 2%) is known at just that size, another at the smallest that covers it; and at its own where
-    the run keeps to a scale, or is of sketches, which input_to_network itself shrinks.
-    """
+    To a run of 128x128, into which training squeezes each picture, one of 256x256 shows everything
+    twice as large as ever. So one of that shape (to 2%) is known at just that size, another at the
+    smallest that covers it; and at its own where the run keeps to a scale, or is of sketches, which
+    input_to_network itself shrinks."""
     height, width = settings["size"]
     h, w = size
     if keeps_scale(settings) or sketched(settings):
@@ -3147,17 +2950,15 @@ def keeps_scale(settings):
 
 
 def at_known_size(settings, pictures):
-    """uint8 (N, C, H, W) at the size that a run knows, shrunk or enlarged as in training: label
-    maps by nearest neighbour, which must not blend, others bicubically."""
+    """uint8 (N, C, H, W) at the size that a run knows; label maps do not blend."""
     labels = label_side(settings) == "x"
     size = known_size(settings, pictures.shape[2:])
     return torch.stack([resize(picture, size, nearest=labels) for picture in pictures])
 
 
 def enlarged(settings, fake, size):
-    """What G made of pictures at_known_size(), (N, C, h, w) in [-1, 1], at their own size: resized
-    bicubically; where it makes label maps, by nearest neighbour."""
-    if label_side(settings) == "y":
+    """What G made at_known_size(), (N, C, h, w) in [-1, 1], at its picture's own size."""
+    if label_side(settings) == "y":                        # label maps must not blend
         return F.interpolate(fake, size, mode="nearest-exact")
     return F.interpolate(fake, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
@@ -3170,9 +2971,8 @@ def to_array(image):
 
 
 def to_tensor(image):
-    """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W). By numpy: torch would start threads of
-    its own in each thread that decodes."""
-    return torch.from_numpy(to_array(image).copy())
+    """A Pillow picture, RGB or grey -> uint8 (3 or 1, H, W)."""
+    return torch.from_numpy(to_array(image).copy())        # torch would copy in threads of its own
 
 
 def to_image(picture):
@@ -3186,13 +2986,11 @@ def from_array(values):
 
 
 def resize_image(image, size, nearest=False):
-    """A Pillow picture resized to (height, width): bicubic, or nearest for label maps, which must
-    not blend. size None: as it is."""
+    """A Pillow picture of size (height, width), None: as it is; bicubic, or nearest for labels."""
     if size is None or image.size == (size[1], size[0]):
         return image
-    height, width = size
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
-    return image.resize((width, height), how)
+    return image.resize((size[1], size[0]), how)
 
 
 def resize(picture, size, nearest=False):
@@ -3221,17 +3019,15 @@ def frame_count(path):
 def frames_of(path):
     """Yields the pictures of a GIF or a TIFF, Stored; image.info has a GIF's "duration" and "loop".
 
-    Pillow puts a GIF's frames together, as a viewer would: the first in palette colours, the others
-    in RGB. Here all are in RGB, the exact colours that each frame's palette gives: rows of palettes
-    mean nothing in a GIF, whose every frame may number its colours anew.
-    """
+    Of a GIF Pillow gives the first frame in palette colours, the others in RGB. Here all are in
+    RGB: rows of palettes mean nothing where every frame may number its colours anew."""
     with opened(path, page=0) as image:
-        tiff = image.format == "TIFF"
         for number, page in enumerate(pages_of(image, MOST_FRAMES), 1):
-            name = Path(f"{path}, {'page' if tiff else 'frame'} {number}")
-            if tiff:
+            if image.format == "TIFF":
+                name = Path(f"{path}, page {number}")
                 yield replace(read_stored(path, page=page), path=name)
                 continue
+            name = Path(f"{path}, frame {number}")
             with refusing(name):
                 image.seek(page)
                 mode = "RGBA" if image.has_transparency_data else "RGB"
@@ -3269,9 +3065,8 @@ def sequence_bytes(out, contents):
 
 
 def gif_frame(picture, duration):
-    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF. Its 256
-    colours are chosen for it alone, without dither, whose dots would flicker."""
-    image = to_image(picture).quantize(256)
+    """uint8 (3, H, W), shown for duration in ms (None: not said) -> its part of a GIF."""
+    image = to_image(picture).quantize(256)                # no dither, whose dots would flicker
     options = {}
     if duration is not None:                               # disposal 1: else Pillow leaves out a 0
         options = {"duration": duration, "disposal": 1}
@@ -3416,7 +3211,7 @@ def clean_sketch(image, size):
 
 def kmeans_palette(pixels, classes):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
-    An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
+    An empty cluster moves to a pixel that is worst off."""
     rng = torch.Generator().manual_seed(0)
     pixels = pixels.float()
     colours = len(pixels.unique(dim=0))
@@ -3435,8 +3230,7 @@ def kmeans_palette(pixels, classes):
 
 
 def first_centres(pixels, classes, rng):
-    """Arthur & Vassilvitskii 2007: each is a pixel drawn by its squared distance from those before
-    it: (M, 3) -> (classes, 3)."""
+    """Arthur & Vassilvitskii 2007, drawn by squared distance: (M, 3) -> (classes, 3)."""
     centres = pixels[torch.randint(len(pixels), (1,), generator=rng)]
     while len(centres) < classes:
         squared = torch.cdist(pixels, centres).amin(1) ** 2
@@ -3446,9 +3240,9 @@ def first_centres(pixels, classes, rng):
 
 
 def kmeans_folder(photos, out, classes, size=(256, 256)):
-    """Photos -> OUT/train and OUT/val (a fifth): label map | photo pairs for `--task pairs`.
-    Clusters are those of the whole folder, so that a colour means the same in every picture. Photos
-    are cut to the shape of size. palette.json and sheet.png, to judge the labels by, join them."""
+    """Photos, cut to the shape of size -> OUT/train and OUT/val (a fifth): label map | photo pairs
+    for `--task pairs`, with palette.json and sheet.png, to judge the labels by. Clusters are those
+    of the whole folder: a colour means the same in every picture."""
     out = Path(out)
     files = list_pictures(photos)
     if not 1 < classes < 100:
@@ -3491,8 +3285,7 @@ def sample_pixels(files, count, rng, scale):
 
 
 def label_photo(image, palette, size):
-    """A Pillow photo, cut to the shape of size -> its label map and itself side by side, uint8
-    (3, H, 2 * W)."""
+    """A Pillow photo, cut to the shape of size -> label map | photo, uint8 (3, H, 2 * W)."""
     scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
     height = round(scale * size[0]) or 1
     width = round(scale * size[1]) or 1
@@ -3563,9 +3356,8 @@ def draw_panes(part, tone, uniform):
 
 
 def plan_facade(uniform):
-    """A facade's parts, later ones on top: [(class, left, top, right, bottom), ...], 0 to 1. The
-    ranges are judged by eye."""
-    left = uniform(-0.1, 0.17)
+    """A facade's parts, later ones on top: [(class, left, top, right, bottom), ...], 0 to 1."""
+    left = uniform(-0.1, 0.17)                             # these ranges are judged by eye
     right = uniform(0.83, 1.1)
     top = uniform(0.05, 0.22)
     bottom = uniform(0.91, 1.02)
@@ -3665,8 +3457,8 @@ TIMEOUT = 20  # seconds to connect or to the next byte; after as many, under 1 k
 
 
 def locate(name, folder=None):
-    """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. Facades are
-    drawn, (None, True), for --data drawn or where fetching fails, which one loud line says."""
+    """(folder, drawn) of a task: the pictures given, or datasets/, fetched if missing. (None,
+    True): facades, by --data drawn or where fetching fails."""
     row = look_up(name)
     if str(folder) == "drawn" and row.drawn == "facades":
         return None, True
@@ -3730,8 +3522,7 @@ def fetch(url, folder, counts=None):
 
 
 def download(url, path):
-    """Fetches a .gz file to path, unpacked on the way (zlib checks its sum); OSError or zlib.error.
-    It says how far it is. Pictures hardly pack: what unpacks to ten times its size is a bomb."""
+    """Fetches a .gz file to path, unpacked, its sum checked; OSError or zlib.error."""
     unpack = zlib.decompressobj(wbits=31)
     packed = 0                                             # bytes
     alarm(2 * TIMEOUT)                                     # headers, too, can drip for ever
@@ -3739,7 +3530,7 @@ def download(url, path):
         for block in received(url, response):
             file.write(unpack.decompress(block))
             packed += len(block)
-            if file.tell() > 10 * packed + 10_000_000:
+            if file.tell() > 10 * packed + 10_000_000:     # a bomb: pictures hardly pack
                 raise OSError("it unpacks to over ten times its size")
     alarm(0)                                               # unpacking may take its time
     if not unpack.eof:
@@ -3774,8 +3565,7 @@ def download_rest(url, partial):
 
 
 def write_rest(url, response, partial, kept):
-    """Writes what a server sends behind the first `kept` bytes of a file, which takes on the
-    server's date after each block: a kill may come at any time."""
+    """Writes a reply behind the first `kept` bytes of a file, which takes on the server's date."""
     stamp = None
     with suppress(TypeError, ValueError):                  # no date, or none that can be read
         stamp = parsedate_to_datetime(response.headers.get("Last-Modified")).timestamp()
@@ -3784,13 +3574,12 @@ def write_rest(url, response, partial, kept):
         file.truncate()
         for block in received(url, response):
             file.write(block)
-            if stamp is not None:
+            if stamp is not None:                          # after each: a kill may come at any time
                 os.utime(partial, (stamp, stamp))
 
 
 def received(url, response):
-    """Yields what a server sends, in blocks, and says how far it is. OSError where it stalls, or
-    does not send all that it has announced."""
+    """Yields a reply in blocks and says how far it is. OSError where it stalls or ends early."""
     total = response.length or 0                           # bytes to come; 0: it did not say
     start = time.monotonic()
     done = 0
@@ -3811,8 +3600,7 @@ def received(url, response):
 
 
 def say_progress(url, done, total, seconds):
-    """One line, which in a terminal the next one overwrites. total: 0 where the server tells
-    none."""
+    """One line, which in a terminal the next one overwrites. total: 0, where it is not told."""
     words = f"{done / 1e6:,.1f} MB"
     if total:
         remaining = max(total - done, 0) * seconds / done
@@ -3832,29 +3620,22 @@ def alarm(seconds):
 
 
 def extract(archive, folder):
-    """Unpacks a .tar into folder: files and folders of checked names alone; else OSError.
-
-    By hand: tarfile's filter="data" has let an archive write outside (Python 3.11.7).
-    """
+    """Unpacks a .tar into folder: files and folders of checked names alone; else OSError. By hand:
+    tarfile's filter="data" has let an archive write outside (Python 3.11.7)."""
     with tarfile.open(archive, "r:") as members:
         for number, member in enumerate(members):
-            if number > 500_000 or not is_plain(member):
-                raise OSError(f"{member.name!r} is a link, a device, outside or one too many")
-            path = Path(folder, member.name)
+            name = member.name
+            outside = name.startswith("/") or ".." in Path(name).parts or set(name) & set("\\:")
+            plain = member.isdir() or (member.isreg() and not member.issparse())
+            if number > 500_000 or outside or not plain:
+                raise OSError(f"{name!r} is a link, a device, outside or one too many")
+            path = Path(folder, name)
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "xb") as file:                 # x: never over another file
                 shutil.copyfileobj(members.extractfile(member), file)
-
-
-def is_plain(member):
-    """Whether an archive's member is a folder or a whole file that stays inside."""
-    name = member.name
-    outside = name.startswith("/") or ".." in Path(name).parts or "\\" in name or ":" in name
-    file = member.isreg() and not member.issparse()
-    return (member.isdir() or file) and not outside
 
 
 # Pictures out: files, sheets, curves
@@ -3892,8 +3673,7 @@ def sources(source, out, ending=".png"):
 
 
 def refuse_other_half_of_pairs(source, out):
-    """Refuses to write into the folder whose pictures are the other halves of those to read: A/ and
-    B/, or photos/ and labels/, side by side."""
+    """Refuses to write into the folder with the other halves of the pictures to read: A/ and B/."""
     folder = source if source.is_dir() else source.parent
     for place in (Path.absolute, Path.resolve):            # links may have other names
         names = {place(folder).name, place(out).name}
@@ -3906,7 +3686,7 @@ def refuse_other_half_of_pairs(source, out):
 @contextmanager
 def counting_written(count):
     """Yields a list, to which the `with` adds each picture that it has written; a Refusal inside
-    says how many of count these are: a folder is then half done, and its user should know."""
+    says how many of count these are, as a folder is then half done."""
     written = []
     try:
         yield written
@@ -3925,11 +3705,10 @@ def check_name(path):
 
 
 def save_picture(path, picture):
-    """Writes uint8 (3, H, W), or of other channels, by the name's ending, whole or not at all: one
-    channel as grey, four as TIFF alone, where the fourth is no opacity."""
-    path = Path(path)
+    """Writes uint8 (C, H, W), by the name's ending, whole or not at all: one channel as grey, four
+    as TIFF alone, where the fourth is no opacity."""
     check_name(path)
-    kind = WRITTEN[path.suffix.lower()]
+    kind = WRITTEN[Path(path).suffix.lower()]
     channels = len(picture)
     if channels not in (1, 3) and (channels, kind) != (4, "TIFF"):
         raise Refusal(f"{path}: {kind} holds no {channels} channels; give a name ending in .npy")
@@ -3954,8 +3733,7 @@ def save_output(settings, path, x, fake):
 
 
 def written_words(settings, outs):
-    """A line where measured values of y are written to pictures, as 0 to 255 of their scale; or
-    None."""
+    """A line where measured values of y become 0 to 255 of their scale in pictures; or None."""
     scale = scale_of(settings, "y")
     measured = scale and TASKS[settings["task"]].hides != "colour"
     if not measured or all(is_numpy(out) for out in outs):
@@ -3974,12 +3752,11 @@ def output_levels(settings, x, fake):
 def output_values(settings, x, fake):
     """-> (H, W, C), or (H, W) of one channel: uint8, 0-255, or float32 on the scale of y."""
     scale = scale_of(settings, "y")
+    values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
     if scale and TASKS[settings["task"]].hides != "colour":   # of which G makes a and b, of Lab
-        values = fake[0].cpu().permute(1, 2, 0).double().numpy()
+        shares = (fake[0].cpu().permute(1, 2, 0).double().numpy() + 1) / 2
         low, high = np.array(scale)
-        values = (low + (values + 1) / 2 * (high - low)).astype(np.float32)
-    else:
-        values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
+        values = (low + shares * (high - low)).astype(np.float32)
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 
@@ -4005,10 +3782,8 @@ def contact_sheet(rows, titles=()):
 def film(run, out, largest=300_000):
     """A run's sample sheets, one after another -> an animated GIF of at most `largest` bytes.
 
-    The sheets show the same pictures at all times, so what moves is what was learned. Where all
-    would be too much, frames are left out, then made smaller: most is learned early, so those that
-    stay are spaced by the logarithm of their steps. The last one stays for two seconds.
-    """
+    Where all would be too much, frames are left out, then made smaller: most is learned early, so
+    those that stay are spaced by the logarithm of their steps. The last one stays longer."""
     folder = Path(run) / "samples"
     sheets = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
     sheets.sort(key=lambda path: int(path.stem))
@@ -4030,8 +3805,7 @@ def film(run, out, largest=300_000):
 
 
 def spread_by_logarithm(sheets, count):
-    """At most count of the sheets, in order, the first and the last among them: about equally far
-    apart in the logarithm of their steps."""
+    """At most count sheets, first and last included, evenly by their steps' logarithm."""
     steps = np.log([int(path.stem) + 1 for path in sheets])
     wanted = np.linspace(steps[0], steps[-1], count)
     nearest = {int(np.abs(steps - at).argmin()) for at in wanted}
@@ -4094,17 +3868,13 @@ def draw_axes(draw, box, curves):
     x0, y0, x1, y1 = box
     points = np.hstack([*curves] or [np.zeros((2, 1))])
     xs, ys = np.nan_to_num(points, posinf=0, neginf=0)
-    low_x = xs.min()
-    high_x = max(xs.max(), low_x + 1)
-    low_y = min(ys.min(), 0)
-    high_y = max(np.quantile(ys, 0.995), 1e-6) * 1.05      # one outlier flattens no curve
+    ends_x = xs.min(), max(xs.max(), xs.min() + 1)
+    ends_y = min(ys.min(), 0), max(np.quantile(ys, 0.995), 1e-6) * 1.05  # one outlier is cut off
 
     def place(xs, ys):
-        across = np.interp(xs, (low_x, high_x), (x0, x1))
-        down = np.interp(ys, (low_y, high_y), (y1, y0))
-        return list(zip(across, down))
+        return list(zip(np.interp(xs, ends_x, (x0, x1)), np.interp(ys, ends_y, (y1, y0))))
 
-    for x, y in np.linspace((low_x, low_y), (high_x, high_y), 5):
+    for x, y in zip(np.linspace(*ends_x, 5), np.linspace(*ends_y, 5)):
         [(across, down)] = place([x], [y])
         number = f"{y:.3g}" if abs(y) > 1e-5 else "0"
         draw.line([(x0, down), (x1, down)], "#e4e4e4")
@@ -4178,9 +3948,10 @@ def run_command(main):
             if os.environ.get("LOCAL_RANK", "0") == "0" or joined():
                 say_error(refusal)
             sys.exit(2)
-        if not is_out_of_memory(error):
-            raise
         why = str(error) or "MemoryError"
+        signs = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(sign in why for sign in signs):
+            raise
         say_error(f"memory: not enough ({why}); lower --batch or --size, or give smaller pictures")
         sys.exit(1)
 
@@ -4215,16 +3986,9 @@ def as_refusal(error):
     return None
 
 
-def is_out_of_memory(error):
-    """Whether Python or torch, on a CPU or a GPU, ran out of memory."""
-    signs = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
-
-
 def say_error(words):
     """One line on stderr."""
-    line = str(words).replace("\n", " ")
-    print("error:", line, file=sys.stderr)
+    print("error:", str(words).replace("\n", " "), file=sys.stderr)
 
 
 def new_parser(docstring):
@@ -4259,7 +4023,7 @@ def positive(kind):
     """An argparse type: an int or float above 0 (NaN is not)."""
     def convert(text):
         with suppress(ValueError):
-            if 0 < kind(text) < float("inf"):
+            if 0 < kind(text) < math.inf:
                 return kind(text)
         words = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(f"{text!r} is not {words} above 0; give one")
@@ -4293,10 +4057,16 @@ def picture_name(text):
 
 def device_of(name=None, local_rank=0, processes=1):
     """The torch.device of a --device flag; without one the first of "cuda" (NVIDIA's GPU), "mps"
-    (Apple's) and "cpu" that is there. Of several processes on this machine each takes the GPU of
-    its local_rank, and torch then means that one by "cuda"."""
+    (Apple's) and "cpu" that is there. Several processes on this machine share none: each takes the
+    GPU of its local_rank, and torch then means that one by "cuda"."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    kinds = device_kinds(count, processes)
+    kinds = ["cpu"]
+    if processes == 1 and torch.backends.mps.is_available():
+        kinds.append("mps")
+    if processes <= count:
+        kinds.append("cuda")
+    if processes == 1:
+        kinds += [f"cuda:{i}" for i in range(count)]
     if not name and count:
         name = "cuda"                                      # refused below where there are too few
     elif not name:
@@ -4308,19 +4078,6 @@ def device_of(name=None, local_rank=0, processes=1):
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
-
-
-def device_kinds(count, processes):
-    """What --device takes where there are count NVIDIA GPUs. Several processes share none: "cuda"
-    is one for each of them, and neither "mps" nor a GPU's own number can be."""
-    kinds = ["cpu"]
-    if processes == 1 and torch.backends.mps.is_available():
-        kinds.append("mps")
-    if processes <= count:
-        kinds.append("cuda")
-    if processes == 1:
-        kinds += [f"cuda:{i}" for i in range(count)]
-    return kinds
 
 
 def in_threads(function, items):
@@ -4339,9 +4096,9 @@ def tensors_of(content):
     """All tensors in nested dicts and lists."""
     if isinstance(content, torch.Tensor):
         yield content
-    elif isinstance(content, dict):
-        yield from tensors_of(list(content.values()))
-    elif isinstance(content, (list, tuple)):
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, (list, tuple)):
         for part in content:
             yield from tensors_of(part)
 
@@ -4380,8 +4137,8 @@ def write_whole(path, content):
 
 
 def put_in_place(temporary, path):
-    """os.replace(). On Windows, which alone has no fcntl, it fails for as long as another program
-    (a virus scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
+    """os.replace(). On Windows, which alone has no fcntl, it fails while another program (a virus
+    scanner, a spreadsheet) holds the old file: it is tried again for two seconds."""
     tries = 0 if fcntl else 20                             # before the last
     for _ in range(tries):
         with suppress(PermissionError):
@@ -4414,10 +4171,8 @@ def counted(number, thing):
 def megabytes(content):
     """The size of bytes or of all tensors, in MiB."""
     if isinstance(content, bytes):
-        size = len(content)
-    else:
-        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content))
-    return size / 2 ** 20
+        return len(content) / 2 ** 20
+    return sum(tensor.nbytes for tensor in tensors_of(content)) / 2 ** 20
 
 
 def append_line(path, line):
@@ -4435,9 +4190,10 @@ def main():
     command()
 
 
-def command_parser():
+def command_parser(command, help=None):
     """A parser whose errors name all that data.py does."""
     parser = new_parser(__doc__)
+    parser.add_argument("command", metavar=command, help=help)
     parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG] "
                     "[--direction BtoA] [--no-mirror] [--crop] [--in-channels N] "
                     "[--out-channels N], "
@@ -4448,8 +4204,7 @@ def command_parser():
 
 
 def kmeans_command():
-    parser = command_parser()
-    parser.add_argument("command", metavar="kmeans")
+    parser = command_parser("kmeans")
     parser.add_argument("photos", metavar="PHOTOS")
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.add_argument("--classes", type=positive(int), default=8, help="default 8")
@@ -4459,8 +4214,7 @@ def kmeans_command():
 
 
 def edges_command():
-    parser = command_parser()
-    parser.add_argument("command", metavar="edges")
+    parser = command_parser("edges")
     parser.add_argument("photos", metavar="PHOTOS", help="a folder, or one picture")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--size", type=sides, default=default_size(), help="of each half")
@@ -4481,8 +4235,7 @@ def edges_command():
 
 
 def film_command():
-    parser = command_parser()
-    parser.add_argument("command", metavar="film")
+    parser = command_parser("film")
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("out", metavar="OUT.gif")
     parser.add_argument("--largest", type=positive(int), default=300_000, help="bytes (default "
@@ -4495,8 +4248,7 @@ def film_command():
 
 
 def sheet_command():
-    parser = command_parser()
-    parser.add_argument("task", metavar="TASK", help=", ".join(TASKS))
+    parser = command_parser("TASK", ", ".join(TASKS))
     parser.add_argument("--data", metavar="DIR", help="a folder of one's own")
     parser.add_argument("--size", type=sides, help="pixels (default: the pictures' shape, with a "
                         "smaller side of 256 with a GPU, else 128; for SemGAN half of that, shapes "
@@ -4508,20 +4260,20 @@ def sheet_command():
                         help="default datasets/TASK-sheet.png")
     add_pair_flags(parser.add_argument)
     options = parse_options(parser)
-    name = options.task
-    choices = {key: getattr(options, key) for key in PAIR_KEYS}
-    choices = {key: value for key, value in choices.items() if value is not None}
-    task_sheet(name, options.data, options.size, options.out or f"datasets/{name}-sheet.png",
-               options.range, choices)
+    name = options.command
+    out = options.out or f"datasets/{name}-sheet.png"
+    flags = vars(options)
+    choices = {key: flags[key] for key in PAIR_KEYS if flags[key] is not None}
+    task_sheet(name, options.data, options.size, out, options.range, choices)
 
 
 def default_size(row=Task()):
     """Training's: what --preset means where it is left out."""
+    if row.drawn == "shapes":
+        return [64, 64]
     side = 256 if torch.cuda.is_available() else 128
     if row.kind == "label maps":
         side = side // 2
-    if row.drawn == "shapes":
-        side = 64
     return [side, side]
 
 
@@ -4572,21 +4324,16 @@ def sheet_of(settings, train):
         rng = torch.Generator().manual_seed(0)
         x, y = to_network(settings, augment(settings, shown, rng))
         return contact_sheet(list(zip(to_pixels(settings, x, x), to_pixels(settings, x, y))))
-    rows = [[colorize(label_map[0], settings["palette"])] for label_map in shown]
+    palette = settings["palette"]
+    rows = [[colorize(label_map[0], palette)] for label_map in shown]
     how = how_labels_are_read(settings, train.files[0]) if train.files else None
     if how != "by nearest colour":
         return contact_sheet(rows)
-    for files, line in zip(train.files, rows):
-        line.insert(0, uncleaned(files, settings["palette"], settings["size"]))
+    for files, line in zip(train.files, rows):             # by nearest colour alone | cleaned
+        picture = shown_colours(label_part(files, palette))
+        colours = to_tensor(resize_image(picture, settings["size"], nearest=True))
+        line.insert(0, colorize(nearest_class(colours[None], palette)[0], palette))
     return contact_sheet(rows, ("nearest colour", "cleaned"))
-
-
-def uncleaned(files, palette, size):
-    """The colours of a label map by nearest colour alone: uint8 (3, *size)."""
-    picture = shown_colours(label_part(files, palette))
-    colours = to_tensor(resize_image(picture, size, nearest=True))
-    return colorize(nearest_class(colours[None], palette)[0], palette)
-
 
 if __name__ == "__main__":
     run_command(main)
