@@ -2851,7 +2851,7 @@ def other_unit_words(values, scale):
     beyond = (values < low) | (values > high)
     if beyond.any() and not inside.any():
         return f"{its_own} lie outside: in another unit?"
-    spread = np.ptp(values, (0, 1))
+    spread = np.ptp(values.astype(float), (0, 1))          # of int8 it may be beyond int8
     if spread.any() and (255 * spread < high - low).all():
         return f"{its_own} differ by less than a level of 255: in another unit?"
     return ""

@@ -6096,6 +6096,13 @@ def test_of_values_in_another_unit_it_is_told(values, scale, told):
     assert ("in another unit?" in words) == told
     assert told or not words
 
+@pytest.mark.parametrize("dtype, values", [
+    (np.uint16, [6, 65_493]), (np.int16, [-32_768, 32_767]), (np.int8, [-128, 127])])
+def test_whole_numbers_that_fill_a_scale_are_in_its_unit(dtype, values):
+    """Their span, times 255, fits in no such number."""
+    scale = [values[0] - 1, values[1] + 1]
+    assert not data.other_unit_words(np.array(values, dtype).reshape(1, 2, 1), scale)
+
 @pytest.mark.parametrize("values, told", [
     ([5, 500], False), ([50, 500], True), ([0.5, 0.5], False)])
 def test_of_bands_in_another_unit_it_is_told(values, told):
