@@ -1021,6 +1021,8 @@ def what_it_is(path):
                 f"read; {advice}")
     with open(path, "rb") as file:
         start = file.read(12)
+    if not start:
+        return "empty: a copy or a download of it may have broken off"
     # <!DOCTYPE is a page, ftypheic a phone's photo, whatever it is called.
     return f"not {', '.join(FORMATS)}: it begins with {start}"
 

@@ -5088,7 +5088,7 @@ NO_OPACITY = "alpha, is no opacity.*drop it"
 BAD_PICTURES = {  # what is said, the file's content
     "half.jpg": ("truncated", lambda: half_of(stored(PHOTO, "JPEG"))),
     "half.png": ("", lambda: half_of(stored(PHOTO, "PNG"))),
-    "empty.jpg": ("", lambda: b""),
+    "empty.jpg": ("empty: a copy or a download", lambda: b""),
     "page.jpg": ("begins with b'<!DOCTYPE ht", lambda: b"<!DOCTYPE html>"),
     "big.png": ("pixels", lambda: png(10_000, 10_000, 8, 2)),
     "huge.png": ("pixels", lambda: png(20_000, 20_000, 8, 2)),
@@ -5731,6 +5731,8 @@ def test_numbers_that_a_tiff_stores_upside_down_are_refused(tmp_path):
     path = store(tmp_path / "a.tif", mask, tiffinfo={262: 0})
     refuses(words, data.open_label_map, path, NO_WHITE)
     shown = np.asarray(data.open_picture(path))[..., 0] == 255
+    assert np.array_equal(data.open_label_map(path, [BLACK, WHITE]), shown)
+    store(path, mask.convert("L"), tiffinfo={262: 0, 305: "tifffile.py"})
     assert np.array_equal(data.open_label_map(path, [BLACK, WHITE]), shown)
     store(path, mask, tiffinfo={262: 0, 305: "tifffile.py"})
     refuses(words, data.open_label_map, path, [BLACK, WHITE])
