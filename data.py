@@ -503,7 +503,37 @@ def find_files(folder, maps):
         if (folder / a).is_dir() and (folder / b).is_dir():
             return pair_names(folder / a, folder / b)
     paths = find_ids(folder) if maps else []
-    return [(path,) for path in paths or list_pictures(folder)]
+    if not paths:
+        paths = list_pictures(folder)
+        refuse_maps_beside_photos(paths)
+    return [(path,) for path in paths]
+
+
+def refuse_maps_beside_photos(paths):
+    """Refuses a folder of photos with their label maps between them, as X.jpg and X_mask.png: no
+    file is a pair, and not each is a photo."""
+    by_name = {plain_stem(path): path for path in paths}
+    couples = {}                                           # by what the second name has more
+    for path in paths:
+        name, _, more = plain_stem(path).rpartition("_")
+        if name in by_name:
+            couples.setdefault(more, []).append((by_name[name], path))
+    most = max(couples.values(), key=len, default=[])
+    if 4 * len(most) <= len(paths):                        # half of the files, or fewer
+        return
+    photo, label_map = sorted(most[0], key=has_few_colours)
+    if has_few_colours(label_map) and not has_few_colours(photo):
+        raise Refusal(f"{photo.parent}: holds {photo.name} and {label_map.name}, and others like "
+                      f"them: photos with their label maps between them; put photos into A/ and "
+                      f"label maps into B/, with the same names, endings aside, or for a task of "
+                      f"one kind move the other away")
+
+
+def has_few_colours(path):
+    """Whether a picture has at most 256 colours, as label maps have; False: it cannot be read."""
+    with suppress(Refusal), opened(path) as image:
+        return image.convert("RGB").getcolors(256) is not None
+    return False
 
 
 def find_ids(folder):
@@ -555,7 +585,8 @@ def list_pictures(folder):
     for path in files:
         twin = last[plain_stem(path)]
         if twin != path:
-            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one")
+            raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one, or give "
+                          f"each kind a folder of its own (of pairs, A/ and B/)")
     return files
 
 

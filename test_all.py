@@ -5628,6 +5628,25 @@ def test_class_numbers_are_no_photos_to_colour(tmp_path):
     refuses("whole numbers up to 3.*takes photos", data.training,
             settings_for(tmp_path, task="colorization"))
 
+@pytest.mark.parametrize("task", ["pairs", "facades", "colorization", "semantic-facades"])
+@pytest.mark.parametrize("photo, label_map", [
+    ("{}_jpg.rf.1a.jpg", "{}_jpg.rf.1a_mask.png"), ("{}.jpg", "{}_seg.png")])
+def test_label_maps_among_their_photos_are_no_pictures_alone(photo, label_map, task, tmp_path):
+    """As Roboflow and ADE20K have them: halves of a photo would be a pair."""
+    for i in range(4):
+        PHOTO.resize((128, 64)).save(tmp_path / photo.format(i))
+        Image.fromarray(BANDS).resize((128, 64), 0).save(tmp_path / label_map.format(i))
+    words = f"holds {photo} and {label_map}, and others like them.*A/.*B/".format(0, 0)
+    refuses(words, data.training, settings_for(tmp_path, task))
+
+def test_names_that_go_on_are_not_yet_label_maps(tmp_path):
+    """Mirrored copies; a preview of some; one label map that was forgotten."""
+    for i in range(4):
+        PHOTO.save(tmp_path / f"{i}.jpg")
+        PHOTO.rotate(180).save(tmp_path / f"{i}_turned.jpg")
+    Image.fromarray(BANDS).save(tmp_path / "0_mask.png")
+    assert len(data.find_files(tmp_path, False)) == 9
+
 @pytest.mark.parametrize("task", ["edges2shoes", "maps", "day2night"])
 def test_class_numbers_are_no_picture_even_beside_a_palette_json(task, tmp_path):
     for i in range(12):
@@ -6408,7 +6427,7 @@ def test_accents_of_macs_are_those_of_others(tmp_path):
 
 def test_pictures_that_share_a_name_are_refused(tmp_path):
     folder = save_photos(tmp_path / "A", "c.png", "c.jpg")
-    refuses("share a name", data.list_pictures, folder)
+    refuses("share a name; keep one, or .* A/ and B/", data.list_pictures, folder)
 
 def test_pairs_that_are_not_two_squares_are_counted(tmp_path):
     wide = noise_picture(3, 64, 128)
