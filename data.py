@@ -273,8 +273,8 @@ def held_out(settings, memory=4.0):
 
 
 def contents_of(pictures):
-    """A check sum of what the files of Pictures hold, or None of drawn ones: by all their sizes,
-    and 127 files at most, a run that goes on knows that they are what they were."""
+    """A check sum, as text, by which a run that goes on knows that the files of Pictures are what
+    they were: of all their sizes, and of the bytes of 127 at most. None where they are drawn."""
     if pictures.files is None:
         return None
     paths = [path for files in pictures.files for path in files]
@@ -420,9 +420,10 @@ def to_pixels(settings, x, image):
     if settings["one_hot"] and image is x:
         return colorize(image.argmax(1).cpu(), settings["palette"])
     if TASKS[settings["task"]].hides == "colour":
-        ab = image.clamp(-1, 1) * 110
         if image is x:
             ab = torch.zeros_like(x).expand(-1, 2, -1, -1)
+        else:
+            ab = image.clamp(-1, 1) * 110
         lightness = (x + 1) * 50                           # an output gets its own input's L
         return lab_to_rgb(torch.cat([lightness, ab], dim=1).cpu())
     return first_three(to_levels(image))
@@ -493,7 +494,9 @@ def hold_out(files, split):
     held = {file for file in files if hashes[file] % 10 == 0}
     if not held:
         held = {min(files, key=hashes.get)}
-    return [file for file in files if (file in held) == (split == "val")]
+    if split == "val":
+        return [file for file in files if file in held]
+    return [file for file in files if file not in held]
 
 
 def find_files(folder, maps):
@@ -510,8 +513,8 @@ def find_files(folder, maps):
 
 
 def refuse_maps_beside_photos(paths):
-    """Refuses a folder of photos with their label maps between them, as X.jpg and X_mask.png: no
-    file is a pair, and not each is a photo."""
+    """Refuses a folder in which each photo has a second picture beside it, its label map or
+    drawing, as X.jpg and X_mask.png: no file is a pair, and not each is a photo."""
     by_name = {plain_stem(path): path for path in paths}
     couples = {}                                           # by what the second name has more
     for path in paths:
@@ -521,12 +524,11 @@ def refuse_maps_beside_photos(paths):
     most = max(couples.values(), key=len, default=[])
     if 4 * len(most) <= len(paths):                        # half of the files, or fewer
         return
-    photo, label_map = sorted(most[0], key=has_few_colours)
-    if has_few_colours(label_map) and not has_few_colours(photo):
-        raise Refusal(f"{photo.parent}: holds {photo.name} and {label_map.name}, and others like "
-                      f"them: photos with their label maps between them; put photos into A/ and "
-                      f"label maps into B/, with the same names, endings aside, or for a task of "
-                      f"one kind move the other away")
+    if all(has_few_colours(second) and not has_few_colours(photo) for photo, second in most[:3]):
+        photo, second = most[0]
+        raise Refusal(f"{photo.parent}: holds {photo.name} and {second.name}, and others like "
+                      f"them; give each kind a folder of its own: of pairs photos/ and labels/, or "
+                      f"A/ and B/, where partners have the same name, endings aside")
 
 
 def has_few_colours(path):
@@ -586,7 +588,8 @@ def list_pictures(folder):
         twin = last[plain_stem(path)]
         if twin != path:
             raise Refusal(f"{folder}: {path.name} and {twin.name} share a name; keep one, or give "
-                          f"each kind a folder of its own (of pairs, A/ and B/)")
+                          f"each kind a folder of its own (of pairs photos/ and labels/, or A/ and "
+                          f"B/)")
     return files
 
 
@@ -745,10 +748,14 @@ def whole_bytes(settings, files):
 
 
 def whole_places(pictures, size, shares):
-    """Where whole pictures are cut: shares (2, n), 0 to below 1, of what is left -> tops, lefts."""
-    room = [[picture.shape[1] - size[0] + 1, picture.shape[2] - size[1] + 1]
-            for picture in pictures]
-    tops, lefts = (shares.double() * torch.tensor(room).T).long().tolist()
+    """Where whole pictures are cut: shares (2, n), from 0 to below 1, of the places that a crop's
+    top and left may have in each -> tops and lefts, lists of n."""
+    tops = []
+    lefts = []
+    for picture, (down, across) in zip(pictures, shares.T.tolist()):
+        h, w = picture.shape[1:]
+        tops.append(int(down * (h - size[0] + 1)))         # rand is below 1, if only by 2 ** -24
+        lefts.append(int(across * (w - size[1] + 1)))
     return tops, lefts
 
 
@@ -1196,7 +1203,8 @@ def nodata_of(tags):
 
 
 def low_bytes(path, raw):
-    """The low bytes of a PNG's 16-bit RGB: in another order Pillow takes them for the high."""
+    """The low bytes of a PNG's 16-bit RGB. Pillow keeps the high ones: told that the bytes lie in
+    the other order, it takes the low ones for them."""
     with opened(path) as image:
         image.tile = [image.tile[0]._replace(args=raw.replace("16B", "16L"))]
         ImageOps.exif_transpose(image, in_place=True)
@@ -1260,7 +1268,7 @@ def stored_array(path, values, tags=None):
         return Stored(Path(path), from_array(values))
     if values.dtype != np.uint8:                           # measured: its folder tells the range
         check_deep(values, tags or {})
-    return Stored(Path(path), Image.new("L", (width, height)), values)   # beside a blank
+    return Stored(Path(path), Image.new("L", (width, height)), values)   # a blank picture
 
 
 def is_numpy(path):
@@ -1726,12 +1734,12 @@ LOOKING_AROUND = threading.Lock()    # else each thread would read the same neig
 
 
 def asked_of_neighbours(question, stored, *details):
-    """The answer of question, a cached function, to what tells a file's neighbours: the folder,
-    when it last changed, their ending and which half. None of a page or a frame."""
+    """What a cached function, question(folder, changed, ending, half, *details), says of the files
+    beside one, of its ending and its half of pairs. None of a page or a frame."""
     folder = stored.path.parent
     if not stored.path.is_file():
         return None
-    changed = folder.stat().st_mtime_ns
+    changed = folder.stat().st_mtime_ns                    # so that no old answer is kept
     with LOOKING_AROUND:
         return question(folder, changed, stored.path.suffix, stored.half, *details)
 
@@ -2097,7 +2105,8 @@ def usual_reading(folder, changed, ending, half, palette):
                 continue
             refuse_unclear_rows(meanings, fitting, palette)
             votes[preferred(image.mode, meanings, fitting, palette)] += 1
-            ignores |= list(fitting) == ["number"] and 255 in fitting["number"]
+            if list(fitting) == ["number"] and 255 in fitting["number"]:
+                ignores = True
     del votes[None]                                        # other pictures
     enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
     usual = [how for how, count in votes.items() if count > enough]
@@ -2886,12 +2895,13 @@ def other_unit_words(values, scale):
         return f"{its_own} lie outside: in another unit?"
     spread = np.ptp(values.astype(float), (0, 1))          # of int8 it may be beyond int8
     if spread.any() and (255 * spread < high - low).all():
-        return f"{its_own} differ by less than a level of 255: in another unit?"
+        return f"{its_own} differ by less than one of 255 levels: flat, or in another unit?"
     return ""
 
 
 def pair_in_other_units(settings, files):
-    """Lines where a half of a pair holds deep values that lie outside the scale of a run."""
+    """Lines where a half of a pair holds deep values that a run's scale turns black, white or flat:
+    see other_unit_words."""
     if TASKS[settings["task"]].kind != "pairs":
         return
     for stored, scale in zip(stored_pair(settings, files), scales_of(settings)):
@@ -3244,7 +3254,7 @@ def clean_sketch(image, size):
 
 def kmeans_palette(pixels, classes):
     """The mean colours of k-means++ clusters, darkest first: (M, 3), 0-255 -> uint8 (classes, 3).
-    An empty cluster moves to a pixel that is worst off."""
+    An empty cluster moves to a pixel that is worst off. Too few colours: Refusal."""
     rng = torch.Generator().manual_seed(0)
     pixels = pixels.float()
     colours = len(pixels.unique(dim=0))
@@ -3263,7 +3273,8 @@ def kmeans_palette(pixels, classes):
 
 
 def first_centres(pixels, classes, rng):
-    """Arthur & Vassilvitskii 2007, drawn by squared distance: (M, 3) -> (classes, 3)."""
+    """k-means++ (Arthur & Vassilvitskii 2007), (M, 3) -> (classes, 3): each next centre is drawn
+    with the square of its distance from the nearest before it."""
     centres = pixels[torch.randint(len(pixels), (1,), generator=rng)]
     while len(centres) < classes:
         squared = torch.cdist(pixels, centres).amin(1) ** 2
@@ -3771,8 +3782,8 @@ def written_words(settings, outs):
     measured = scale and TASKS[settings["task"]].hides != "colour"
     if not measured or all(is_numpy(out) for out in outs):
         return None
-    return (f"what was {ends_of(scale)} in training is written as 0 to 255 (a file to write that "
-            f"ends in .npy holds the values themselves; of a folder, with --npy)")
+    return (f"what was {ends_of(scale)} in training is written as 0 to 255 (for the values "
+            f"themselves write to a name ending in .npy, or of a folder add --npy)")
 
 
 def output_levels(settings, x, fake):
@@ -3785,11 +3796,12 @@ def output_levels(settings, x, fake):
 def output_values(settings, x, fake):
     """-> (H, W, C), or (H, W) of one channel: uint8, 0-255, or float32 on the scale of y."""
     scale = scale_of(settings, "y")
-    values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
     if scale and TASKS[settings["task"]].hides != "colour":   # of which G makes a and b, of Lab
         shares = (fake[0].cpu().permute(1, 2, 0).double().numpy() + 1) / 2
         low, high = np.array(scale)
         values = (low + shares * (high - low)).astype(np.float32)
+    else:
+        values = output_levels(settings, x, fake).permute(1, 2, 0).numpy()
     return values.squeeze(2) if values.shape[2] == 1 else values
 
 
@@ -4367,6 +4379,7 @@ def sheet_of(settings, train):
         colours = to_tensor(resize_image(picture, settings["size"], nearest=True))
         line.insert(0, colorize(nearest_class(colours[None], palette)[0], palette))
     return contact_sheet(rows, ("nearest colour", "cleaned"))
+
 
 if __name__ == "__main__":
     run_command(main)

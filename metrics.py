@@ -1266,7 +1266,7 @@ def train_judge(settings, device):
     note = (f"trained on {len(pairs)} photos; {len(held_out)} real held-out ones score " +
             " / ".join(f"{value:.3f}" for value in scores))
     data.write_whole(path, {"format": 1, "data": judge_source(settings), "classes": classes,
-                            "palette": settings["palette"], "note": note,
+                            "names": [name for name, _ in settings["palette"]], "note": note,
                             "judge": judge.cpu().state_dict()})
 
 
@@ -1298,8 +1298,8 @@ def judge_of(settings, device):
     source = judge_source(settings)
     if (content["data"], content["classes"]) != (source, classes):
         raise Refusal(f"{path}: judges {content['data']}, but the run is of {source}; {advice}")
-    palette = settings["palette"]
-    if content.get("palette", palette) != palette:         # an older judge's file has none
+    names = [name for name, _ in settings["palette"]]
+    if content.get("names", names) != names:               # an older judge's file has none
         raise Refusal(f"{path}: knows other classes than the run, or in another order; {advice}")
     judge = FCN8s(classes)
     judge.load_state_dict(content["judge"])

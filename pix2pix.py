@@ -1374,7 +1374,8 @@ def translate_files(options):
                       "it knows; leave --fit out")
     count = data.frame_count(options.source)
     if count > 1 and options.npy:
-        raise Refusal(f"--npy: {options.source} is a film, and so is what is written; leave it out")
+        raise Refusal(f"--npy: {options.source} holds {count} pictures, and a .npy holds one; give "
+                      f"them as single files")
     ending = ".npy" if options.npy else data.output_ending(settings)
     if count > 1:
         ending = Path(options.source).suffix
@@ -1705,8 +1706,8 @@ def parse():
         "trained on, and bring what it makes of them to their own size")
     add("--smooth", type=data.below_one, metavar="A", help="of frames: each output is 1 - A of its "
         "own and A of the one before it; 0 up to, but not, 1")
-    add("--npy", action="store_true", help="of a folder: write .npy files, which hold measured "
-        "values as they were learned, or else 0 to 255, and not pictures")
+    add("--npy", action="store_true", help="write .npy files, of a folder, too: measured values in "
+        "the unit of the files that were learned from, or else 0 to 255")
     add("--convert", nargs=2, metavar=("PTH", "OUT"), help="make the run OUT of latest_net_G.pth, "
         "as the popular PyTorch pix2pix code saves it; a generator of grey pictures becomes one of "
         "RGB ones. A name in PTH's place fetches one that is published: " + ", ".join(PUBLISHED))

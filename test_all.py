@@ -3586,19 +3586,32 @@ def test_a_start_that_learned_the_other_direction_says_so(pairs, tmp_path):
     cut_after(1, *arguments(tmp_path / "start", pairs, "--no-one-hot"))
     more = ["--start", tmp_path / "start", "--no-one-hot"]
     said = train_here(*arguments(tmp_path / "a", pairs, *more, "--direction", "AtoB"))
-    assert "for the other direction (BtoA there)" in said
+    assert "for the other direction (there x is the label map, here y)" in said
     assert "direction (" not in train_here(*arguments(tmp_path / "b", pairs, *more))
 
-@pytest.mark.parametrize("theirs, words", [
-    (data.CAMVID[::-1], "for other classes (0: unlabelled there, sky here)"),
-    ([("sky", [1, 2, 3])], "for other colours (sky: [1, 2, 3] there, [128, 128, 128] here)"),
-    (json.loads(json.dumps(data.CAMVID)), ""),
-    (None, "")])
-def test_a_start_that_knew_other_classes_says_so(theirs, words):
-    """The weights fit, but a channel of x meant something else."""
-    ours = {"direction": "AtoB", "palette": data.CAMVID}
-    assert words in train.meant_otherwise({"direction": "AtoB", "palette": theirs}, ours)
-    assert bool(words) == bool(train.meant_otherwise({"palette": theirs}, ours))
+TURNED = [[name, colour] for (name, _), (_, colour) in zip(data.CAMVID, data.CAMVID[::-1])]
+
+@pytest.mark.parametrize("theirs, one_hot, words", [
+    ({"palette": data.CAMVID[::-1]}, True, "for other classes (0: unlabelled there, sky here)"),
+    ({"palette": data.CAMVID[::-1]}, False, ""),           # its colours tell
+    ({"palette": TURNED}, False, "for other colours (sky: [0, 0, 0] there, [128, 128, 128] here)"),
+    ({"palette": TURNED}, True, ""),
+    ({"palette": json.loads(json.dumps(data.CAMVID))}, True, ""),
+    ({"palette": None}, True, ""),
+    ({"labels": "B"}, False, "for the other direction (there y is the label map, here x)"),
+    ({"labels": "B", "direction": "BtoA"}, False, "")])
+def test_a_start_that_knew_other_classes_or_sides_says_so(theirs, one_hot, words):
+    """The weights fit, but a channel of x, or x itself, meant something else."""
+    ours = {"task": "pairs", "direction": "AtoB", "palette": data.CAMVID, "labels": "A",
+            "one_hot": one_hot}
+    said = train.meant_otherwise({**ours, **theirs}, ours)
+    assert said == (f", {words}" if words else "")
+
+def test_a_start_of_pairs_the_other_way_round_says_so():
+    ours = {"task": "maps", "direction": "AtoB", "palette": None, "one_hot": False}
+    turned = {**ours, "direction": "BtoA"}
+    assert train.meant_otherwise(turned, ours) == ", for the other direction (BtoA there)"
+    assert train.meant_otherwise({**turned, "task": "aerial"}, ours) == ""
 
 def test_a_start_of_another_model_or_damaged_is_refused(straight_run, pairs, tmp_path):
     maps = tiny_run(tmp_path / "maps", "shapes")
@@ -5636,7 +5649,7 @@ def test_label_maps_among_their_photos_are_no_pictures_alone(photo, label_map, t
     for i in range(4):
         PHOTO.resize((128, 64)).save(tmp_path / photo.format(i))
         Image.fromarray(BANDS).resize((128, 64), 0).save(tmp_path / label_map.format(i))
-    words = f"holds {photo} and {label_map}, and others like them.*A/.*B/".format(0, 0)
+    words = f"holds {photo} and {label_map}, and others like them.*labels/".format(0, 0)
     refuses(words, data.training, settings_for(tmp_path, task))
 
 def test_names_that_go_on_are_not_yet_label_maps(tmp_path):
@@ -6162,8 +6175,8 @@ def test_a_folder_of_measured_outputs_may_be_written_as_the_values_themselves(tm
             tmp_path / "one.png", "--npy")
     refuses("only with RUN IN OUT", run_here, pix2pix, "--npy")
     PHOTO.save(tmp_path / "a.gif", save_all=True, append_images=[PHOTO.rotate(90)])
-    refuses("--npy: .*a.gif is a film", translate, run, tmp_path / "a.gif", tmp_path / "out.gif",
-            "--npy")
+    refuses("--npy: .*a.gif holds 2 pictures", translate, run, tmp_path / "a.gif",
+            tmp_path / "out.gif", "--npy")
 
 def test_the_targets_scale_is_not_the_inputs(tmp_path):
     """Depths of 8 bits in A/ and 16 in B/: a picture of 16 bits for A has all of them."""
@@ -8132,14 +8145,14 @@ def test_a_judge_of_cut_photos_takes_no_other_judges_place(tmp_path):
 
 @pytest.mark.parametrize("key, other, words", [
     ("data", "elsewhere", "judges elsewhere, but the run is of None"),
-    ("palette", FACADES[::-1], "knows other classes than the run, or in another order")])
+    ("names", ["wall"] * 12, "knows other classes than the run, or in another order")])
 def test_a_judge_of_other_photos_or_classes_is_refused(key, other, words, scored, tmp_path):
     path = metrics.judge_path(settings_for(None))
     content = pix2pix.load_file(scored / path)
     (tmp_path / path).parent.mkdir()
     torch.save({**content, key: other}, tmp_path / path)
     refuses(f"{words}.*--train-fcn facades", run_metrics, tmp_path, scored / "a", "--count", 2)
-    del content["palette"]                                 # as older ones
+    del content["names"]                                   # as older ones
     torch.save(content, tmp_path / path)
     assert "FCN-score: judge" in run_metrics(tmp_path, scored / "a", "--count", 2)
 
@@ -10834,6 +10847,14 @@ def test_a_study_goes_on_after_a_reload(short_study, painter, tmp_path):
     assert len(row["answers"]) == 1
     page.opened(path="study")
     assert page.js("return $('goon').hidden"), "it is the next person's turn"
+
+def test_a_study_of_another_run_does_not_go_on(short_study):
+    short_study.opened(path="study")
+    assert not short_study.js("return $('goon').hidden")
+    short_study.js("$('runs').selectedIndex = 1; $('runs').onchange()")
+    assert short_study.js("return $('goon').hidden")
+    short_study.opened(path="study")
+    assert short_study.js("return $('goon').hidden")
 
 def test_a_study_that_the_server_has_lost_does_not_go_on(short_study, painter):
     short_study.opened(path="study")

@@ -1393,16 +1393,27 @@ def starting_weights(folder, settings):
 
 
 def meant_otherwise(theirs, ours):
-    """Words on weights that fit, though x and y, or the classes, were others there: ", for other
-    classes (0: wall there, sky here)"; "" where none differs, or one of the runs names none."""
-    if theirs.get("direction", ours["direction"]) != ours["direction"]:
-        return f", for the other direction ({theirs['direction']} there)"
-    pairs = zip(theirs.get("palette") or [], ours.get("palette") or [])
-    for i, ((name, colour), (name_here, colour_here)) in enumerate(pairs):
-        if name != name_here:
-            return f", for other classes ({i}: {name} there, {name_here} here)"
-        if colour != colour_here:
-            return f", for other colours ({name}: {colour} there, {colour_here} here)"
+    """Words on weights that fit, but meant something else there: x was what is y here, a channel
+    was another class's, or a class had another colour. "" where nothing is known to differ."""
+    sides = [data.label_side(settings) for settings in (theirs, ours)]
+    if None not in sides and sides[0] != sides[1]:
+        return f", for the other direction (there {sides[0]} is the label map, here {sides[1]})"
+    directions = [data.direction_of(settings) for settings in (theirs, ours)]
+    same_task = theirs["task"] == ours["task"]
+    if sides == [None, None] and same_task and directions[0] != directions[1]:
+        return f", for the other direction ({directions[0]} there)"
+    there = theirs.get("palette") or []
+    here = ours.get("palette") or []
+    by_number = ours["one_hot"] or ours.get("head") == "softmax"         # a channel a class
+    if by_number:
+        for i, ((name, _), (name_here, _)) in enumerate(zip(there, here)):
+            if name != name_here:
+                return f", for other classes ({i}: {name} there, {name_here} here)"
+        return ""
+    colours = dict(there)
+    for name, colour in here:
+        if colours.get(name, colour) != colour:
+            return f", for other colours ({name}: {colours[name]} there, {colour} here)"
     return ""
 
 
