@@ -2,10 +2,10 @@
 # torchao: before quantising, a batch norm is folded into its convolution, though a skip reads that.
 #
 # Versions: torchao 0.18.0, torch 2.13.0, numpy 2.4.6, CPU.
-# Guess: prepare_pt2e and convert_pt2e fold each batch norm into the convolution before it where
-#   that is exact, and leave the other norms in place. (torch's own folding, torch.fx's fuse, looks
-#   first whether someone else reads the convolution.) The 8-bit network then makes the pictures
-#   of the float one, with an error of a few hundredths.
+# Guess: prepare_pt2e folds each batch norm into the convolution before it, as its tutorial says,
+#   where that is exact, and leaves the other norms in place. (torch's own folding, torch.fx's
+#   fuse, looks first whether someone else reads the convolution.) After convert_pt2e the 8-bit
+#   network makes the pictures of the float one, with an error of a few hundredths.
 # What happens: it folds wherever a batch norm follows a convolution, and does not ask who else
 #   reads that. A skip of a U-Net taken before the norm, a dense block's first map, a residual
 #   block that begins with its norm: each of them gets the normalised map in place of the plain
@@ -17,7 +17,8 @@
 #   and one tries other observers, more pictures for calibration, or training with quantisation.
 #   The usual convolution, norm, ReLU is right, and so are tests made of it.
 #   (Pull request 2795 saw that a shared convolution was folded twice; issue 4116 is about linear
-#   layers. ExecuTorch's pull request 20601 mended the same fault in a pass of its own.)
+#   layers. ExecuTorch's pull request 20601 mended the same fault in a pass of its own, of one
+#   of its backends.)
 # Seen (root mean square error, as a share of the output's standard deviation: exported; prepared
 #   and converted with a quantizer that does nothing; with 8 bits):
 #                             exported  nothing  8 bits
