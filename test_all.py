@@ -3706,7 +3706,7 @@ def test_a_keep_that_keeps_none_is_refused(pairs, tmp_path):
 # Options
 
 @pytest.mark.parametrize("command, count, epochs", [
-    ("", 360, 24),
+    ("", 360, 12),
     ("", 20, 120),                                         # 1,200 steps at least,
     ("--task pairs", 5_000, 6),                            # and 14,400 at most, to a whole epoch
     ("--task edges2shoes", 49_825, 1),
