@@ -4235,10 +4235,10 @@ def main():
     command()
 
 
-def command_parser(command, help=None):
+def command_parser(command, meaning=None):
     """A parser whose errors name all that data.py does."""
     parser = new_parser(__doc__)
-    parser.add_argument("command", metavar=command, help=help)
+    parser.add_argument("command", metavar=command, help=meaning)
     parser.usage = ("data.py TASK [--data DIR] [--size SIZE] [--range LOW HIGH] [--out PNG] "
                     "[--direction BtoA] [--no-mirror] [--crop] [--in-channels N] "
                     "[--out-channels N], "
