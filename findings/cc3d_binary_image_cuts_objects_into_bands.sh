@@ -19,7 +19,7 @@
 #   largest_k() returns a band of the largest one. Upside down the same map has other counts. The
 #   package's own test of this case gives it zeros and ones, with which all is well.
 # Seen (a cell and its labels; 200 maps of 64x64 with cells, class 1, and their nuclei, class 2:
-#   components by scipy and by cc3d, pixels that dust(threshold=12) and largest_k(k=1) get wrong, and
+#   components by scipy and by cc3d, pixels wrong after dust(threshold=12) and largest_k(k=1), and
 #   maps that have another number of components when they are upside down):
 #      1 1 2 2 2 1    1 1 2 2 2 3
 #      1 1 2 2 1 1    1 1 2 2 2 3
