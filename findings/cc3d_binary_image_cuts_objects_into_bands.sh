@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # cc3d: with binary_image=True objects of two classes are cut into bands at the upper edge of a map.
 #
-# Versions: connected-components-3d 4.1.1 (3.29.0 and 4.1.0 the same), scipy 1.17.1, numpy 2.4.6.
+# Versions: connected-components-3d 4.1.1 (and 4.1.0, the same), scipy 1.17.1, numpy 2.4.6.
 # Guess: cc3d joins pixels of the same class; binary_image=True says that any class is foreground:
 #   "regardless of the input type, treat as a binary image (foreground > 0)". The components of a
 #   label map are then those of label_map > 0, at each connectivity, and a cell that is made of
