@@ -16,7 +16,7 @@
 #   with other uses"; it doesn't see nodes that have yet to come, and the caller least of all.
 # Why it matters: to blank, swap or shift channels is what generators do to one-hot label maps
 #   (void, left and right eye, a background in front), and then they use the map for masks and
-#   skips. What comes out looks like a picture, and the check of one picture against torch may well pass.
+#   skips. What comes out looks like a picture, and a check of one picture against torch may pass.
 # Seen (8x8 pixels, 4 classes, a quarter is void; L1 to onnxruntime of the picture, and of a second
 #   one from the same map by a new OnnxRunner; pixels of the caller's map that have changed):
 #   void blanked, numpy, older exporter       0.159 0.159   0
