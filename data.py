@@ -1797,8 +1797,7 @@ def possible_numbers(stored):
         return None
     if image.mode == "P":
         with refusing(stored.path):
-            used = np.unique(np.asarray(image)).tolist()
-            check_rows(image, used)
+            check_rows(image, bytes_used(image))
         if tells_nothing(image):
             return np.asarray(image)
         image = image.convert("RGBA")
@@ -1849,34 +1848,33 @@ def label_map_in(stored, palette):
         # A GIF that is all black may show a class: where its folder's others are read by colour.
         if tells_nothing(image) and readings_of_folder(stored, palette)[0] == "colour":
             image = image.convert("RGB")
-        values = None
-        meanings = None                                    # of over 256 colours, or smeared ones
+        used = None                                        # of over 256 colours, or smeared ones
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            values, meanings = meanings_of(stored, image, len(palette))
-        if meanings:
-            classes, how = choose_reading(stored, image.mode, meanings, palette)
+            used = values_used(stored, image, len(palette))
+        if used:
+            classes, how = choose_reading(stored, used, palette)
             if classes:
                 refuse_inverted(stored, how)
-                return classes_at(values, meanings, classes), how
-        refuse_foreign(image, values, meanings, palette)
+                return used.classes_at(classes), how
+        refuse_foreign(image, used, palette)
         if not stored.lossy:
             refuse_all_black(to_tensor(image.convert("RGB")), palette)
         return None, "by nearest colour"
 
 
-def refuse_foreign(image, values, meanings, palette):
+def refuse_foreign(image, used, palette):
     """Refuses a picture of which not all are values of classes, unless smearing explains that."""
-    meant = meant_reading(image.mode, meanings, palette) if meanings else "colour"
+    meant = meant_reading(used, palette) if used else "colour"
     if meant == "number":
-        refuse_unknown(values, meanings, meant, palette)
+        refuse_unknown(used, meant, palette)
     picture = to_tensor(image.convert("RGB"))
     place = place_of_no_class(picture, palette)
     if place and meant == "row":
-        refuse_unknown(values, meanings, meant, palette)
-    if meanings:
-        place = place_of_outline(values, meanings, palette) or place
+        refuse_unknown(used, meant, palette)
+    if used:
+        place = place_of_outline(used, palette) or place
     if place:
         y, x = place
         raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no class's; "
@@ -1890,13 +1888,6 @@ def refuse_inverted(stored, how):
     if stored.inverted and (mask or how.startswith("by number")):
         raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
                       "stored, or shown? It does not say; write them as PNG")
-
-
-def classes_at(values, meanings, classes):
-    """The class of each Meaning, put where its value is: uint8 (H, W)."""
-    table = np.zeros(meanings[-1].value + 1, np.uint8)     # by value; 16 MB at most, for RGB
-    table[[one.value for one in meanings]] = classes
-    return table[values]
 
 
 def label_image(stored):
@@ -1946,38 +1937,59 @@ class Meaning:
     number: int          # as a class number; None: it cannot be one
 
 
-def meanings_of(stored, image, count):
-    """A label map's values, (H, W), and the Meaning of each that it uses, rising; None, None of
-    over 256 colours. count: of the classes."""
+@dataclass
+class Used:
+    """The values that a label map uses."""
+    mode: str            # Pillow's, of the picture that holds them
+    values: np.ndarray   # (H, W)
+    meanings: list       # a Meaning for each that is there, rising
+
+    def classes_at(self, classes):
+        """The class of each Meaning, put where its value is: uint8 (H, W)."""
+        table = np.zeros(self.meanings[-1].value + 1, np.uint8)          # 16 MB at most, for RGB
+        table[[one.value for one in self.meanings]] = classes
+        return table[self.values]
+
+
+def values_used(stored, image, count):
+    """The Used of a label map whose label_image() is image; None of over 256 colours. count: of
+    the classes."""
     if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
-        return values, [Meaning(level, None, round(level / stored.step)) for level in levels]
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode not in ("L", "P"):
-        return meanings_of_colours(image.convert("RGB"))
-    values = np.asarray(image)
-    used = np.flatnonzero(image.histogram()).tolist()      # levels of grey, or rows of a palette
-    if image.mode == "P":
-        return values, meanings_of_rows(image, used)
-    return values, meanings_of_levels(used, stored.step, count)
+        meanings = [Meaning(level, None, round(level / stored.step)) for level in levels]
+    elif image.mode in ("1", "L"):
+        grey = image.convert("L")
+        values = np.asarray(grey)
+        meanings = meanings_of_levels(bytes_used(grey), stored.step, count)
+    elif image.mode == "P":
+        values = np.asarray(image)
+        meanings = meanings_of_rows(image, bytes_used(image))
+    else:
+        rgb = image.convert("RGB")
+        counts = rgb.getcolors(256)
+        if counts is None:
+            return None
+        red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
+        values = red << 16 | green << 8 | blue
+        meanings = meanings_of_colours(sorted(colour for _, colour in counts))
+    return Used(image.mode, values, meanings)
 
 
-def meanings_of_colours(rgb):
-    """meanings_of() a Pillow RGB picture: a value is r << 16 | g << 8 | b. Where a single channel
-    is used its levels are numbers: simulators write them in red, which BGR makes blue."""
-    counts = rgb.getcolors(256)
-    if counts is None:
-        return None, None
-    colours = sorted(colour for _, colour in counts)
+def bytes_used(image):
+    """The levels of grey, or rows of a palette, that a Pillow picture uses, rising."""
+    return np.flatnonzero(image.histogram()).tolist()
+
+
+def meanings_of_colours(colours):
+    """The Meaning of some colours. Where a single channel is used its levels are numbers:
+    simulators write them in red, which BGR makes blue."""
     channels_used = [channel for channel in zip(*colours) if any(channel)]
     meanings = []
     for r, g, b in colours:
         number = max(r, g, b) if len(channels_used) == 1 else grey_level((r, g, b))
         meanings.append(Meaning(r << 16 | g << 8 | b, (r, g, b), number))
-    red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
-    return red << 16 | green << 8 | blue, meanings
+    return meanings
 
 
 def meanings_of_levels(levels, step, count):
@@ -2040,26 +2052,18 @@ def grey_level(colour):
     return r if r == g == b else None
 
 
-def choose_reading(stored, mode, meanings, palette):
+def choose_reading(stored, used, palette):
     """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits;
     OSError where two do that differ, as of a map that is all black, and nothing tells."""
-    fitting, colour_words = fitting_readings(mode, meanings, palette)
-    refuse_unclear_rows(meanings, fitting, palette)
-    how = None
-    if differ(fitting):
-        how = reading_by_others(stored, mode, meanings, fitting, palette)
-    if how is None:
-        how = preferred(mode, meanings, fitting, palette)
-        numbers = fitting.get("number", [])
-        mask = len(palette) == 2 and 255 in numbers and 1 not in numbers
-        if how == "number" and mask:                       # and none of the others says so
-            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
-                          f"write 0 and 1, or {PALETTE_HELP}")
+    fitting = fitting_readings(used, palette)
+    how = reading_by_others(stored, used, fitting, palette) or preferred(used, fitting, palette)
     if how is None:
         return None, None
-    words = colour_words
-    if how != "colour":
-        words = f"by {how}, from palette files" if mode == "P" else f"by {how}"
+    words = f"by {how}"
+    if how == "colour" and 255 in fitting[how]:            # which no colour means by itself
+        words += ", row 255 to ignore"
+    if how != "colour" and used.mode == "P":
+        words += ", from palette files"
     return fitting[how], words
 
 
@@ -2069,14 +2073,16 @@ def differ(fitting):
     return any(classes != readings[0] for classes in readings[1:])
 
 
-def reading_by_others(stored, mode, meanings, fitting, palette):
+def reading_by_others(stored, used, fitting, palette):
     """Which of the fitting_readings of a file the others of its folder tell; None: they tell none,
-    or the file has two values or more, which tell enough. Where one that is surely by number holds
-    255, to ignore, so is 255 here."""
+    or need not: all agree, or two values or more tell enough. Where one that is surely by number
+    holds 255, to ignore, so is 255 here."""
+    if not differ(fitting):
+        return None
     usual, ignores = readings_of_folder(stored, palette)
     if ignores and 255 in fitting.get("number", []):
         return "number"
-    tells_enough = len(meanings) > 1 and (mode != "P" or "colour" in fitting)
+    tells_enough = len(used.meanings) > 1 and "colour" in fitting
     if tells_enough or usual not in fitting:
         return None
     return usual
@@ -2096,15 +2102,13 @@ def usual_reading(folder, changed, ending, half, palette):
     ignores = False
     for stored in neighbouring_pictures(folder, ending, half):
         with suppress(Refusal), refusing(stored.path):     # what is unclear has no vote
-            image = label_image(stored)
-            _, meanings = meanings_of(stored, image, len(palette))
-            if stored.lossy or not meanings or not any(one.colour for one in meanings):
+            used = values_used(stored, label_image(stored), len(palette))
+            if stored.lossy or used is None or not any(one.colour for one in used.meanings):
                 continue                                   # such as of what tells_nothing
-            fitting, _ = fitting_readings(image.mode, meanings, palette)
-            if len(meanings) == 1 and differ(fitting):
+            fitting = fitting_readings(used, palette)
+            if len(used.meanings) == 1 and differ(fitting):
                 continue
-            refuse_unclear_rows(meanings, fitting, palette)
-            votes[preferred(image.mode, meanings, fitting, palette)] += 1
+            votes[preferred(used, fitting, palette)] += 1
             if list(fitting) == ["number"] and 255 in fitting["number"]:
                 ignores = True
     del votes[None]                                        # other pictures
@@ -2113,53 +2117,57 @@ def usual_reading(folder, changed, ending, half, palette):
     return usual[0] if usual else None, ignores
 
 
-def fitting_readings(mode, meanings, palette):
+def fitting_readings(used, palette):
     """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
-    some none; and the words for that by colour."""
-    by_colour, colour_words = classes_shown(mode, meanings, palette)
-    readings = {"colour": by_colour, "number": [one.number for one in meanings]}
-    if mode == "P":
-        readings["row"] = [one.value for one in meanings]
+    some none. See refuse_unclear_rows."""
+    readings = {"colour": classes_shown(used, palette),
+                "number": [one.number for one in used.meanings]}
+    if used.mode == "P":
+        readings["row"] = [one.value for one in used.meanings]
     count = len(palette)
     fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
-    return fitting, colour_words
+    refuse_unclear_rows(used.meanings, fitting, palette)
+    return fitting
 
 
-def preferred(mode, meanings, fitting, palette):
+def preferred(used, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
     colour = fitting.get("colour")
     number = fitting.get("number")
     row = fitting.get("row")
-    if row and not colour and not all_told(meanings):
+    if row and not colour and not all_told(used.meanings):
         return "row"                                       # some show no colour that could tell
     if not colour and not number:
-        return "row" if row and not shows_smeared_colours(meanings, palette) else None
+        return "row" if row and not shows_smeared_colours(used.meanings, palette) else None
     if not colour:
+        if len(palette) == 2 and 255 in number and 1 not in number:
+            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
+                          f"write 0 and 1, or {PALETTE_HELP}")
         return "number"
     if not number or colour == number:
         return "colour"
     # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
-    coloured = mode == "RGB" and any(grey_level(one.colour) is None for one in meanings)
+    colours = [one.colour for one in used.meanings]
+    coloured = used.mode == "RGB" and any(grey_level(shown) is None for shown in colours)
     if 255 in number or row == colour or coloured:
         return "colour"
-    if mode == "L" or row == number:
+    if used.mode == "L" or row == number:
         return "number"
-    colours = [one.colour for one in meanings]
     raise OSError(f"colours {colours} are classes {colour} by colour, {number} by number; "
                   f"write class numbers as 8-bit grey, or colours of other classes, too")
 
 
-def meant_reading(mode, meanings, palette):
+def meant_reading(used, palette):
     """What a map that no reading fits was probably meant to hold: "number", "row" or "colour"."""
-    if mode == "P" and shows_smeared_colours(meanings, palette):
+    if used.mode == "P" and shows_smeared_colours(used.meanings, palette):
         return "colour"
     # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
     all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
-    grey = mode in ("1", "L") and not all_grey
-    told = any(one.colour for one in meanings)
-    if grey or not told or are_few(meanings):
+    grey = used.mode in ("1", "L") and not all_grey
+    told = any(one.colour for one in used.meanings)
+    if grey or not told or are_few(used.meanings):
         return "number"
-    return "row" if mode == "P" else "colour"
+    return "row" if used.mode == "P" else "colour"
 
 
 def all_told(meanings):
@@ -2186,17 +2194,16 @@ def are_classes(numbers, count):
     return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
-def classes_shown(mode, meanings, palette):
-    """-> the classes of all colours, None of those that are no class's; and how these are read. Row
-    255 of a palette may be in any colour: a border, such as VOC's."""
+def classes_shown(used, palette):
+    """The classes of all colours, None of those that are no class's. Row 255 of a palette may be in
+    any colour: a border, such as VOC's, to ignore."""
     by_colour = known_colours(palette)
-    classes = [by_colour.get(one.colour) for one in meanings]
-    last = meanings[-1]
-    border = mode == "P" and last.value == 255 and classes[-1] is None
+    classes = [by_colour.get(one.colour) for one in used.meanings]
+    last = used.meanings[-1]
+    border = used.mode == "P" and last.value == 255 and classes[-1] is None
     if border and last.colour != (255, 255, 255):          # white may be a mask's class 1
         classes[-1] = 255
-        return classes, "by colour, row 255 to ignore"
-    return classes, "by colour"
+    return classes
 
 
 def refuse_unclear_rows(meanings, fitting, palette):
@@ -2228,15 +2235,15 @@ def refuse_rows_apart(meanings, palette):
                           f"{PALETTE_HELP}")
 
 
-def refuse_unknown(values, meanings, meant, palette):
+def refuse_unknown(used, meant, palette):
     """Refuses a map by its first value, or row's colour, that is no class's; says where."""
     colours = [None] + [tuple(colour) for _, colour in palette]
-    for one in meanings:
+    for one in used.meanings:
         number = one.value if meant == "row" else one.number
         known = are_classes([number], len(palette))
         if known and (meant != "row" or one.colour in colours):
             continue
-        y, x = np.argwhere(values == one.value)[0]
+        y, x = np.argwhere(used.values == one.value)[0]
         place = f"x={x}, y={y}"
         why = f"is not in 0-{len(palette) - 1} or 255, nor is it a class's colour"
         if known:
@@ -2246,12 +2253,12 @@ def refuse_unknown(values, meanings, meant, palette):
         raise OSError(f"class {number} at {place} {why}; correct it, or {PALETTE_HELP}")
 
 
-def place_of_outline(values, meanings, palette):
+def place_of_outline(used, palette):
     """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
     classes' and between no two of these, so that no resizing has made them."""
     colours = list(known_colours(palette))
-    others = [one for one in meanings if one.colour is not None and one.colour not in colours]
-    if len(others) > 2 or len(others) == len(meanings):
+    others = [one for one in used.meanings if one.colour and one.colour not in colours]
+    if len(others) > 2 or len(others) == len(used.meanings):
         return None
     known = np.array(colours, float)                       # (M, 3)
     to_other = known - known[:, None]                      # (M, M, 3)
@@ -2260,7 +2267,7 @@ def place_of_outline(values, meanings, palette):
         from_first = one.colour - known[:, None]           # (M, 1, 3)
         along = ((from_first * to_other).sum(2) / squared).clip(0, 1)    # share of the way
         off = np.linalg.norm(from_first - along[..., None] * to_other, axis=2)
-        places = values == one.value
+        places = used.values == one.value
         if off.min() > FAR and places.mean() >= 0.01:
             return tuple(np.argwhere(places)[0].tolist())
     return None
@@ -2369,18 +2376,16 @@ def refuse_all_black(picture, palette):
 
 def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
-    known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
-    image = label_image(stored)
-    values, meanings = meanings_of(stored, image, len(known))
-    numbers = [one.number for one in meanings or []]       # none of over 256 colours
+    greys = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
+    used = values_used(stored, label_image(stored), len(greys))
+    numbers = [one.number for one in used.meanings] if used else [None]
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if None in numbers or not numbers:
+    if None in numbers:
         raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
-    classes, _ = choose_reading(stored, image.mode, meanings, known)
-    if classes is None:
-        refuse_unknown(values, meanings, "number", known)
-    ids = classes_at(values, meanings, classes)
+    if not are_classes(numbers, len(greys)):
+        refuse_unknown(used, "number", greys)
+    ids = used.classes_at(numbers)
     if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
         raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
                       "trainIds, or another set's numbers?")
@@ -2434,14 +2439,14 @@ def has_mistakes(stored, palette):
     fewer than these. In a photo many are none's."""
     if stored.lossy:                                       # it has changed them all
         return False
-    meanings = None
+    used = None
     with suppress(Refusal), refusing(stored.path):
-        meanings = meanings_of(stored, label_image(stored), len(palette))[1]
-    if meanings is None:                                   # refused, or over 256 colours
+        used = values_used(stored, label_image(stored), len(palette))
+    if used is None:                                       # refused, or over 256 colours
         return False
     colours = known_colours(palette)
-    by_colour = [one.colour in colours for one in meanings]
-    by_number = [are_classes([one.number], len(palette)) for one in meanings]
+    by_colour = [one.colour in colours for one in used.meanings]
+    by_number = [are_classes([one.number], len(palette)) for one in used.meanings]
     for known in (by_colour, by_number):
         mistakes = known.count(False)
         if 0 < mistakes <= 3 and mistakes < known.count(True):
@@ -2498,36 +2503,37 @@ def share_of_classes(stored, palette):
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
     are the numbers, or of which some are read by row and others not."""
-    by_colours = {}                                        # files by their palette
+    files = []
+    palettes = set()
     for path in paths:
         with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
             if image.mode == "P":
-                by_colours.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    if len(by_colours) < 2:                                # as in most folders
-        return
-    files = list(itertools.chain(*by_colours.values()))
+                files.append(path)
+                palettes.add(bytes(image.getpalette("RGB")))
+    if len(palettes) > 1:                                  # in most folders it is one
+        refuse_renumbered(files, palette, advice)
+
+
+def refuse_renumbered(files, palette, advice):
+    """Refuses palette files that show one row in two colours, or of which some are read by row,
+    others by the greys of numbers."""
+    shown = {}                                             # row -> its colour, and a file with it
+    by_grey = None                                         # a file
     readings = in_threads(lambda path: reading_of(path, palette), files)
-    first_by_row = refuse_renumbered(files, readings, advice)
     for path, (how, meanings) in zip(files, readings):
-        by_grey = how.startswith("by number") and any(one.number != one.value for one in meanings)
-        if by_grey and first_by_row:
-            raise Refusal(f"{path}: all its colours are greys of class numbers, but in "
-                          f"{first_by_row} the rows of the palette are the numbers; write all as "
-                          f"8-bit grey, or {advice}")
-
-
-def refuse_renumbered(files, readings, advice):
-    """Refuses files that show one row in two colours. -> The first that tells a row's, or None."""
-    first_shown = {}                                       # row -> its colour, and a file with it
-    for path, (how, meanings) in zip(files, readings):
-        rows = [one for one in meanings if one.colour is not None and how.startswith("by row")]
+        if how.startswith("by number") and any(one.number != one.value for one in meanings):
+            by_grey = by_grey or path
+        rows = [one for one in meanings if one.colour and how.startswith("by row")]
         for one in rows:
-            colour, file = first_shown.setdefault(one.value, (one.colour, path))
+            colour, file = shown.setdefault(one.value, (one.colour, path))
             if colour != one.colour:
                 raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
                               f"as {colour}; an optimiser has renumbered them: give the files from "
                               f"before it, or {advice}")
-    return next((file for _, file in first_shown.values()), None)
+    if by_grey and shown:
+        _, by_row = next(iter(shown.values()))
+        raise Refusal(f"{by_grey}: all its colours are greys of class numbers, but in {by_row} the "
+                      f"rows of the palette are the numbers; write all as 8-bit grey, or {advice}")
 
 
 def reading_of(path, palette):
@@ -2537,7 +2543,7 @@ def reading_of(path, palette):
         how = label_map_in(stored, palette)[1]
     except Refusal:
         return "", []
-    return how, meanings_of(stored, label_image(stored), len(palette))[1]
+    return how, values_used(stored, label_image(stored), len(palette)).meanings
 
 
 # Pairs: which way up, which shape
