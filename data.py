@@ -1852,7 +1852,7 @@ def label_map_in(stored, palette):
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            used = values_used(stored, image, len(palette))
+            used = values_used(stored, image, palette)
         if used:
             classes, how = choose_reading(stored, used, palette)
             if classes:
@@ -1935,6 +1935,7 @@ class Meaning:
     value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
     colour: tuple        # (r, g, b); None where the file does not tell it
     number: int          # as a class number; None: it cannot be one
+    shown: int = None    # the class that has its colour
 
 
 @dataclass
@@ -1951,9 +1952,8 @@ class Used:
         return table[self.values]
 
 
-def values_used(stored, image, count):
-    """The Used of a label map whose label_image() is image; None of over 256 colours. count: of
-    the classes."""
+def values_used(stored, image, palette):
+    """The Used of a label map whose label_image() is image; None of over 256 colours."""
     if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
@@ -1961,7 +1961,7 @@ def values_used(stored, image, count):
     elif image.mode in ("1", "L"):
         grey = image.convert("L")
         values = np.asarray(grey)
-        meanings = meanings_of_levels(bytes_used(grey), stored.step, count)
+        meanings = meanings_of_levels(bytes_used(grey), stored.step, len(palette))
     elif image.mode == "P":
         values = np.asarray(image)
         meanings = meanings_of_rows(image, bytes_used(image))
@@ -1973,6 +1973,9 @@ def values_used(stored, image, count):
         red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
         values = red << 16 | green << 8 | blue
         meanings = meanings_of_colours(sorted(colour for _, colour in counts))
+    classes = known_colours(palette)
+    for one in meanings:
+        one.shown = classes.get(one.colour)
     return Used(image.mode, values, meanings)
 
 
@@ -2014,8 +2017,8 @@ def meanings_of_rows(image, rows):
     shown = dict(enumerate(colours_of_rows))
     # A palette may end in zeros that only fill it up, where black is a row before, too. Row 255
     # alone may be black on purpose; else it tells nothing.
-    used = max([row for row, colour in shown.items() if any(colour)], default=0)
-    if len(shown) == 256 and used < 254 and (0, 0, 0) in colours_of_rows[:used]:
+    last = max([row for row, colour in shown.items() if any(colour)], default=0)
+    if len(shown) == 256 and last < 254 and (0, 0, 0) in colours_of_rows[:last]:
         del shown[255]
     colours = [shown.get(row) for row in rows]             # 255 may have none
     numbers = [grey_level(colour) if colour else 255 for colour in colours]
@@ -2027,11 +2030,11 @@ def palette_rows(image):
     return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
 
 
-def check_rows(image, used):
+def check_rows(image, rows):
     """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
     lost the higher bits of its numbers. Beyond more rows, 255 may be for pixels to ignore."""
     count = len(palette_rows(image))
-    missing = [row for row in used if row >= count]
+    missing = [row for row in rows if row >= count]
     if missing and (missing != [255] or count <= 16):
         raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers "
                       f"may have been lost as it was written; write it as 8-bit grey")
@@ -2102,7 +2105,7 @@ def usual_reading(folder, changed, ending, half, palette):
     ignores = False
     for stored in neighbouring_pictures(folder, ending, half):
         with suppress(Refusal), refusing(stored.path):     # what is unclear has no vote
-            used = values_used(stored, label_image(stored), len(palette))
+            used = values_used(stored, label_image(stored), palette)
             if stored.lossy or used is None or not any(one.colour for one in used.meanings):
                 continue                                   # such as of what tells_nothing
             fitting = fitting_readings(used, palette)
@@ -2120,13 +2123,17 @@ def usual_reading(folder, changed, ending, half, palette):
 def fitting_readings(used, palette):
     """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
     some none. See refuse_unclear_rows."""
-    readings = {"colour": classes_shown(used, palette),
+    readings = {"colour": [one.shown for one in used.meanings],
                 "number": [one.number for one in used.meanings]}
     if used.mode == "P":
         readings["row"] = [one.value for one in used.meanings]
+        last = used.meanings[-1]
+        # A border, such as VOC's, may be in any colour; but white may be a mask's class 1.
+        if last.value == 255 and last.shown is None and last.colour != (255, 255, 255):
+            readings["colour"][-1] = 255
     count = len(palette)
     fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
-    refuse_unclear_rows(used.meanings, fitting, palette)
+    refuse_unclear_rows(used.meanings, fitting)
     return fitting
 
 
@@ -2194,23 +2201,11 @@ def are_classes(numbers, count):
     return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
-def classes_shown(used, palette):
-    """The classes of all colours, None of those that are no class's. Row 255 of a palette may be in
-    any colour: a border, such as VOC's, to ignore."""
-    by_colour = known_colours(palette)
-    classes = [by_colour.get(one.colour) for one in used.meanings]
-    last = used.meanings[-1]
-    border = used.mode == "P" and last.value == 255 and classes[-1] is None
-    if border and last.colour != (255, 255, 255):          # white may be a mask's class 1
-        classes[-1] = 255
-    return classes
-
-
-def refuse_unclear_rows(meanings, fitting, palette):
+def refuse_unclear_rows(meanings, fitting):
     """Refuses rows of a palette that may be classes, but not by the colours that they show: two in
     one colour are two classes by row, else one."""
     if list(fitting) == ["row"]:
-        refuse_rows_apart(meanings, palette)
+        refuse_rows_apart(meanings)
     if "row" not in fitting or not differ(fitting) or not all_told(meanings):
         return
     first = {}                                             # row by colour
@@ -2221,27 +2216,24 @@ def refuse_unclear_rows(meanings, fitting, palette):
                           f"{one.colour}: one class, or two? Give each class a colour of its own")
 
 
-def refuse_rows_apart(meanings, palette):
+def refuse_rows_apart(meanings):
     """Refuses rows of which some are shown in classes' colours, one of them of another class than
     its row's. Row 0 is black in most palettes, and so tells nothing."""
-    by_colour = known_colours(palette)
     for one in meanings:
-        shown = by_colour.get(one.colour, one.value)       # a class
         black = one.value == 0 and one.colour == (0, 0, 0)
-        if one.value not in (shown, 255) and not black:
+        if one.shown not in (None, one.value) and one.value != 255 and not black:
             raise OSError(f"row {one.value} of its palette is shown in the colour of class "
-                          f"{shown}, {one.colour}, but other rows in colours of no class: which "
-                          f"tells? If its rows are the classes, write it as 8-bit grey; else "
+                          f"{one.shown}, {one.colour}, but other rows in colours of no class: "
+                          f"which tells? If its rows are the classes, write it as 8-bit grey; else "
                           f"{PALETTE_HELP}")
 
 
 def refuse_unknown(used, meant, palette):
     """Refuses a map by its first value, or row's colour, that is no class's; says where."""
-    colours = [None] + [tuple(colour) for _, colour in palette]
     for one in used.meanings:
         number = one.value if meant == "row" else one.number
         known = are_classes([number], len(palette))
-        if known and (meant != "row" or one.colour in colours):
+        if known and (meant != "row" or one.colour is None or one.shown is not None):
             continue
         y, x = np.argwhere(used.values == one.value)[0]
         place = f"x={x}, y={y}"
@@ -2256,11 +2248,10 @@ def refuse_unknown(used, meant, palette):
 def place_of_outline(used, palette):
     """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
     classes' and between no two of these, so that no resizing has made them."""
-    colours = list(known_colours(palette))
-    others = [one for one in used.meanings if one.colour and one.colour not in colours]
+    others = [one for one in used.meanings if one.colour and one.shown is None]
     if len(others) > 2 or len(others) == len(used.meanings):
         return None
-    known = np.array(colours, float)                       # (M, 3)
+    known = np.array(list(known_colours(palette)), float)  # (M, 3)
     to_other = known - known[:, None]                      # (M, M, 3)
     squared = np.maximum((to_other ** 2).sum(2), 1)
     for one in others:
@@ -2377,7 +2368,7 @@ def refuse_all_black(picture, palette):
 def cityscapes_ids(stored):
     """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
     greys = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
-    used = values_used(stored, label_image(stored), len(greys))
+    used = values_used(stored, label_image(stored), greys)
     numbers = [one.number for one in used.meanings] if used else [None]
     if 255 in numbers:
         raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
@@ -2441,11 +2432,10 @@ def has_mistakes(stored, palette):
         return False
     used = None
     with suppress(Refusal), refusing(stored.path):
-        used = values_used(stored, label_image(stored), len(palette))
+        used = values_used(stored, label_image(stored), palette)
     if used is None:                                       # refused, or over 256 colours
         return False
-    colours = known_colours(palette)
-    by_colour = [one.colour in colours for one in used.meanings]
+    by_colour = [one.shown is not None for one in used.meanings]
     by_number = [are_classes([one.number], len(palette)) for one in used.meanings]
     for known in (by_colour, by_number):
         mistakes = known.count(False)
@@ -2481,15 +2471,11 @@ def labels_and_photo(labels, photo, palette):
         return False
     smeared = how != ""                                    # a smeared map, or a photo
     share = share_of_classes(photo, palette)
-    if smeared and share > 0.9:                            # a map: photos have at most .69
-        return False
     how_of_labels = how_read(labels, palette)
     if is_exact(how_of_labels):
-        return True
-    if smeared:                                            # both, so none is surely a photo
-        return False
+        return not smeared or share <= 0.9                 # photos have at most .69
     least = 0.2 if how_of_labels else 0.3                  # two halves of a map differ by less
-    return share_of_classes(labels, palette) - share > least
+    return not smeared and share_of_classes(labels, palette) - share > least
 
 
 def share_of_classes(stored, palette):
@@ -2543,7 +2529,7 @@ def reading_of(path, palette):
         how = label_map_in(stored, palette)[1]
     except Refusal:
         return "", []
-    return how, values_used(stored, label_image(stored), len(palette)).meanings
+    return how, values_used(stored, label_image(stored), palette).meanings
 
 
 # Pairs: which way up, which shape
@@ -2959,9 +2945,9 @@ def refuse_a_whole_pair(settings, stored):
     halves_fit = is_two_halves(stored, shape_of_pairs(settings))
     if not halves_fit or is_exact(how_read(stored, palette)):
         return
-    parts = halves(stored)
-    for side, part, other in zip(("left", "right"), parts, reversed(parts)):
-        if labels_and_photo(other, part, palette):
+    left, right = halves(stored)
+    for side, photo, labels in (("left", left, right), ("right", right, left)):
+        if labels_and_photo(labels, photo, palette):
             raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 
