@@ -408,8 +408,8 @@ def input_to_network(settings, pictures):
         pictures = torch.stack([to_tensor(to_image(rgb).convert("L")) for rgb in pictures])
     if sketched(settings):                                 # drawn by hand, and maybe larger
         h, w = pictures.shape[2:]
-        scale = min(1, max(settings["size"]) / max(h, w))
-        size = [round(h * scale) or 1, round(w * scale) or 1]
+        factor = min(1, max(settings["size"]) / max(h, w))
+        size = [round(h * factor) or 1, round(w * factor) or 1]
         pictures = clean_sketch(pictures, size).expand(-1, 3, -1, -1)
     x, _ = to_network(settings, pictures)
     return x
@@ -673,7 +673,8 @@ def pictures_of(name, folder=None, scale=None, choices=None):
     if name == "pairs" and settings["palette"]:
         settings["labels"] = half_of_labels(folder)
     if folder is not None:
-        settings["range"] = survey(name, {**choices, **settings}, scale)
+        run = {"task": name, "one_hot": False, **choices, **settings}
+        settings["range"] = survey(run, scale)
         return settings
     if scale is not None:
         raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
@@ -825,16 +826,15 @@ def class_or_ignore(pictures, palette):
 
 
 def label_side(settings):
-    """Which of "x" and "y" is a label map, or None: the task's row says it, and of pairs with a
-    palette.json settings["labels"]. The other --direction swaps them."""
-    row = TASKS[settings["task"]]
-    side = row.labels                                      # such a task has a palette
+    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is the half
+    that settings["labels"] names; else the task's row says it, of its own direction."""
     if settings["task"] == "pairs" and settings["palette"]:
         half = settings.get("labels") or half_of_labels(settings["data"])    # older runs lack it
-        side = {"A": "x", "B": "y"}[half]
-    if side and direction_of(settings) != row.direction:
-        side = {"x": "y", "y": "x"}[side]
-    return side
+        return halves_named(settings)["AB".index(half)]
+    row = TASKS[settings["task"]]
+    if row.labels and direction_of(settings) != row.direction:
+        return "y" if row.labels == "x" else "x"
+    return row.labels
 
 
 def half_of_labels(folder):
@@ -1764,14 +1764,14 @@ def any_is_brighter(folder, changed, ending, half, mode, channels):
     return False
 
 
-def neighbouring_pictures(folder, ending, half, channels=3, most=30):
+def neighbouring_pictures(folder, ending, half, channels=3):
     """Yields some of a folder's pictures of one ending, evenly spread, Stored, or one half of each:
     they tell what a picture holds that does not tell it by itself. Of large ones fewer."""
     try:
         files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
     except OSError:                                        # a folder that may not be listed
         return
-    every = max(1, math.ceil(len(files) / most))
+    every = math.ceil(len(files) / 30) or 1
     pixels = 0
     for path in files[::every]:
         try:
@@ -2358,8 +2358,8 @@ def refuse_all_black(picture, palette):
     channels, or a channel a class of 0 and 1."""
     if not 0 < picture.max() < MOST_NUMBERS:
         return
-    counted = to_image(picture).getcolors(MOST_NUMBERS ** 3)             # all that there can be
-    colours = torch.tensor([colour for _, colour in counted]).byte().T   # (3, M)
+    counts = to_image(picture).getcolors(MOST_NUMBERS ** 3)              # all that there can be
+    colours = torch.tensor([colour for _, colour in counts]).byte().T    # (3, M)
     if len(nearest_class(colours[None, :, None], palette).unique()) == 1:
         raise OSError(f"nearly black, up to {picture.max()}: numbers of classes? Write them as "
                       f"grey PNG, one number a pixel")
@@ -2535,14 +2535,14 @@ def reading_of(path, palette):
 # Pairs: which way up, which shape
 
 def has_shape(width, height, size):
-    """Whether width x height pixels have the shape of size, [height, width], to 2%."""
-    return abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
+    """Whether width x height pixels have the shape of size, [height, width], to 2%; None: any."""
+    return size is None or abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
 
 
 def is_two_halves(stored, size):
-    """Whether a picture may be two halves side by side, of the shape of size, or None: of any."""
+    """Whether a picture may be two halves side by side, each of the shape of size."""
     width, height = stored.image.size
-    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
+    return width % 2 == 0 and has_shape(width / 2, height, size)
 
 
 def shape_of_pairs(settings):
@@ -2596,18 +2596,17 @@ def check_turned(a, b):
 
 
 def check_shape(stored, size, side_by_side=False, advice=None):
-    """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
-    size None: any shape will do. advice: in place of a --size, where the size is a run's."""
+    """Refuses half of a pair, or both side by side, of another shape than size: see has_shape.
+    advice: in place of a --size, where the size is a run's."""
     w, h = stored.image.size
     width = w / 2 if side_by_side else w
-    whole = width % 1 == 0                                 # pixels
-    if whole and (size is None or has_shape(width, h, size)):
-        return
-    if size is None:
+    if width % 1:                                          # half a pixel
         raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
+    if has_shape(width, h, size):
+        return
     what = "a pair side by side" if side_by_side else "a picture"
     if advice is None:
-        fit = fitting_size(h, width, min(size)) if whole else None
+        fit = fitting_size(h, width, min(size))
         advice = "cut it"
         if fit:
             advice = f"give --size {fit[0]}x{fit[1]}, or --crop where shapes are mixed"
@@ -2628,13 +2627,12 @@ def fitting_size(height, width, side):
 
 # A folder as a whole: what is found out before training, and said
 
-def survey(name, settings, scale=None):
+def survey(settings, scale):
     """The scales of a folder's deep pictures, one for A and B each, or None of 8-bit ones; scale:
-    one that is given for both. Refuses palette files that disagree."""
-    row = look_up(name)
-    settings = {"task": name, "one_hot": False, **settings}
+    one that is given for both, or None. Refuses palette files that disagree."""
+    kind = TASKS[settings["task"]].kind
     folder = settings["data"]
-    maps = row.kind == "label maps"
+    maps = kind == "label maps"
     files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
     scales = [None, None]                                  # of A, of B
     if maps:
@@ -2642,7 +2640,7 @@ def survey(name, settings, scale=None):
         if holds_ids(paths[0]):
             check_ids(paths[:8])                           # a few: trainIds show in the first
         agree_on_rows(paths, settings["palette"])
-    elif row.kind == "photos":
+    elif kind == "photos":
         photos = [paths[0] for paths in files]             # not the labels beside them
         scales = [scale_in(photos, settings, "x", scale)] * 2    # x and y are made of one photo
     else:
@@ -2758,13 +2756,13 @@ def what_was_read(settings, pictures, held):
     return lines
 
 
-def ignored_words(settings, files, most=8):
-    """A line where one of the first `most` label maps of pairs says "ignore", and black, as which
-    that is seen, is a class's colour."""
+def ignored_words(settings, files):
+    """A line where one of the first label maps of pairs says "ignore", and black, as which that is
+    seen, is a class's colour."""
     black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
     if not black or not label_side(settings):
         return
-    for paths in files[:most]:
+    for paths in files[:8]:
         stored = stored_labels(settings, paths)
         classes, _ = label_map_in(stored, settings["palette"])
         if classes is not None and (classes == 255).any():
@@ -2910,11 +2908,10 @@ def read_input(settings, path, pair=False):
     half that is x. path: of a file, or a frame of frames_of()."""
     channels = channels_of(settings, "x")
     stored = stored_of(path, channels)
-    half = half_of(settings, "x")
     if pair:
         size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
-        stored = halves(stored)[half]
+        stored = halves(stored)[half_of(settings, "x")]
     if label_side(settings) == "x":
         if not pair:
             refuse_a_whole_pair(settings, stored)
@@ -2923,7 +2920,7 @@ def read_input(settings, path, pair=False):
     frame = isinstance(path, Stored)                       # a film may fade to black
     if TASKS[settings["task"]].kind == "pairs" and not settings["palette"] and not frame:
         refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
-    return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
+    return torch.from_numpy(levels_in(stored, scale_of(settings, "x"), channels).copy())
 
 
 LEARNED_HELP = "give maps of the classes that this run learned, in their colours"
@@ -2962,7 +2959,7 @@ def stored_of(path, channels=3):
 
 
 def known_size(settings, size):
-    """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
+    """The [h, w] at which a run knows what a picture of size [h, w] shows.
 
     To a run of 128x128, into which training squeezes each picture, one of 256x256 shows everything
     twice as large as ever. So one of that shape (to 2%) is known at just that size, another at the
@@ -2974,8 +2971,8 @@ def known_size(settings, size):
         return [h, w]
     if has_shape(w, h, [height, width]):
         return [height, width]
-    scale = max(height / h, width / w)
-    return [max(round(h * scale), 1), max(round(w * scale), 1)]
+    factor = max(height / h, width / w)
+    return [max(round(h * factor), 1), max(round(w * factor), 1)]
 
 
 def keeps_scale(settings):
@@ -3182,8 +3179,8 @@ def thin(lines):
     return lines
 
 
-def keep_pieces(lines, strong, least):
-    """Keeps the connected pieces of bool (N, 1, H, W) with `least` pixels and a strong one."""
+def keep_pieces(lines, strong):
+    """Keeps the connected pieces of bool (N, 1, H, W) with 5 pixels and a strong one."""
     todo = {tuple(place) for place in lines.nonzero().tolist()}
     kept = torch.zeros_like(lines)
     steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
@@ -3194,7 +3191,7 @@ def keep_pieces(lines, strong, least):
             todo -= near
             piece += near
         places = torch.tensor(piece).unbind(1)
-        kept[places] = len(piece) >= least and bool(strong[places].any())
+        kept[places] = len(piece) >= 5 and bool(strong[places].any())
     return kept
 
 
@@ -3214,7 +3211,7 @@ def edges(photos):
     across = torch.where(dy.abs() > 2.4 * dx.abs(), torch.maximum(n, s), across)
     strong = 12.0                                          # levels a pixel
     ridges = (slope >= across) & (slope > 0.4 * strong)
-    lines = keep_pieces(thin(ridges), slope > strong, 5)
+    lines = keep_pieces(thin(ridges), slope > strong)
     return torch.where(lines, 0, 255).byte()
 
 
@@ -3238,7 +3235,7 @@ def clean_sketch(image, size):
     least = (ink.amax((2, 3), keepdim=True) / 3).clamp(min=25)           # paper's grain is no ink
     lines = (ink > least).float()
     lines = F.adaptive_max_pool2d(lines, size) > 0
-    kept = keep_pieces(thin(lines), lines, 5)
+    kept = keep_pieces(thin(lines), lines)
     return torch.where(kept, 0, 255).byte()
 
 
@@ -3292,13 +3289,13 @@ def kmeans_folder(photos, out, classes, size=(256, 256)):
     scale = find_scale(files)
     if scale:
         print(scale_words(scale, photos))
-    sample = sample_pixels(files, 200_000, rng, scale)
+    sample = sample_pixels(files, rng, scale)
     colours = kmeans_palette(sample, classes).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=rng)[:max(1, len(files) // 5)].tolist()
     tiles = []                                             # of the sheet
     for number, path in enumerate(files):
-        pair = label_photo(open_picture(path, scale), palette, size)
+        pair = kmeans_pair(open_picture(path, scale), palette, size)
         split = "val" if number in held else "train"
         save_picture(out / split / f"{path.stem}.png", pair)
         if number < 12:
@@ -3310,21 +3307,22 @@ def kmeans_folder(photos, out, classes, size=(256, 256)):
     save_picture(out / "sheet.png", contact_sheet(rows))
 
 
-def sample_pixels(files, count, rng, scale):
-    """Some `count` pixels of all files together: uint8 (M, 3)."""
+def sample_pixels(files, rng, scale):
+    """Some pixels of all files together: uint8 (M, 3), M over 200,000."""
+    count = 200_000 // len(files) + 1
     sample = []
     for path in files:
         pixels = to_tensor(open_picture(path, scale)).flatten(1).T             # (H * W, 3)
-        places = torch.randint(len(pixels), (count // len(files) + 1,), generator=rng)
+        places = torch.randint(len(pixels), (count,), generator=rng)
         sample.append(pixels[places])
     return torch.cat(sample)
 
 
-def label_photo(image, palette, size):
+def kmeans_pair(image, palette, size):
     """A Pillow photo, cut to the shape of size -> label map | photo, uint8 (3, H, 2 * W)."""
-    scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
-    height = round(scale * size[0]) or 1
-    width = round(scale * size[1]) or 1
+    factor = min(image.height / size[0], image.width / size[1], 1024 / max(size))
+    height = round(factor * size[0]) or 1
+    width = round(factor * size[1]) or 1
     photo = to_tensor(ImageOps.fit(image, (width, height)))
     labels = to_image(nearest_class(photo[None], palette).byte())
     labels = labels.filter(ImageFilter.ModeFilter(5))      # the commonest nearby: no grains
@@ -3811,8 +3809,8 @@ def contact_sheet(rows, titles=()):
             sheet.paste(to_image(picture), (gap + c * w, top + r * h))
     draw = ImageDraw.Draw(sheet)
     for c, title in enumerate(titles):
-        middle = gap // 2 + (c + 0.5) * w
-        draw.text((middle, 9), title, "black", anchor="mm", font_size=12)
+        centre = gap // 2 + (c + 0.5) * w
+        draw.text((centre, 9), title, "black", anchor="mm", font_size=12)
     return to_tensor(sheet)
 
 
@@ -3937,19 +3935,19 @@ def draw_networks(path, networks):
     draw = ImageDraw.Draw(image)
     for row, (title, layers, skips) in enumerate(networks):
         base = 220 * row + 190
-        middle = len(layers) // 2
+        innermost = len(layers) // 2
         tops = []
         for i, (channels, side) in enumerate(layers):
             x = 10 + (i + 0.5) * 980 / len(layers)
             y = base - 10 - 16 * np.log2(side)
             half = 2 + 2 * np.log2(channels)
             tops.append((x, y))
-            colour = CURVES[2] if skips and i > middle else CURVES[0]
+            colour = CURVES[2] if skips and i > innermost else CURVES[0]
             draw.rectangle([x - half, y, x + half, base], colour)
             draw.text((x, base + 14), f"{channels} x {side}", "black", anchor="mm", font_size=12)
         if skips:
-            encoder = tops[1:middle]
-            decoder = list(reversed(tops[middle + 1:-1]))  # from the outside in, as the encoder
+            encoder = tops[1:innermost]
+            decoder = list(reversed(tops[innermost + 1:-1]))     # from the outside in, as the encoder
             for (x, y), (other, _) in zip(encoder, decoder):
                 draw.line([(x, y + 8), (other, y + 8)], CURVES[1], 2)
         draw.text((500, base - 170), title, "black", anchor="mm", font_size=15)
