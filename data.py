@@ -1730,18 +1730,22 @@ def is_shaded(numbers, values):
     return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()   # both: our choice
 
 
+ANSWERS = {}                         # see asked_of_neighbours
 LOOKING_AROUND = threading.Lock()    # else each thread would read the same neighbours
 
 
-def asked_of_neighbours(question, stored, *details):
-    """What a cached function, question(folder, changed, ending, half, *details), says of the files
-    beside one, of its ending and its half of pairs. None of a page or a frame."""
-    folder = stored.path.parent
+def asked_of_neighbours(question, stored, channels, *details):
+    """What question(pictures, *details) says of the neighbouring_pictures() of a file. It is asked
+    once, unless the folder changes. None of a page or a frame."""
     if not stored.path.is_file():
         return None
-    changed = folder.stat().st_mtime_ns                    # so that no old answer is kept
+    folder = stored.path.parent
+    beside = (folder, stored.path.suffix, stored.half, channels)
+    key = (question, folder.stat().st_mtime_ns, beside, repr(details))
     with LOOKING_AROUND:
-        return question(folder, changed, stored.path.suffix, stored.half, *details)
+        if key not in ANSWERS:
+            ANSWERS[key] = question(neighbouring_pictures(*beside), *details)
+        return ANSWERS[key]
 
 
 def is_among_brighter(stored):
@@ -1749,13 +1753,12 @@ def is_among_brighter(stored):
     if stored.image.mode == "P":
         return False
     channels = 3 if stored.bands is None else stored.bands.shape[2]
-    return asked_of_neighbours(any_is_brighter, stored, stored.image.mode, channels)
+    return asked_of_neighbours(any_is_brighter, stored, channels, stored.image.mode)
 
 
-@functools.lru_cache
-def any_is_brighter(folder, changed, ending, half, mode, channels):
-    """Whether any picture of this ending and mode has too many or too high values for numbers."""
-    for stored in neighbouring_pictures(folder, ending, half, channels):
+def any_is_brighter(pictures, mode):
+    """Whether any picture of this mode has too many or too high values for numbers."""
+    for stored in pictures:
         if stored.image.mode != mode or stored.lossy:
             continue
         values = possible_numbers(stored)
@@ -1858,20 +1861,19 @@ def label_map_in(stored, palette):
             if classes:
                 refuse_inverted(stored, how)
                 return used.classes_at(classes), how
-        refuse_foreign(image, used, palette)
+        picture = to_tensor(image.convert("RGB"))
+        refuse_foreign(picture, used, palette)
         if not stored.lossy:
-            refuse_all_black(to_tensor(image.convert("RGB")), palette)
+            refuse_all_black(picture, palette)
         return None, "by nearest colour"
 
 
-def refuse_foreign(image, used, palette):
-    """Refuses a picture of which not all are values of classes, unless smearing explains that."""
+def refuse_foreign(picture, used, palette):
+    """Refuses a picture, uint8 (3, H, W), of which not all values are classes', unless smearing
+    explains that."""
     meant = meant_reading(used, palette) if used else "colour"
-    if meant == "number":
-        refuse_unknown(used, meant, palette)
-    picture = to_tensor(image.convert("RGB"))
     place = place_of_no_class(picture, palette)
-    if place and meant == "row":
+    if meant == "number" or (meant == "row" and place):
         refuse_unknown(used, meant, palette)
     if used:
         place = place_of_outline(used, palette) or place
@@ -2092,18 +2094,16 @@ def reading_by_others(stored, used, fitting, palette):
 
 
 def readings_of_folder(stored, palette):
-    """-> how most label maps of a file's folder are read, "colour", "number" or "row", or None; and
-    whether one of them that can only be read by number holds 255."""
-    return asked_of_neighbours(usual_reading, stored, json.dumps(palette)) or (None, False)
+    """usual_reading() of the label maps beside a file."""
+    return asked_of_neighbours(usual_reading, stored, 3, palette) or (None, False)
 
 
-@functools.lru_cache
-def usual_reading(folder, changed, ending, half, palette):
-    """See readings_of_folder, asked_of_neighbours. palette: as JSON, for the cache."""
-    palette = json.loads(palette)
+def usual_reading(pictures, palette):
+    """-> how most label maps are read, "colour", "number" or "row", or None; and whether one of
+    them that can only be read by number holds 255."""
     votes = Counter()
     ignores = False
-    for stored in neighbouring_pictures(folder, ending, half):
+    for stored in pictures:
         with suppress(Refusal), refusing(stored.path):     # what is unclear has no vote
             used = values_used(stored, label_image(stored), palette)
             if stored.lossy or used is None or not any(one.colour for one in used.meanings):
