@@ -1859,7 +1859,6 @@ def label_map_in(stored, palette):
         if used:
             classes, how = choose_reading(stored, used, palette)
             if classes:
-                refuse_inverted(stored, how)
                 return used.classes_at(classes), how
         picture = to_tensor(image.convert("RGB"))
         refuse_foreign(picture, used, palette)
@@ -1868,28 +1867,21 @@ def label_map_in(stored, palette):
         return None, "by nearest colour"
 
 
-def refuse_foreign(picture, used, palette):
-    """Refuses a picture, uint8 (3, H, W), of which not all values are classes', unless smearing
-    explains that."""
-    meant = meant_reading(used, palette) if used else "colour"
-    place = place_of_no_class(picture, palette)
-    if meant == "number" or (meant == "row" and place):
-        refuse_unknown(used, meant, palette)
-    if used:
-        place = place_of_outline(used, palette) or place
-    if place:
-        y, x = place
-        raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no class's; "
-                      f"correct it, or {PALETTE_HELP}")
-
-
-def refuse_inverted(stored, how):
-    """Refuses numbers that may be those stored or those shown; and tifffile's masks, whose True is
-    shown as black: other programs mean what is shown."""
-    mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
-    if stored.inverted and (mask or how.startswith("by number")):
-        raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
-                      "stored, or shown? It does not say; write them as PNG")
+def cityscapes_ids(stored):
+    """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
+    greys = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
+    used = values_used(stored, label_image(stored), greys)
+    numbers = [one.number for one in used.meanings] if used else [None]
+    if 255 in numbers:
+        raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
+    if None in numbers:
+        raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
+    refuse_unknown(used, numbers, greys)
+    ids = used.classes_at(numbers)
+    if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
+        raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
+                      "trainIds, or another set's numbers?")
+    return np.array(CITYSCAPES_IDS, np.uint8)[ids]
 
 
 def label_image(stored):
@@ -2069,7 +2061,30 @@ def choose_reading(stored, used, palette):
         words += ", row 255 to ignore"
     if how != "colour" and used.mode == "P":
         words += ", from palette files"
+    refuse_inverted(stored, how)
     return fitting[how], words
+
+
+def fitting_readings(used, palette):
+    """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
+    some none. See refuse_unclear_rows."""
+    readings = {"colour": [one.shown for one in used.meanings],
+                "number": [one.number for one in used.meanings]}
+    if used.mode == "P":
+        readings["row"] = [one.value for one in used.meanings]
+        last = used.meanings[-1]
+        # A border, such as VOC's, may be in any colour; but white may be a mask's class 1.
+        if last.value == 255 and last.shown is None and last.colour != (255, 255, 255):
+            readings["colour"][-1] = 255
+    count = len(palette)
+    fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
+    refuse_unclear_rows(used.meanings, fitting)
+    return fitting
+
+
+def are_classes(numbers, count):
+    """Whether each is the number of one of so many classes, or 255, to ignore."""
+    return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
 def differ(fitting):
@@ -2120,23 +2135,6 @@ def usual_reading(pictures, palette):
     return usual[0] if usual else None, ignores
 
 
-def fitting_readings(used, palette):
-    """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
-    some none. See refuse_unclear_rows."""
-    readings = {"colour": [one.shown for one in used.meanings],
-                "number": [one.number for one in used.meanings]}
-    if used.mode == "P":
-        readings["row"] = [one.value for one in used.meanings]
-        last = used.meanings[-1]
-        # A border, such as VOC's, may be in any colour; but white may be a mask's class 1.
-        if last.value == 255 and last.shown is None and last.colour != (255, 255, 255):
-            readings["colour"][-1] = 255
-    count = len(palette)
-    fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
-    refuse_unclear_rows(used.meanings, fitting)
-    return fitting
-
-
 def preferred(used, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
     colour = fitting.get("colour")
@@ -2164,19 +2162,6 @@ def preferred(used, fitting, palette):
                   f"write class numbers as 8-bit grey, or colours of other classes, too")
 
 
-def meant_reading(used, palette):
-    """What a map that no reading fits was probably meant to hold: "number", "row" or "colour"."""
-    if used.mode == "P" and shows_smeared_colours(used.meanings, palette):
-        return "colour"
-    # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
-    all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
-    grey = used.mode in ("1", "L") and not all_grey
-    told = any(one.colour for one in used.meanings)
-    if grey or not told or are_few(used.meanings):
-        return "number"
-    return "row" if used.mode == "P" else "colour"
-
-
 def all_told(meanings):
     """Whether a file tells the colours of all the rows of its palette that it uses."""
     return all(one.colour is not None for one in meanings)
@@ -2194,11 +2179,6 @@ def shows_smeared_colours(meanings, palette):
         return False
     colours = torch.tensor([one.colour for one in meanings])
     return max(distances_of(colours, palette)) <= NEAR
-
-
-def are_classes(numbers, count):
-    """Whether each is the number of one of so many classes, or 255, to ignore."""
-    return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
 def refuse_unclear_rows(meanings, fitting):
@@ -2228,21 +2208,54 @@ def refuse_rows_apart(meanings):
                           f"{PALETTE_HELP}")
 
 
-def refuse_unknown(used, meant, palette):
-    """Refuses a map by its first value, or row's colour, that is no class's; says where."""
-    for one in used.meanings:
-        number = one.value if meant == "row" else one.number
-        known = are_classes([number], len(palette))
-        if known and (meant != "row" or one.colour is None or one.shown is not None):
-            continue
-        y, x = np.argwhere(used.values == one.value)[0]
-        place = f"x={x}, y={y}"
-        why = f"is not in 0-{len(palette) - 1} or 255, nor is it a class's colour"
-        if known:
-            why = f"is shown as {one.colour}, which is no class's colour"
-        elif meant == "row":
-            place += f", shown as {one.colour},"
-        raise OSError(f"class {number} at {place} {why}; correct it, or {PALETTE_HELP}")
+def refuse_inverted(stored, how):
+    """Refuses numbers that may be those stored or those shown; and tifffile's masks, whose True is
+    shown as black: other programs mean what is shown."""
+    mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
+    if stored.inverted and (mask or how == "number"):
+        raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
+                      "stored, or shown? It does not say; write them as PNG")
+
+
+# What no reading fits: smeared colours, another set's map, or a photo
+
+def refuse_foreign(picture, used, palette):
+    """Refuses a picture, uint8 (3, H, W), of which not all values are classes', unless smearing
+    explains that."""
+    meant = meant_reading(used, palette) if used else "colour"
+    place = place_of_no_class(picture, palette)
+    if meant == "number":
+        refuse_unknown(used, [one.number for one in used.meanings], palette)
+    if meant == "row" and place:
+        refuse_unknown(used, [one.value for one in used.meanings], palette)
+    if used:
+        place = place_of_outline(used, palette) or place
+    if place:
+        y, x = place
+        raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no class's; "
+                      f"correct it, or {PALETTE_HELP}")
+
+
+def meant_reading(used, palette):
+    """What a map that no reading fits was probably meant to hold: "number", "row" or "colour"."""
+    if used.mode == "P" and shows_smeared_colours(used.meanings, palette):
+        return "colour"
+    # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
+    all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
+    grey = used.mode in ("1", "L") and not all_grey
+    told = any(one.colour for one in used.meanings)
+    if grey or not told or are_few(used.meanings):
+        return "number"
+    return "row" if used.mode == "P" else "colour"
+
+
+def refuse_unknown(used, numbers, palette):
+    """Refuses a map by the first of its numbers, one a Meaning, that is no class's; says where."""
+    for one, number in zip(used.meanings, numbers):
+        if not are_classes([number], len(palette)):
+            y, x = np.argwhere(used.values == one.value)[0]
+            raise OSError(f"class {number} at x={x}, y={y} is not in 0-{len(palette) - 1} or 255, "
+                          f"nor are all colours classes'; correct it, or {PALETTE_HELP}")
 
 
 def place_of_outline(used, palette):
@@ -2365,23 +2378,7 @@ def refuse_all_black(picture, palette):
                       f"grey PNG, one number a pixel")
 
 
-def cityscapes_ids(stored):
-    """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
-    greys = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
-    used = values_used(stored, label_image(stored), greys)
-    numbers = [one.number for one in used.meanings] if used else [None]
-    if 255 in numbers:
-        raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if None in numbers:
-        raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
-    if not are_classes(numbers, len(greys)):
-        refuse_unknown(used, "number", greys)
-    ids = used.classes_at(numbers)
-    if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
-        raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
-                      "trainIds, or another set's numbers?")
-    return np.array(CITYSCAPES_IDS, np.uint8)[ids]
-
+# Label maps as pictures and as classes; beside photos; a folder of them
 
 def label_picture(stored, palette):
     """A label map as Pillow RGB in its classes' colours, however stored; smeared ones stay."""
