@@ -1077,7 +1077,7 @@ def read_stored(path, channels=3, page=None):
         elif is_tiff(path) and read_by_hand(path, channels, page):
             stored = stored_tiff(path, channels, page)
         else:
-            stored = decoded(path, page, 3 if channels == 3 else 4)
+            stored = decoded(path, page, channels)
         if channels != 3:
             stored = replace(stored, bands=bands_of(stored))
         if stored.bands is None:
@@ -1091,8 +1091,8 @@ def read_stored(path, channels=3, page=None):
     return stored
 
 
-def decoded(path, page, most):
-    """What Pillow reads, turned upright. most: of 16-bit RGBA, how many bands are kept."""
+def decoded(path, page, channels):
+    """What Pillow reads, turned upright."""
     with opened(path, page) as image:
         tags = getattr(image, "tag_v2", {})                # a TIFF's
         refuse_what_is_dropped(path, image, tags)
@@ -1111,7 +1111,8 @@ def decoded(path, page, most):
             bands = deep_grey_values(image, raw, tags)
         elif deep_rgb:
             bands = np.asarray(image) * np.uint16(256) + low_bytes(path, raw)
-            bands = bands[..., :most]
+            if channels == 3:                              # its alpha stays in the image
+                bands = bands[..., :3]
         bits = raw.rstrip("IR").rstrip(";")                # I: inverted; R: the bits reversed
         step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
@@ -1185,11 +1186,9 @@ def check_deep(values, tags):
     bad = ~np.isfinite(values)
     advice = "fill such places first"
     nodata = nodata_of(tags)
-    if nodata is not None:
-        marked = values == nodata
-        if marked.any() and not bad.any():
-            advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
-        bad |= marked
+    if nodata is not None and not bad.any():
+        bad = values == nodata
+        advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
     if bad.any():
         y, x, band = np.argwhere(bad)[0]
         raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; {advice}")
@@ -2129,7 +2128,7 @@ def usual_reading(pictures, palette):
             votes[preferred(used, fitting, palette)] += 1
             if list(fitting) == ["number"] and 255 in fitting["number"]:
                 ignores = True
-    del votes[None]                                        # other pictures
+    del votes[None]                                        # of pictures that no reading fits
     enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
     usual = [how for how, count in votes.items() if count > enough]
     return usual[0] if usual else None, ignores
@@ -2222,13 +2221,13 @@ def refuse_inverted(stored, how):
 def refuse_foreign(picture, used, palette):
     """Refuses a picture, uint8 (3, H, W), of which not all values are classes', unless smearing
     explains that."""
-    meant = meant_reading(used, palette) if used else "colour"
     place = place_of_no_class(picture, palette)
-    if meant == "number":
-        refuse_unknown(used, [one.number for one in used.meanings], palette)
-    if meant == "row" and place:
-        refuse_unknown(used, [one.value for one in used.meanings], palette)
     if used:
+        meant = meant_reading(used, palette)
+        if meant == "number":
+            refuse_unknown(used, [one.number for one in used.meanings], palette)
+        if meant == "row" and place:
+            refuse_unknown(used, [one.value for one in used.meanings], palette)
         place = place_of_outline(used, palette) or place
     if place:
         y, x = place
@@ -2300,24 +2299,21 @@ def pixels_of_no_class(picture, off, flat):
     enough. Tried: of 400 facades none has a flat patch over 19 off. OFF was tried on maps as JPEG,
     TIFF and a GIF's 256 colours.
     """
-    judged = flat
     has_patches = flat.any()
-    if not has_patches:                                    # dots: each pixel is judged by itself
-        judged = np.ones_like(flat)
+    judged = flat if has_patches else np.ones_like(flat)   # of dots each pixel, by itself
     # Flat patches may be smeared pixels of a JPEG, each enlarged to a patch (tried: up to 4x4) that
     # tells nothing: then only patches of 9x9 pixels tell.
     near = off[judged]
     smeared = ((near > 0) & (near <= FAR)).mean() > 0.01
-    if smeared and (near.max() > FAR or (near > 5).mean() > 0.5):
+    if smeared and (near.max() > FAR or (near > OFF).mean() > 0.5):
         larger = judged & (ranges(picture.numpy(), 4) <= FLAT)
         has_patches = larger.any()
         if has_patches:
             judged = larger
+    least = FAR if has_patches else math.inf
     if (off[judged] > OFF).mean() > 0.5:
-        return judged & (off > OFF)
-    if has_patches:
-        return judged & (off > FAR)
-    return np.zeros_like(flat)
+        least = OFF
+    return judged & (off > least)
 
 
 def looks_like_a_photo(contrast, off, blurred):
@@ -2400,9 +2396,8 @@ def read_labels(files, palette):
 def label_part(files, palette):
     """The label map among a task's files: the last, or of a side-by-side pair its half."""
     stored = read_stored(files[-1])
-    if len(files) == 2 or holds_ids(stored.path):
-        return stored
-    if not is_two_halves(stored, [1, 1]):                  # published pairs are two squares
+    alone = len(files) == 2 or holds_ids(stored.path)
+    if alone or not is_two_halves(stored, [1, 1]):         # published pairs are two squares
         return stored
     return label_half(stored, palette) or stored
 
