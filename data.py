@@ -475,12 +475,11 @@ def split_files(folder, split, maps=False):
     else:
         files = hold_out(find_files(home, maps), split)
     if not files:
-        folders = sorted(path.name for path in home.iterdir() if path.is_dir())
-        others = [name for name in folders if not name.startswith(".")]
+        folders = sorted(path.name for path in home.glob("[!.]*") if path.is_dir())
         hint = ""
-        if others:
-            hint = (f" (folders inside, such as {others[0]}/, are not looked into: pictures lie in "
-                    f"the folder itself or its train/, halves of pairs in A/ and B/ there)")
+        if folders:
+            hint = (f" (folders inside, such as {folders[0]}/, are not looked into: pictures lie "
+                    f"in the folder itself or its train/, halves of pairs in A/ and B/ there)")
         raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
                       f"them held out, laid out as `python data.py --help` shows")
     return files
@@ -1299,8 +1298,7 @@ def numpy_map(path):
 
 
 # TIFF by hand: Pillow opens few kinds of more than 8 bits, and of some that it opens it swaps or
-# loses bytes. It still unpacks: a strip or tile of any such file is as good as the one strip of a
-# grey picture.
+# loses bytes. It still does the unpacking: each strip or tile is given to it as a grey picture.
 
 # none, LZW, deflate, PackBits, deflate's old number, LZMA, zstd
 KNOWN_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
@@ -1699,8 +1697,8 @@ def has_8_bits(path):
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like numbers of classes: nearly black, but for
-    what is ignored (255, or -1). In RGB, or with that, neighbours must be alike, as in few night
-    photos."""
+    what is ignored (255, or -1). Where it is in RGB, or partly ignored, most pixels must also equal
+    their neighbours, as in few night photos."""
     values = possible_numbers(stored)
     if values is None or values.dtype.kind == "f":
         return
@@ -2008,8 +2006,8 @@ def meanings_of_rows(image, rows):
     check_rows(image, rows)
     colours_of_rows = palette_rows(image)
     shown = dict(enumerate(colours_of_rows))
-    # A palette may end in zeros that only fill it up, where black is a row before, too. Row 255
-    # alone may be black on purpose; else it tells nothing.
+    # Many palettes are filled up to 256 rows with black. Row 255 then tells no colour, if black is
+    # a row before, too; but where it is the only black row at the end, that may be on purpose.
     last = max([row for row, colour in shown.items() if any(colour)], default=0)
     if len(shown) == 256 and last < 254 and (0, 0, 0) in colours_of_rows[:last]:
         del shown[255]
@@ -2065,8 +2063,8 @@ def choose_reading(stored, used, palette):
 
 
 def fitting_readings(used, palette):
-    """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
-    some none. See refuse_unclear_rows."""
+    """-> {"colour": the class of each Meaning, "number": ..., "row": ...}: those of these readings
+    that give each a class. See refuse_unclear_rows."""
     readings = {"colour": [one.shown for one in used.meanings],
                 "number": [one.number for one in used.meanings]}
     if used.mode == "P":
@@ -2181,8 +2179,8 @@ def shows_smeared_colours(meanings, palette):
 
 
 def refuse_unclear_rows(meanings, fitting):
-    """Refuses rows of a palette that may be classes, but not by the colours that they show: two in
-    one colour are two classes by row, else one."""
+    """Refuses rows of a palette that may be classes, where their colours speak against it: see
+    refuse_rows_apart; or two rows are shown in one colour, as if they were one class."""
     if list(fitting) == ["row"]:
         refuse_rows_apart(meanings)
     if "row" not in fitting or not differ(fitting) or not all_told(meanings):
@@ -2404,14 +2402,14 @@ def label_part(files, palette):
 
 def label_half(stored, palette):
     """The half of a picture beside which the other is a photo; None: it is, or may be, one wide
-    label map. Where neither half can be read, that which has more of the classes' colours is
-    refused by itself, if it is the right one, as pairs are published."""
+    label map. Where neither half can be read, but the right one, as pairs are published, has more
+    of the classes' colours, it is that half: what is wrong in it will be said."""
     left, right = halves(stored)
     if labels_and_photo(right, left, palette):
         return right
     if labels_and_photo(left, right, palette):
         by_row = how_read(left, palette).startswith("by row")
-        return None if by_row else left                    # no proof: so may a photo of few colours
+        return None if by_row else left                    # a photo of few colours has rows, too
     if how_read(left, palette) or how_read(right, palette) or has_mistakes(left, palette):
         return None
     return right if share_of_classes(right, palette) > share_of_classes(left, palette) else None
@@ -3939,7 +3937,7 @@ def draw_networks(path, networks):
             draw.text((x, base + 14), f"{channels} x {side}", "black", anchor="mm", font_size=12)
         if skips:
             encoder = tops[1:innermost]
-            decoder = list(reversed(tops[innermost + 1:-1]))     # from the outside in, as the encoder
+            decoder = list(reversed(tops[innermost + 1:-1]))   # from the outside in, as encoder
             for (x, y), (other, _) in zip(encoder, decoder):
                 draw.line([(x, y + 8), (other, y + 8)], CURVES[1], 2)
         draw.text((500, base - 170), title, "black", anchor="mm", font_size=15)

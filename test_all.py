@@ -2242,6 +2242,14 @@ def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
     [found] = label_map[there].unique()
     assert data.CITYSCAPES[found][0] == name
 
+def test_ids_of_cityscapes_are_greys_even_among_maps_that_are_read_by_row(tmp_path, read_map):
+    """A map of roads alone (7), whose one row is 9, as which it would be ground."""
+    for i in range(3):
+        store(tmp_path / f"{i}_color.png", renumbered(OTHER_ROWS))
+    roads = by_palette([[9] * 8] * 8, [(7, 7, 7)] * 9 + [(7, 7, 7), (8, 8, 8)])
+    found = read_map(roads, data.CITYSCAPES, "a_gtFine_labelIds.png")
+    assert (found == 0).all()
+
 @pytest.mark.parametrize("total, said", [
     (0, "u: 5.0 MB"), (10_000_000, "u: 5.0 of 10.0 MB, 2 s left")])
 def test_a_download_says_how_far_it_is(total, said, capsys):
