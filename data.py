@@ -660,20 +660,22 @@ def settings_of(task, folder=None, size=(256, 256), one_hot=False):
 
 def pictures_of(name, folder=None, scale=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
-    labels, range (scale: [low, high], one for all deep values; else found over the folder).
-    choices: of add_pair_flags, what is not the task's."""
+    labels, reading, range (scale: [low, high], one for all deep values; else found over the
+    folder). choices: of add_pair_flags, what is not the task's."""
     choices = choices or {}
     if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
         raise Refusal(f"--range {scale[0]:g} {scale[1]:g}: is no range; give two numbers, the "
                       f"lower first")
     folder, drawn = locate(name, folder)
     settings = {"data": folder and str(folder), "drawn": drawn,
-                "palette": palette_of(name, folder), "range": None, "labels": None}
+                "palette": palette_of(name, folder), "range": None, "labels": None,
+                "reading": None}
     if name == "pairs" and settings["palette"]:
         settings["labels"] = half_of_labels(folder)
     if folder is not None:
         run = {"task": name, "one_hot": False, **choices, **settings}
         settings["range"] = survey(run, scale)
+        settings["reading"] = reading_of_training(run)
         return settings
     if scale is not None:
         raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
@@ -972,6 +974,7 @@ class Stored:
     inverted: bool = False     # a TIFF's 0 is white, and read as 255
     software: str = ""         # that wrote a TIFF, if it says so
     half: int = None           # of a side-by-side file: 0, its left half, or 1
+    learned: dict = None       # of a map to translate: the run's settings["reading"]
 
 
 @contextmanager
@@ -1846,7 +1849,7 @@ def label_map_in(stored, palette):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
         # A GIF that is all black may show a class: where its folder's others are read by colour.
-        if tells_nothing(image) and readings_of_folder(stored, palette)[0] == "colour":
+        if tells_nothing(image) and reading_of_others(stored, palette)["usual"] == "colour":
             image = image.convert("RGB")
         used = None                                        # of over 256 colours, or smeared ones
         if stored.lossy and stored.bands is None:
@@ -2059,6 +2062,8 @@ def choose_reading(stored, used, palette):
     if how != "colour" and used.mode == "P":
         words += ", from palette files"
     refuse_inverted(stored, how)
+    if how == "row":
+        refuse_other_rows(stored, used)
     return fitting[how], words
 
 
@@ -2091,13 +2096,14 @@ def differ(fitting):
 
 
 def reading_by_others(stored, used, fitting, palette):
-    """Which of the fitting_readings of a file the others of its folder tell; None: they tell none,
-    or need not: all agree, or two values or more tell enough. Where one that is surely by number
-    holds 255, to ignore, so is 255 here."""
+    """Which of the fitting_readings of a file other maps tell; None: they tell none, or need not:
+    all agree, or two values or more tell enough. Where one that is surely by number holds 255, to
+    ignore, so is 255 here."""
     if not differ(fitting):
         return None
-    usual, ignores = readings_of_folder(stored, palette)
-    if ignores and 255 in fitting.get("number", []):
+    others = reading_of_others(stored, palette)
+    usual = others["usual"]
+    if others["ignores"] and 255 in fitting.get("number", []):
         return "number"
     tells_enough = len(used.meanings) > 1 and "colour" in fitting
     if tells_enough or usual not in fitting:
@@ -2105,16 +2111,22 @@ def reading_by_others(stored, used, fitting, palette):
     return usual
 
 
-def readings_of_folder(stored, palette):
-    """usual_reading() of the label maps beside a file."""
-    return asked_of_neighbours(usual_reading, stored, 3, palette) or (None, False)
+def reading_of_others(stored, palette):
+    """usual_reading() of the label maps beside a file; where these tell nothing, of those that the
+    run which is to translate it has learned from."""
+    beside = asked_of_neighbours(usual_reading, stored, 3, palette)
+    if beside and (beside["usual"] or beside["ignores"]):
+        return beside
+    return stored.learned or {"usual": None, "ignores": False, "rows": []}
 
 
 def usual_reading(pictures, palette):
-    """-> how most label maps are read, "colour", "number" or "row", or None; and whether one of
-    them that can only be read by number holds 255."""
+    """How label maps are read, as settings["reading"] keeps it: "usual", how most are, "colour",
+    "number" or "row", or None; "ignores", whether one of them that can only be read by number holds
+    255; "rows", of those read by row [[row, its colour], ...]."""
     votes = Counter()
     ignores = False
+    rows = {}
     for stored in pictures:
         with suppress(Refusal), refusing(stored.path):     # what is unclear has no vote
             used = values_used(stored, label_image(stored), palette)
@@ -2123,13 +2135,17 @@ def usual_reading(pictures, palette):
             fitting = fitting_readings(used, palette)
             if len(used.meanings) == 1 and differ(fitting):
                 continue
-            votes[preferred(used, fitting, palette)] += 1
+            how = preferred(used, fitting, palette)
+            votes[how] += 1
+            if how == "row":
+                rows.update((one.value, one.colour) for one in used.meanings if one.colour)
             if list(fitting) == ["number"] and 255 in fitting["number"]:
                 ignores = True
     del votes[None]                                        # of pictures that no reading fits
     enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
     usual = [how for how, count in votes.items() if count > enough]
-    return usual[0] if usual else None, ignores
+    return {"usual": usual[0] if usual else None, "ignores": ignores,
+            "rows": [[row, list(colour)] for row, colour in sorted(rows.items())]}
 
 
 def preferred(used, fitting, palette):
@@ -2203,6 +2219,17 @@ def refuse_rows_apart(meanings):
                           f"{one.shown}, {one.colour}, but other rows in colours of no class: "
                           f"which tells? If its rows are the classes, write it as 8-bit grey; else "
                           f"{PALETTE_HELP}")
+
+
+def refuse_other_rows(stored, used):
+    """Refuses a map to translate, read by row, that shows a row in another colour than the maps of
+    the run's training did: its rows may number other classes."""
+    for row, colour in (stored.learned or {"rows": []})["rows"]:
+        for one in used.meanings:
+            if one.value == row and one.colour not in (None, tuple(colour)):
+                raise OSError(f"number {row} is shown as {one.colour}, but was {tuple(colour)} in "
+                              f"the run's training; give a map numbered like those, or write its "
+                              f"numbers as 8-bit grey")
 
 
 def refuse_inverted(stored, how):
@@ -2773,6 +2800,15 @@ def ends_of(scale):
     return ", ".join(f"{low:g} to {high:g}" for low, high in zip(lows, highs))
 
 
+def reading_of_training(settings):
+    """usual_reading() of the label maps to train on; None where there are none."""
+    if not (label_side(settings) or TASKS[settings["task"]].kind == "label maps"):
+        return None
+    maps = TASKS[settings["task"]].kind == "label maps"
+    files = split_files(settings["data"], "train", maps)
+    return reading_of_others(stored_labels(settings, files[0]), settings["palette"])
+
+
 def how_labels_are_read(settings, files):
     """How the label map among a task's files is read, such as "by number"; None: there is none."""
     labels = stored_labels(settings, files)
@@ -2849,8 +2885,9 @@ def unused_words(folder, *splits):
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if label_side(settings) == "x":
+        stored = replace(stored_of(path), learned=settings.get("reading"))
         with offering_no_palette():
-            return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
+            return f"label map, {label_map_in(stored, settings['palette'])[1]}"
     if sketched(settings):
         return "drawing, in lines on paper"
     scale = scale_of(settings, "x")
@@ -2897,7 +2934,7 @@ def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (C, H, W), read as in training; of a side-by-side pair, the
     half that is x. path: of a file, or a frame of frames_of()."""
     channels = channels_of(settings, "x")
-    stored = stored_of(path, channels)
+    stored = replace(stored_of(path, channels), learned=settings.get("reading"))
     if pair:
         size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")

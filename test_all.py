@@ -2603,7 +2603,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
         "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
-        "diff_augment", "contents",
+        "diff_augment", "contents", "reading",
         # Of older runs, too.
         "direction", "mirror", "crop", "labels"}
     assert real.keys() - ours.keys() == read_by_train_alone
@@ -5491,7 +5491,7 @@ CELLS = [["background", [0, 0, 0]], ["cell", [255, 255, 255]]]
 WHITE_FIRST = [["road", [255, 255, 255]], ["a", [0, 0, 255]], ["b", [0, 255, 255]]]
 IGNORED = np.full((8, 8), 255, np.uint8)
 
-@pytest.mark.parametrize("ending, palette, unclear, clear, means", [
+LEFT_OPEN = pytest.mark.parametrize("ending, palette, unclear, clear, means", [
     ("png", HALF_ROAD, EMPTY, SHAPED.clip(0, 1) * 255, 1),
     ("png", PEOPLE, COLOURED[EMPTY], COLOURED[SHAPED], 2),
     ("png", PEOPLE, Image.fromarray(COLOURED[EMPTY]).quantize(3),
@@ -5500,10 +5500,50 @@ IGNORED = np.full((8, 8), 255, np.uint8)
     ("png", PEOPLE, EMPTY, COLOURED[SHAPED], 2),
     ("png", CELLS, IGNORED, SHAPED.clip(0, 1), 255),
     ("png", WHITE_FIRST, IGNORED, SHAPED, 255)])
+
+@LEFT_OPEN
 def test_what_a_map_leaves_open_its_folder_tells(ending, palette, unclear, clear, means, read_map):
     read_map(clear, palette, f"b.{ending}")
     found = read_map(unclear, palette, f"a.{ending}")
     assert np.unique(found).tolist() == [means]
+
+def learned_from(folder, clear, palette, ending="png"):
+    """The settings of a run that learned to translate such label maps, which lie in a folder."""
+    (folder / "labels").mkdir()
+    (folder / "photos").mkdir()
+    (folder / "palette.json").write_text(json.dumps(palette))
+    for i in range(4):
+        store(folder / "labels" / f"{i}.{ending}", clear)
+        photo = np.random.default_rng(i).integers(0, 256, (*np.shape(clear)[:2], 3), np.uint8)
+        store(folder / "photos" / f"{i}.png", photo)
+    settings = settings_for(task="pairs", direction="BtoA")
+    settings.update(data.pictures_of("pairs", folder, choices={"direction": "BtoA"}))
+    return json.loads(json.dumps(settings))                # as a run keeps them
+
+@LEFT_OPEN
+def test_what_a_map_leaves_open_its_run_tells(ending, palette, unclear, clear, means, tmp_path):
+    settings = learned_from(tmp_path, clear, palette, ending)
+    alone = store(tmp_path / f"alone.{ending}", unclear)
+    shown = [0, 0, 0] if means == 255 else palette[means][1]             # ignored is black
+    assert data.read_input(settings, alone)[:, 0, 0].tolist() == shown
+    assert data.read_input({**settings, "data": "moved"}, alone)[:, 0, 0].tolist() == shown
+
+def test_a_folder_to_translate_tells_before_its_run_does(tmp_path):
+    settings = learned_from(tmp_path, SHAPED.clip(0, 1) * 255, HALF_ROAD)
+    (tmp_path / "others").mkdir()
+    for i in range(4):                                     # numbers, though the run learned colours
+        store(tmp_path / "others" / f"{i}.png", SHAPED.clip(0, 1))
+    alone = store(tmp_path / "others/a.png", EMPTY)
+    assert data.read_input(settings, alone)[:, 0, 0].tolist() == [255, 255, 255]
+
+def test_a_map_whose_rows_have_other_colours_than_in_training_is_refused(tmp_path):
+    settings = learned_from(tmp_path, renumbered(OTHER_ROWS), STREET)
+    again = store(tmp_path / "again.png", renumbered(OTHER_ROWS))
+    read = data.read_input(settings, again)
+    assert read.tolist() == data.to_tensor(Image.fromarray(BAND_COLOURS)).tolist()
+    sorted_anew = store(tmp_path / "anew.png", renumbered(OTHER_ROWS, ORDER))
+    refuses(r"anew.png: number 0 is shown as .*, but was .* in the run's training",
+            data.read_input, settings, sorted_anew)
 
 def test_a_gif_that_is_all_black_is_read_by_row_where_it_is_alone(read_map):
     assert read_map(COLOURED[EMPTY], PEOPLE, "a.gif").max() == 0
