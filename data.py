@@ -2802,9 +2802,9 @@ def ends_of(scale):
 
 def reading_of_training(settings):
     """usual_reading() of the label maps to train on; None where there are none."""
-    if not (label_side(settings) or TASKS[settings["task"]].kind == "label maps"):
-        return None
     maps = TASKS[settings["task"]].kind == "label maps"
+    if not maps and label_side(settings) is None:
+        return None
     files = split_files(settings["data"], "train", maps)
     return reading_of_others(stored_labels(settings, files[0]), settings["palette"])
 
