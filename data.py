@@ -1733,7 +1733,7 @@ LOOKING_AROUND = threading.Lock()    # else each thread would read the same neig
 
 def asked_of_neighbours(question, stored, channels, *details):
     """What question(pictures, *details) says of the neighbouring_pictures() of a file. It is asked
-    once, unless the folder changes. None of a page or a frame."""
+    once, unless the folder changes. None: a page or a frame has no such neighbours."""
     if not stored.path.is_file():
         return None
     folder = stored.path.parent
@@ -2252,7 +2252,7 @@ def refuse_unknown(used, numbers, palette):
         if not are_classes([number], len(palette)):
             y, x = np.argwhere(used.values == one.value)[0]
             raise OSError(f"class {number} at x={x}, y={y} is not in 0-{len(palette) - 1} or 255, "
-                          f"nor are all colours classes'; correct it, or {PALETTE_HELP}")
+                          f"and not all colours are classes'; correct it, or {PALETTE_HELP}")
 
 
 def place_of_outline(used, palette):
