@@ -1632,7 +1632,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
     that of deep ones, where it is known. advice: what else can be done where some have 8 bits,
     others more; numbers_advice: where they hold numbers of classes."""
     if scale:
-        return scale if any(has_8_bits(path) is False for path in paths) else None
+        return scale if any(is_deep_file(path) for path in paths) else None
     ends = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
     deep = {path: pair for path, pair in zip(paths, ends) if pair}
     of_8_bits = [path for path, pair in zip(paths, ends) if pair == ()]
@@ -1647,7 +1647,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
 
 def extremes(path, channels, numbers_advice):
     """(lowest, highest) of deep values, see find_scale; () of 8 bits; None: cannot be read."""
-    if channels == 3 and has_8_bits(path):
+    if channels == 3 and is_deep_file(path) is False:
         return ()
     try:
         stored = read_stored(path, channels)
@@ -1686,13 +1686,12 @@ def header_of(path):
     return 0, None
 
 
-def has_8_bits(path):
-    """Whether no value has more than 8 bits; None: it cannot be read."""
+def is_deep_file(path):
+    """Whether some value may have more than 8 bits; None: it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:
         if file.read(2) == b"\xff\xd8":                    # JPEG: there may be tens of thousands
-            return True
-    deep = header_of(path)[1]
-    return None if deep is None else not deep
+            return False
+    return header_of(path)[1]
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
