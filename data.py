@@ -2590,7 +2590,8 @@ def check_shape(stored, size, side_by_side=False, advice=None):
     w, h = stored.image.size
     width = w / 2 if side_by_side else w
     if width % 1:                                          # half a pixel
-        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
+        how = advice or "cut it, or put single pictures into A/ and B/"
+        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; {how}")
     if has_shape(width, h, size):
         return
     what = "a pair side by side" if side_by_side else "a picture"
