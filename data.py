@@ -1635,7 +1635,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
     that of deep ones, where it is known. advice: what else can be done where some have 8 bits,
     others more; numbers_advice: where they hold numbers of classes."""
     if scale:
-        return scale if any(has_8_bits(path) is False for path in paths) else None
+        return scale if any(is_deep_file(path) for path in paths) else None
     ends = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
     deep = {path: pair for path, pair in zip(paths, ends) if pair}
     of_8_bits = [path for path, pair in zip(paths, ends) if pair == ()]
@@ -1650,7 +1650,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
 
 def extremes(path, channels, numbers_advice):
     """(lowest, highest) of deep values, see find_scale; () of 8 bits; None: cannot be read."""
-    if channels == 3 and has_8_bits(path):
+    if channels == 3 and is_deep_file(path) is False:
         return ()
     try:
         stored = read_stored(path, channels)
@@ -1689,13 +1689,12 @@ def header_of(path):
     return 0, None
 
 
-def has_8_bits(path):
-    """Whether no value has more than 8 bits; None: it cannot be read."""
+def is_deep_file(path):
+    """Whether some value may have more than 8 bits; None: it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:
         if file.read(2) == b"\xff\xd8":                    # JPEG: there may be tens of thousands
-            return True
-    deep = header_of(path)[1]
-    return None if deep is None else not deep
+            return False
+    return header_of(path)[1]
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
@@ -1736,7 +1735,7 @@ LOOKING_AROUND = threading.Lock()    # else each thread would read the same neig
 
 def asked_of_neighbours(question, stored, channels, *details):
     """What question(pictures, *details) says of the neighbouring_pictures() of a file. It is asked
-    once, unless the folder changes. None of a page or a frame."""
+    once, unless the folder changes. None: a page or a frame has no such neighbours."""
     if not stored.path.is_file():
         return None
     folder = stored.path.parent
@@ -1926,10 +1925,10 @@ def holds_only_numbers(stored):
 @dataclass
 class Meaning:
     """What one of the values that a label map uses may mean."""
-    value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
-    colour: tuple        # (r, g, b); None where the file does not tell it
-    number: int          # as a class number; None: it cannot be one
-    shown: int = None    # the class that has its colour
+    value: int              # a grey level, a row of a palette, or r << 16 | g << 8 | b
+    colour: tuple           # (r, g, b); None where the file does not tell it
+    number: int             # as a class number; None: it cannot be one
+    by_colour: int = None   # the class that has its colour, or None
 
 
 @dataclass
@@ -1969,7 +1968,7 @@ def values_used(stored, image, palette):
         meanings = meanings_of_colours(sorted(colour for _, colour in counts))
     classes = known_colours(palette)
     for one in meanings:
-        one.shown = classes.get(one.colour)
+        one.by_colour = classes.get(one.colour)
     return Used(image.mode, values, meanings)
 
 
@@ -2007,16 +2006,19 @@ def meanings_of_rows(image, rows):
     if tells_nothing(image):
         return [Meaning(row, None, row) for row in rows]
     check_rows(image, rows)
-    colours_of_rows = palette_rows(image)
-    shown = dict(enumerate(colours_of_rows))
+    colours = palette_rows(image)
     # Many palettes are filled up to 256 rows with black. Row 255 then tells no colour, if black is
     # a row before, too; but where it is the only black row at the end, that may be on purpose.
-    last = max([row for row, colour in shown.items() if any(colour)], default=0)
-    if len(shown) == 256 and last < 254 and (0, 0, 0) in colours_of_rows[:last]:
-        del shown[255]
-    colours = [shown.get(row) for row in rows]             # 255 may have none
-    numbers = [grey_level(colour) if colour else 255 for colour in colours]
-    return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
+    last = max([row for row, colour in enumerate(colours) if any(colour)], default=0)
+    if len(colours) == 256 and last < 254 and (0, 0, 0) in colours[:last]:
+        del colours[255]
+    meanings = []
+    for row in rows:
+        if row < len(colours):
+            meanings.append(Meaning(row, colours[row], grey_level(colours[row])))
+        else:                                              # 255
+            meanings.append(Meaning(row, None, row))
+    return meanings
 
 
 def palette_rows(image):
@@ -2070,13 +2072,13 @@ def choose_reading(stored, used, palette):
 def fitting_readings(used, palette):
     """-> {"colour": the class of each Meaning, "number": ..., "row": ...}: those of these readings
     that give each a class. See refuse_unclear_rows."""
-    readings = {"colour": [one.shown for one in used.meanings],
+    readings = {"colour": [one.by_colour for one in used.meanings],
                 "number": [one.number for one in used.meanings]}
     if used.mode == "P":
         readings["row"] = [one.value for one in used.meanings]
         last = used.meanings[-1]
         # A border, such as VOC's, may be in any colour; but white may be a mask's class 1.
-        if last.value == 255 and last.shown is None and last.colour != (255, 255, 255):
+        if last.value == 255 and last.by_colour is None and last.colour != (255, 255, 255):
             readings["colour"][-1] = 255
     count = len(palette)
     fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
@@ -2166,7 +2168,7 @@ def preferred(used, fitting, palette):
         return "colour"
     # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
     colours = [one.colour for one in used.meanings]
-    coloured = used.mode == "RGB" and any(grey_level(shown) is None for shown in colours)
+    coloured = used.mode == "RGB" and any(grey_level(rgb) is None for rgb in colours)
     if 255 in number or row == colour or coloured:
         return "colour"
     if used.mode == "L" or row == number:
@@ -2214,9 +2216,9 @@ def refuse_rows_apart(meanings):
     its row's. Row 0 is black in most palettes, and so tells nothing."""
     for one in meanings:
         black = one.value == 0 and one.colour == (0, 0, 0)
-        if one.shown not in (None, one.value) and one.value != 255 and not black:
+        if one.by_colour not in (None, one.value) and one.value != 255 and not black:
             raise OSError(f"row {one.value} of its palette is shown in the colour of class "
-                          f"{one.shown}, {one.colour}, but other rows in colours of no class: "
+                          f"{one.by_colour}, {one.colour}, but other rows in colours of no class: "
                           f"which tells? If its rows are the classes, write it as 8-bit grey; else "
                           f"{PALETTE_HELP}")
 
@@ -2279,13 +2281,13 @@ def refuse_unknown(used, numbers, palette):
         if not are_classes([number], len(palette)):
             y, x = np.argwhere(used.values == one.value)[0]
             raise OSError(f"class {number} at x={x}, y={y} is not in 0-{len(palette) - 1} or 255, "
-                          f"nor are all colours classes'; correct it, or {PALETTE_HELP}")
+                          f"and not all colours are classes'; correct it, or {PALETTE_HELP}")
 
 
 def place_of_outline(used, palette):
     """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
     classes' and between no two of these, so that no resizing has made them."""
-    others = [one for one in used.meanings if one.colour and one.shown is None]
+    others = [one for one in used.meanings if one.colour and one.by_colour is None]
     if len(others) > 2 or len(others) == len(used.meanings):
         return None
     known = np.array(list(known_colours(palette)), float)  # (M, 3)
@@ -2452,7 +2454,7 @@ def has_mistakes(stored, palette):
         used = values_used(stored, label_image(stored), palette)
     if used is None:                                       # refused, or over 256 colours
         return False
-    by_colour = [one.shown is not None for one in used.meanings]
+    by_colour = [one.by_colour is not None for one in used.meanings]
     by_number = [are_classes([one.number], len(palette)) for one in used.meanings]
     for known in (by_colour, by_number):
         mistakes = known.count(False)
@@ -2520,7 +2522,7 @@ def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
 def refuse_renumbered(files, palette, advice):
     """Refuses palette files that show one row in two colours, or of which some are read by row,
     others by the greys of numbers."""
-    shown = {}                                             # row -> its colour, and a file with it
+    first_shown = {}                                       # row -> its colour, and a file with it
     by_grey = None                                         # a file
     readings = in_threads(lambda path: reading_of(path, palette), files)
     for path, (how, meanings) in zip(files, readings):
@@ -2528,13 +2530,13 @@ def refuse_renumbered(files, palette, advice):
             by_grey = by_grey or path
         rows = [one for one in meanings if one.colour and how.startswith("by row")]
         for one in rows:
-            colour, file = shown.setdefault(one.value, (one.colour, path))
+            colour, file = first_shown.setdefault(one.value, (one.colour, path))
             if colour != one.colour:
                 raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
                               f"as {colour}; an optimiser has renumbered them: give the files from "
                               f"before it, or {advice}")
-    if by_grey and shown:
-        _, by_row = next(iter(shown.values()))
+    if by_grey and first_shown:
+        _, by_row = next(iter(first_shown.values()))
         raise Refusal(f"{by_grey}: all its colours are greys of class numbers, but in {by_row} the "
                       f"rows of the palette are the numbers; write all as 8-bit grey, or {advice}")
 
@@ -2618,7 +2620,8 @@ def check_shape(stored, size, side_by_side=False, advice=None):
     w, h = stored.image.size
     width = w / 2 if side_by_side else w
     if width % 1:                                          # half a pixel
-        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
+        how = advice or "cut it, or put single pictures into A/ and B/"
+        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; {how}")
     if has_shape(width, h, size):
         return
     what = "a pair side by side" if side_by_side else "a picture"

@@ -6784,7 +6784,7 @@ def test_a_tiff_that_pillow_lacks_or_misreads_is_read(kind, channels, options, t
     stored = data.read_stored(path)
     found = np.asarray(stored.image) if kind == "u1" else stored.bands
     assert np.array_equal(found, values)
-    assert data.has_8_bits(path) == (kind == "u1")
+    assert data.is_deep_file(path) == (kind != "u1")
     assert data.header_of(path)[0] == 70 * 90
 
 @pytest.mark.parametrize("channels, photometric", [(2, "minisblack"), (4, "rgb")])
