@@ -408,8 +408,8 @@ def input_to_network(settings, pictures):
         pictures = torch.stack([to_tensor(to_image(rgb).convert("L")) for rgb in pictures])
     if sketched(settings):                                 # drawn by hand, and maybe larger
         h, w = pictures.shape[2:]
-        scale = min(1, max(settings["size"]) / max(h, w))
-        size = [round(h * scale) or 1, round(w * scale) or 1]
+        factor = min(1, max(settings["size"]) / max(h, w))
+        size = [round(h * factor) or 1, round(w * factor) or 1]
         pictures = clean_sketch(pictures, size).expand(-1, 3, -1, -1)
     x, _ = to_network(settings, pictures)
     return x
@@ -475,12 +475,11 @@ def split_files(folder, split, maps=False):
     else:
         files = hold_out(find_files(home, maps), split)
     if not files:
-        folders = sorted(path.name for path in home.iterdir() if path.is_dir())
-        others = [name for name in folders if not name.startswith(".")]
+        folders = sorted(path.name for path in home.glob("[!.]*") if path.is_dir())
         hint = ""
-        if others:
-            hint = (f" (folders inside, such as {others[0]}/, are not looked into: pictures lie in "
-                    f"the folder itself or its train/, halves of pairs in A/ and B/ there)")
+        if folders:
+            hint = (f" (folders inside, such as {folders[0]}/, are not looked into: pictures lie "
+                    f"in the folder itself or its train/, halves of pairs in A/ and B/ there)")
         raise Refusal(f"{folder}: no pictures for {split}{hint}; it takes two at least, one of "
                       f"them held out, laid out as `python data.py --help` shows")
     return files
@@ -661,19 +660,22 @@ def settings_of(task, folder=None, size=(256, 256), one_hot=False):
 
 def pictures_of(name, folder=None, scale=None, choices=None):
     """What settings say of a task's pictures, found, fetched or drawn: data, drawn, palette,
-    labels, range (scale: [low, high], one for all deep values; else found over the folder).
-    choices: of add_pair_flags, what is not the task's."""
+    labels, reading, range (scale: [low, high], one for all deep values; else found over the
+    folder). choices: of add_pair_flags, what is not the task's."""
     choices = choices or {}
     if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
         raise Refusal(f"--range {scale[0]:g} {scale[1]:g}: is no range; give two numbers, the "
                       f"lower first")
     folder, drawn = locate(name, folder)
     settings = {"data": folder and str(folder), "drawn": drawn,
-                "palette": palette_of(name, folder), "range": None, "labels": None}
+                "palette": palette_of(name, folder), "range": None, "labels": None,
+                "reading": None}
     if name == "pairs" and settings["palette"]:
         settings["labels"] = half_of_labels(folder)
     if folder is not None:
-        settings["range"] = survey(name, {**choices, **settings}, scale)
+        run = {"task": name, "one_hot": False, **choices, **settings}
+        settings["range"] = survey(run, scale)
+        settings["reading"] = reading_of_training(run)
         return settings
     if scale is not None:
         raise Refusal("--range: drawn pictures have 8 bits a value; leave it out")
@@ -825,16 +827,15 @@ def class_or_ignore(pictures, palette):
 
 
 def label_side(settings):
-    """Which of "x" and "y" is a label map, or None: the task's row says it, and of pairs with a
-    palette.json settings["labels"]. The other --direction swaps them."""
-    row = TASKS[settings["task"]]
-    side = row.labels                                      # such a task has a palette
+    """Which of "x" and "y" is a label map, or None. Of pairs with a palette.json it is the half
+    that settings["labels"] names; else the task's row says it, of its own direction."""
     if settings["task"] == "pairs" and settings["palette"]:
         half = settings.get("labels") or half_of_labels(settings["data"])    # older runs lack it
-        side = {"A": "x", "B": "y"}[half]
-    if side and direction_of(settings) != row.direction:
-        side = {"x": "y", "y": "x"}[side]
-    return side
+        return halves_named(settings)["AB".index(half)]
+    row = TASKS[settings["task"]]
+    if row.labels and direction_of(settings) != row.direction:
+        return "y" if row.labels == "x" else "x"
+    return row.labels
 
 
 def half_of_labels(folder):
@@ -973,6 +974,7 @@ class Stored:
     inverted: bool = False     # a TIFF's 0 is white, and read as 255
     software: str = ""         # that wrote a TIFF, if it says so
     half: int = None           # of a side-by-side file: 0, its left half, or 1
+    learned: dict = None       # of a map to translate: the run's settings["reading"]
 
 
 @contextmanager
@@ -1077,7 +1079,7 @@ def read_stored(path, channels=3, page=None):
         elif is_tiff(path) and read_by_hand(path, channels, page):
             stored = stored_tiff(path, channels, page)
         else:
-            stored = decoded(path, page, 3 if channels == 3 else 4)
+            stored = decoded(path, page, channels)
         if channels != 3:
             stored = replace(stored, bands=bands_of(stored))
         if stored.bands is None:
@@ -1091,8 +1093,8 @@ def read_stored(path, channels=3, page=None):
     return stored
 
 
-def decoded(path, page, most):
-    """What Pillow reads, turned upright. most: of 16-bit RGBA, how many bands are kept."""
+def decoded(path, page, channels):
+    """What Pillow reads, turned upright."""
     with opened(path, page) as image:
         tags = getattr(image, "tag_v2", {})                # a TIFF's
         refuse_what_is_dropped(path, image, tags)
@@ -1111,7 +1113,8 @@ def decoded(path, page, most):
             bands = deep_grey_values(image, raw, tags)
         elif deep_rgb:
             bands = np.asarray(image) * np.uint16(256) + low_bytes(path, raw)
-            bands = bands[..., :most]
+            if channels == 3:                              # its alpha stays in the image
+                bands = bands[..., :3]
         bits = raw.rstrip("IR").rstrip(";")                # I: inverted; R: the bits reversed
         step = {"1": 255, "L;2": 85, "L;4": 17}.get(bits, 1)
         if white:
@@ -1185,11 +1188,9 @@ def check_deep(values, tags):
     bad = ~np.isfinite(values)
     advice = "fill such places first"
     nodata = nodata_of(tags)
-    if nodata is not None:
-        marked = values == nodata
-        if marked.any() and not bad.any():
-            advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
-        bad |= marked
+    if nodata is not None and not bad.any():
+        bad = values == nodata
+        advice += ", or take the mark off, as by `gdal_edit.py -unsetnodata FILE`"
     if bad.any():
         y, x, band = np.argwhere(bad)[0]
         raise OSError(f"no data ({values[y, x, band]}) at x={x}, y={y}; {advice}")
@@ -1300,8 +1301,7 @@ def numpy_map(path):
 
 
 # TIFF by hand: Pillow opens few kinds of more than 8 bits, and of some that it opens it swaps or
-# loses bytes. It still unpacks: a strip or tile of any such file is as good as the one strip of a
-# grey picture.
+# loses bytes. It still does the unpacking: each strip or tile is given to it as a grey picture.
 
 # none, LZW, deflate, PackBits, deflate's old number, LZMA, zstd
 KNOWN_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
@@ -1635,7 +1635,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
     that of deep ones, where it is known. advice: what else can be done where some have 8 bits,
     others more; numbers_advice: where they hold numbers of classes."""
     if scale:
-        return scale if any(has_8_bits(path) is False for path in paths) else None
+        return scale if any(is_deep_file(path) for path in paths) else None
     ends = in_threads(lambda path: extremes(path, channels, numbers_advice), paths)
     deep = {path: pair for path, pair in zip(paths, ends) if pair}
     of_8_bits = [path for path, pair in zip(paths, ends) if pair == ()]
@@ -1650,7 +1650,7 @@ def find_scale(paths, channels=3, scale=None, advice="", numbers_advice=PALETTE_
 
 def extremes(path, channels, numbers_advice):
     """(lowest, highest) of deep values, see find_scale; () of 8 bits; None: cannot be read."""
-    if channels == 3 and has_8_bits(path):
+    if channels == 3 and is_deep_file(path) is False:
         return ()
     try:
         stored = read_stored(path, channels)
@@ -1689,19 +1689,18 @@ def header_of(path):
     return 0, None
 
 
-def has_8_bits(path):
-    """Whether no value has more than 8 bits; None: it cannot be read."""
+def is_deep_file(path):
+    """Whether some value may have more than 8 bits; None: it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:
         if file.read(2) == b"\xff\xd8":                    # JPEG: there may be tens of thousands
-            return True
-    deep = header_of(path)[1]
-    return None if deep is None else not deep
+            return False
+    return header_of(path)[1]
 
 
 def refuse_numbers(stored, advice=PALETTE_HELP):
     """Refuses, in place of a picture, what looks like numbers of classes: nearly black, but for
-    what is ignored (255, or -1). In RGB, or with that, neighbours must be alike, as in few night
-    photos."""
+    what is ignored (255, or -1). Where it is in RGB, or partly ignored, most pixels must also equal
+    their neighbours, as in few night photos."""
     values = possible_numbers(stored)
     if values is None or values.dtype.kind == "f":
         return
@@ -1730,18 +1729,22 @@ def is_shaded(numbers, values):
     return len(np.unique(numbers)) > 15 and single > 0.8 * (steps > 0).sum()   # both: our choice
 
 
+ANSWERS = {}                         # see asked_of_neighbours
 LOOKING_AROUND = threading.Lock()    # else each thread would read the same neighbours
 
 
-def asked_of_neighbours(question, stored, *details):
-    """What a cached function, question(folder, changed, ending, half, *details), says of the files
-    beside one, of its ending and its half of pairs. None of a page or a frame."""
-    folder = stored.path.parent
+def asked_of_neighbours(question, stored, channels, *details):
+    """What question(pictures, *details) says of the neighbouring_pictures() of a file. It is asked
+    once, unless the folder changes. None: a page or a frame has no such neighbours."""
     if not stored.path.is_file():
         return None
-    changed = folder.stat().st_mtime_ns                    # so that no old answer is kept
+    folder = stored.path.parent
+    beside = (folder, stored.path.suffix, stored.half, channels)
+    key = (question, folder.stat().st_mtime_ns, beside, repr(details))
     with LOOKING_AROUND:
-        return question(folder, changed, stored.path.suffix, stored.half, *details)
+        if key not in ANSWERS:
+            ANSWERS[key] = question(neighbouring_pictures(*beside), *details)
+        return ANSWERS[key]
 
 
 def is_among_brighter(stored):
@@ -1749,13 +1752,12 @@ def is_among_brighter(stored):
     if stored.image.mode == "P":
         return False
     channels = 3 if stored.bands is None else stored.bands.shape[2]
-    return asked_of_neighbours(any_is_brighter, stored, stored.image.mode, channels)
+    return asked_of_neighbours(any_is_brighter, stored, channels, stored.image.mode)
 
 
-@functools.lru_cache
-def any_is_brighter(folder, changed, ending, half, mode, channels):
-    """Whether any picture of this ending and mode has too many or too high values for numbers."""
-    for stored in neighbouring_pictures(folder, ending, half, channels):
+def any_is_brighter(pictures, mode):
+    """Whether any picture of this mode has too many or too high values for numbers."""
+    for stored in pictures:
         if stored.image.mode != mode or stored.lossy:
             continue
         values = possible_numbers(stored)
@@ -1764,14 +1766,14 @@ def any_is_brighter(folder, changed, ending, half, mode, channels):
     return False
 
 
-def neighbouring_pictures(folder, ending, half, channels=3, most=30):
+def neighbouring_pictures(folder, ending, half, channels=3):
     """Yields some of a folder's pictures of one ending, evenly spread, Stored, or one half of each:
     they tell what a picture holds that does not tell it by itself. Of large ones fewer."""
     try:
         files = sorted(path for path in folder.iterdir() if is_picture(path, [ending.lower()]))
     except OSError:                                        # a folder that may not be listed
         return
-    every = max(1, math.ceil(len(files) / most))
+    every = math.ceil(len(files) / 30) or 1
     pixels = 0
     for path in files[::every]:
         try:
@@ -1797,8 +1799,7 @@ def possible_numbers(stored):
         return None
     if image.mode == "P":
         with refusing(stored.path):
-            used = np.unique(np.asarray(image)).tolist()
-            check_rows(image, used)
+            check_rows(image, bytes_used(image))
         if tells_nothing(image):
             return np.asarray(image)
         image = image.convert("RGBA")
@@ -1847,56 +1848,39 @@ def label_map_in(stored, palette):
             return cityscapes_ids(stored), "by number"
         image = label_image(stored)
         # A GIF that is all black may show a class: where its folder's others are read by colour.
-        if tells_nothing(image) and readings_of_folder(stored, palette)[0] == "colour":
+        if tells_nothing(image) and reading_of_others(stored, palette)["usual"] == "colour":
             image = image.convert("RGB")
-        values = None
-        meanings = None                                    # of over 256 colours, or smeared ones
+        used = None                                        # of over 256 colours, or smeared ones
         if stored.lossy and stored.bands is None:
             refuse_smeared_numbers(image, len(palette))
         else:
-            values, meanings = meanings_of(stored, image, len(palette))
-        if meanings:
-            classes, how = choose_reading(stored, image.mode, meanings, palette)
+            used = values_used(stored, image, palette)
+        if used:
+            classes, how = choose_reading(stored, used, palette)
             if classes:
-                refuse_inverted(stored, how)
-                return classes_at(values, meanings, classes), how
-        refuse_foreign(image, values, meanings, palette)
+                return used.classes_at(classes), how
+        picture = to_tensor(image.convert("RGB"))
+        refuse_foreign(picture, used, palette)
         if not stored.lossy:
-            refuse_all_black(to_tensor(image.convert("RGB")), palette)
+            refuse_all_black(picture, palette)
         return None, "by nearest colour"
 
 
-def refuse_foreign(image, values, meanings, palette):
-    """Refuses a picture of which not all are values of classes, unless smearing explains that."""
-    meant = meant_reading(image.mode, meanings, palette) if meanings else "colour"
-    if meant == "number":
-        refuse_unknown(values, meanings, meant, palette)
-    picture = to_tensor(image.convert("RGB"))
-    place = place_of_no_class(picture, palette)
-    if place and meant == "row":
-        refuse_unknown(values, meanings, meant, palette)
-    if meanings:
-        place = place_of_outline(values, meanings, palette) or place
-    if place:
-        y, x = place
-        raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no class's; "
-                      f"correct it, or {PALETTE_HELP}")
-
-
-def refuse_inverted(stored, how):
-    """Refuses numbers that may be those stored or those shown; and tifffile's masks, whose True is
-    shown as black: other programs mean what is shown."""
-    mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
-    if stored.inverted and (mask or how.startswith("by number")):
-        raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
-                      "stored, or shown? It does not say; write them as PNG")
-
-
-def classes_at(values, meanings, classes):
-    """The class of each Meaning, put where its value is: uint8 (H, W)."""
-    table = np.zeros(meanings[-1].value + 1, np.uint8)     # by value; 16 MB at most, for RGB
-    table[[one.value for one in meanings]] = classes
-    return table[values]
+def cityscapes_ids(stored):
+    """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
+    greys = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
+    used = values_used(stored, label_image(stored), greys)
+    numbers = [one.number for one in used.meanings] if used else [None]
+    if 255 in numbers:
+        raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
+    if None in numbers:
+        raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
+    refuse_unknown(used, numbers, greys)
+    ids = used.classes_at(numbers)
+    if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
+        raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
+                      "trainIds, or another set's numbers?")
+    return np.array(CITYSCAPES_IDS, np.uint8)[ids]
 
 
 def label_image(stored):
@@ -1941,43 +1925,67 @@ def holds_only_numbers(stored):
 @dataclass
 class Meaning:
     """What one of the values that a label map uses may mean."""
-    value: int           # a grey level, a row of a palette, or r << 16 | g << 8 | b
-    colour: tuple        # (r, g, b); None where the file does not tell it
-    number: int          # as a class number; None: it cannot be one
+    value: int              # a grey level, a row of a palette, or r << 16 | g << 8 | b
+    colour: tuple           # (r, g, b); None where the file does not tell it
+    number: int             # as a class number; None: it cannot be one
+    by_colour: int = None   # the class that has its colour, or None
 
 
-def meanings_of(stored, image, count):
-    """A label map's values, (H, W), and the Meaning of each that it uses, rising; None, None of
-    over 256 colours. count: of the classes."""
+@dataclass
+class Used:
+    """The values that a label map uses."""
+    mode: str            # Pillow's, of the picture that holds them
+    values: np.ndarray   # (H, W)
+    meanings: list       # a Meaning for each that is there, rising
+
+    def classes_at(self, classes):
+        """The class of each Meaning, put where its value is: uint8 (H, W)."""
+        table = np.zeros(self.meanings[-1].value + 1, np.uint8)          # 16 MB at most, for RGB
+        table[[one.value for one in self.meanings]] = classes
+        return table[self.values]
+
+
+def values_used(stored, image, palette):
+    """The Used of a label map whose label_image() is image; None of over 256 colours."""
     if holds_only_numbers(stored):
         values = stored.bands[..., 0].astype(np.int32)
         levels = np.unique(values).tolist()
-        return values, [Meaning(level, None, round(level / stored.step)) for level in levels]
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode not in ("L", "P"):
-        return meanings_of_colours(image.convert("RGB"))
-    values = np.asarray(image)
-    used = np.flatnonzero(image.histogram()).tolist()      # levels of grey, or rows of a palette
-    if image.mode == "P":
-        return values, meanings_of_rows(image, used)
-    return values, meanings_of_levels(used, stored.step, count)
+        meanings = [Meaning(level, None, round(level / stored.step)) for level in levels]
+    elif image.mode in ("1", "L"):
+        grey = image.convert("L")
+        values = np.asarray(grey)
+        meanings = meanings_of_levels(bytes_used(grey), stored.step, len(palette))
+    elif image.mode == "P":
+        values = np.asarray(image)
+        meanings = meanings_of_rows(image, bytes_used(image))
+    else:
+        rgb = image.convert("RGB")
+        counts = rgb.getcolors(256)
+        if counts is None:
+            return None
+        red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
+        values = red << 16 | green << 8 | blue
+        meanings = meanings_of_colours(sorted(colour for _, colour in counts))
+    classes = known_colours(palette)
+    for one in meanings:
+        one.by_colour = classes.get(one.colour)
+    return Used(image.mode, values, meanings)
 
 
-def meanings_of_colours(rgb):
-    """meanings_of() a Pillow RGB picture: a value is r << 16 | g << 8 | b. Where a single channel
-    is used its levels are numbers: simulators write them in red, which BGR makes blue."""
-    counts = rgb.getcolors(256)
-    if counts is None:
-        return None, None
-    colours = sorted(colour for _, colour in counts)
+def bytes_used(image):
+    """The levels of grey, or rows of a palette, that a Pillow picture uses, rising."""
+    return np.flatnonzero(image.histogram()).tolist()
+
+
+def meanings_of_colours(colours):
+    """The Meaning of some colours. Where a single channel is used its levels are numbers:
+    simulators write them in red, which BGR makes blue."""
     channels_used = [channel for channel in zip(*colours) if any(channel)]
     meanings = []
     for r, g, b in colours:
         number = max(r, g, b) if len(channels_used) == 1 else grey_level((r, g, b))
         meanings.append(Meaning(r << 16 | g << 8 | b, (r, g, b), number))
-    red, green, blue = np.moveaxis(np.array(rgb).astype(np.int32), 2, 0)
-    return red << 16 | green << 8 | blue, meanings
+    return meanings
 
 
 def meanings_of_levels(levels, step, count):
@@ -1998,16 +2006,19 @@ def meanings_of_rows(image, rows):
     if tells_nothing(image):
         return [Meaning(row, None, row) for row in rows]
     check_rows(image, rows)
-    colours_of_rows = palette_rows(image)
-    shown = dict(enumerate(colours_of_rows))
-    # A palette may end in zeros that only fill it up, where black is a row before, too. Row 255
-    # alone may be black on purpose; else it tells nothing.
-    used = max([row for row, colour in shown.items() if any(colour)], default=0)
-    if len(shown) == 256 and used < 254 and (0, 0, 0) in colours_of_rows[:used]:
-        del shown[255]
-    colours = [shown.get(row) for row in rows]             # 255 may have none
-    numbers = [grey_level(colour) if colour else 255 for colour in colours]
-    return [Meaning(*parts) for parts in zip(rows, colours, numbers)]
+    colours = palette_rows(image)
+    # Many palettes are filled up to 256 rows with black. Row 255 then tells no colour, if black is
+    # a row before, too; but where it is the only black row at the end, that may be on purpose.
+    last = max([row for row, colour in enumerate(colours) if any(colour)], default=0)
+    if len(colours) == 256 and last < 254 and (0, 0, 0) in colours[:last]:
+        del colours[255]
+    meanings = []
+    for row in rows:
+        if row < len(colours):
+            meanings.append(Meaning(row, colours[row], grey_level(colours[row])))
+        else:                                              # 255
+            meanings.append(Meaning(row, None, row))
+    return meanings
 
 
 def palette_rows(image):
@@ -2015,11 +2026,11 @@ def palette_rows(image):
     return [tuple(row) for row in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
 
 
-def check_rows(image, used):
+def check_rows(image, rows):
     """Refuses a palette picture that uses rows which are not there: a PNG of up to 16 rows has so
     lost the higher bits of its numbers. Beyond more rows, 255 may be for pixels to ignore."""
     count = len(palette_rows(image))
-    missing = [row for row in used if row >= count]
+    missing = [row for row in rows if row >= count]
     if missing and (missing != [255] or count <= 16):
         raise OSError(f"row {missing[0]} of its palette is used, but there are {count}: numbers "
                       f"may have been lost as it was written; write it as 8-bit grey")
@@ -2040,27 +2051,44 @@ def grey_level(colour):
     return r if r == g == b else None
 
 
-def choose_reading(stored, mode, meanings, palette):
+def choose_reading(stored, used, palette):
     """-> (the class of each Meaning, how: see label_map_in); (None, None) where no reading fits;
     OSError where two do that differ, as of a map that is all black, and nothing tells."""
-    fitting, colour_words = fitting_readings(mode, meanings, palette)
-    refuse_unclear_rows(meanings, fitting, palette)
-    how = None
-    if differ(fitting):
-        how = reading_by_others(stored, mode, meanings, fitting, palette)
-    if how is None:
-        how = preferred(mode, meanings, fitting, palette)
-        numbers = fitting.get("number", [])
-        mask = len(palette) == 2 and 255 in numbers and 1 not in numbers
-        if how == "number" and mask:                       # and none of the others says so
-            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
-                          f"write 0 and 1, or {PALETTE_HELP}")
+    fitting = fitting_readings(used, palette)
+    how = reading_by_others(stored, used, fitting, palette) or preferred(used, fitting, palette)
     if how is None:
         return None, None
-    words = colour_words
-    if how != "colour":
-        words = f"by {how}, from palette files" if mode == "P" else f"by {how}"
+    words = f"by {how}"
+    if how == "colour" and 255 in fitting[how]:            # which no colour means by itself
+        words += ", row 255 to ignore"
+    if how != "colour" and used.mode == "P":
+        words += ", from palette files"
+    refuse_inverted(stored, how)
+    if how == "row":
+        refuse_other_rows(stored, used)
     return fitting[how], words
+
+
+def fitting_readings(used, palette):
+    """-> {"colour": the class of each Meaning, "number": ..., "row": ...}: those of these readings
+    that give each a class. See refuse_unclear_rows."""
+    readings = {"colour": [one.by_colour for one in used.meanings],
+                "number": [one.number for one in used.meanings]}
+    if used.mode == "P":
+        readings["row"] = [one.value for one in used.meanings]
+        last = used.meanings[-1]
+        # A border, such as VOC's, may be in any colour; but white may be a mask's class 1.
+        if last.value == 255 and last.by_colour is None and last.colour != (255, 255, 255):
+            readings["colour"][-1] = 255
+    count = len(palette)
+    fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
+    refuse_unclear_rows(used.meanings, fitting)
+    return fitting
+
+
+def are_classes(numbers, count):
+    """Whether each is the number of one of so many classes, or 255, to ignore."""
+    return all(number is not None and (number < count or number == 255) for number in numbers)
 
 
 def differ(fitting):
@@ -2069,97 +2097,84 @@ def differ(fitting):
     return any(classes != readings[0] for classes in readings[1:])
 
 
-def reading_by_others(stored, mode, meanings, fitting, palette):
-    """Which of the fitting_readings of a file the others of its folder tell; None: they tell none,
-    or the file has two values or more, which tell enough. Where one that is surely by number holds
-    255, to ignore, so is 255 here."""
-    usual, ignores = readings_of_folder(stored, palette)
-    if ignores and 255 in fitting.get("number", []):
+def reading_by_others(stored, used, fitting, palette):
+    """Which of the fitting_readings of a file other maps tell; None: they tell none, or need not:
+    all agree, or two values or more tell enough. Where one that is surely by number holds 255, to
+    ignore, so is 255 here."""
+    if not differ(fitting):
+        return None
+    others = reading_of_others(stored, palette)
+    usual = others["usual"]
+    if others["ignores"] and 255 in fitting.get("number", []):
         return "number"
-    tells_enough = len(meanings) > 1 and (mode != "P" or "colour" in fitting)
+    tells_enough = len(used.meanings) > 1 and "colour" in fitting
     if tells_enough or usual not in fitting:
         return None
     return usual
 
 
-def readings_of_folder(stored, palette):
-    """-> how most label maps of a file's folder are read, "colour", "number" or "row", or None; and
-    whether one of them that can only be read by number holds 255."""
-    return asked_of_neighbours(usual_reading, stored, json.dumps(palette)) or (None, False)
+def reading_of_others(stored, palette):
+    """usual_reading() of the label maps beside a file; where these tell nothing, of those that the
+    run which is to translate it has learned from."""
+    beside = asked_of_neighbours(usual_reading, stored, 3, palette)
+    if beside and (beside["usual"] or beside["ignores"]):
+        return beside
+    return stored.learned or {"usual": None, "ignores": False, "rows": []}
 
 
-@functools.lru_cache
-def usual_reading(folder, changed, ending, half, palette):
-    """See readings_of_folder, asked_of_neighbours. palette: as JSON, for the cache."""
-    palette = json.loads(palette)
+def usual_reading(pictures, palette):
+    """How label maps are read, as settings["reading"] keeps it: "usual", how most are, "colour",
+    "number" or "row", or None; "ignores", whether one of them that can only be read by number holds
+    255; "rows", of those read by row [[row, its colour], ...]."""
     votes = Counter()
     ignores = False
-    for stored in neighbouring_pictures(folder, ending, half):
+    rows = {}
+    for stored in pictures:
         with suppress(Refusal), refusing(stored.path):     # what is unclear has no vote
-            image = label_image(stored)
-            _, meanings = meanings_of(stored, image, len(palette))
-            if stored.lossy or not meanings or not any(one.colour for one in meanings):
+            used = values_used(stored, label_image(stored), palette)
+            if stored.lossy or used is None or not any(one.colour for one in used.meanings):
                 continue                                   # such as of what tells_nothing
-            fitting, _ = fitting_readings(image.mode, meanings, palette)
-            if len(meanings) == 1 and differ(fitting):
+            fitting = fitting_readings(used, palette)
+            if len(used.meanings) == 1 and differ(fitting):
                 continue
-            refuse_unclear_rows(meanings, fitting, palette)
-            votes[preferred(image.mode, meanings, fitting, palette)] += 1
+            how = preferred(used, fitting, palette)
+            votes[how] += 1
+            if how == "row":
+                rows.update((one.value, one.colour) for one in used.meanings if one.colour)
             if list(fitting) == ["number"] and 255 in fitting["number"]:
                 ignores = True
-    del votes[None]                                        # other pictures
+    del votes[None]                                        # of pictures that no reading fits
     enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
     usual = [how for how, count in votes.items() if count > enough]
-    return usual[0] if usual else None, ignores
+    return {"usual": usual[0] if usual else None, "ignores": ignores,
+            "rows": [[row, list(colour)] for row, colour in sorted(rows.items())]}
 
 
-def fitting_readings(mode, meanings, palette):
-    """-> {"colour", "number" or "row": the class of each Meaning}, without the readings that give
-    some none; and the words for that by colour."""
-    by_colour, colour_words = classes_shown(mode, meanings, palette)
-    readings = {"colour": by_colour, "number": [one.number for one in meanings]}
-    if mode == "P":
-        readings["row"] = [one.value for one in meanings]
-    count = len(palette)
-    fitting = {how: classes for how, classes in readings.items() if are_classes(classes, count)}
-    return fitting, colour_words
-
-
-def preferred(mode, meanings, fitting, palette):
+def preferred(used, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
     colour = fitting.get("colour")
     number = fitting.get("number")
     row = fitting.get("row")
-    if row and not colour and not all_told(meanings):
+    if row and not colour and not all_told(used.meanings):
         return "row"                                       # some show no colour that could tell
     if not colour and not number:
-        return "row" if row and not shows_smeared_colours(meanings, palette) else None
+        return "row" if row and not shows_smeared_colours(used.meanings, palette) else None
     if not colour:
+        if len(palette) == 2 and 255 in number and 1 not in number:
+            raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
+                          f"write 0 and 1, or {PALETTE_HELP}")
         return "number"
     if not number or colour == number:
         return "colour"
     # White is a class's colour, or a colour is no grey: that they are numbers, too, is chance.
-    coloured = mode == "RGB" and any(grey_level(one.colour) is None for one in meanings)
+    colours = [one.colour for one in used.meanings]
+    coloured = used.mode == "RGB" and any(grey_level(rgb) is None for rgb in colours)
     if 255 in number or row == colour or coloured:
         return "colour"
-    if mode == "L" or row == number:
+    if used.mode == "L" or row == number:
         return "number"
-    colours = [one.colour for one in meanings]
     raise OSError(f"colours {colours} are classes {colour} by colour, {number} by number; "
                   f"write class numbers as 8-bit grey, or colours of other classes, too")
-
-
-def meant_reading(mode, meanings, palette):
-    """What a map that no reading fits was probably meant to hold: "number", "row" or "colour"."""
-    if mode == "P" and shows_smeared_colours(meanings, palette):
-        return "colour"
-    # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
-    all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
-    grey = mode in ("1", "L") and not all_grey
-    told = any(one.colour for one in meanings)
-    if grey or not told or are_few(meanings):
-        return "number"
-    return "row" if mode == "P" else "colour"
 
 
 def all_told(meanings):
@@ -2181,29 +2196,11 @@ def shows_smeared_colours(meanings, palette):
     return max(distances_of(colours, palette)) <= NEAR
 
 
-def are_classes(numbers, count):
-    """Whether each is the number of one of so many classes, or 255, to ignore."""
-    return all(number is not None and (number < count or number == 255) for number in numbers)
-
-
-def classes_shown(mode, meanings, palette):
-    """-> the classes of all colours, None of those that are no class's; and how these are read. Row
-    255 of a palette may be in any colour: a border, such as VOC's."""
-    by_colour = known_colours(palette)
-    classes = [by_colour.get(one.colour) for one in meanings]
-    last = meanings[-1]
-    border = mode == "P" and last.value == 255 and classes[-1] is None
-    if border and last.colour != (255, 255, 255):          # white may be a mask's class 1
-        classes[-1] = 255
-        return classes, "by colour, row 255 to ignore"
-    return classes, "by colour"
-
-
-def refuse_unclear_rows(meanings, fitting, palette):
-    """Refuses rows of a palette that may be classes, but not by the colours that they show: two in
-    one colour are two classes by row, else one."""
+def refuse_unclear_rows(meanings, fitting):
+    """Refuses rows of a palette that may be classes, where their colours speak against it: see
+    refuse_rows_apart; or two rows are shown in one colour, as if they were one class."""
     if list(fitting) == ["row"]:
-        refuse_rows_apart(meanings, palette)
+        refuse_rows_apart(meanings)
     if "row" not in fitting or not differ(fitting) or not all_told(meanings):
         return
     first = {}                                             # row by colour
@@ -2214,53 +2211,93 @@ def refuse_unclear_rows(meanings, fitting, palette):
                           f"{one.colour}: one class, or two? Give each class a colour of its own")
 
 
-def refuse_rows_apart(meanings, palette):
+def refuse_rows_apart(meanings):
     """Refuses rows of which some are shown in classes' colours, one of them of another class than
     its row's. Row 0 is black in most palettes, and so tells nothing."""
-    by_colour = known_colours(palette)
     for one in meanings:
-        shown = by_colour.get(one.colour, one.value)       # a class
         black = one.value == 0 and one.colour == (0, 0, 0)
-        if one.value not in (shown, 255) and not black:
+        if one.by_colour not in (None, one.value) and one.value != 255 and not black:
             raise OSError(f"row {one.value} of its palette is shown in the colour of class "
-                          f"{shown}, {one.colour}, but other rows in colours of no class: which "
-                          f"tells? If its rows are the classes, write it as 8-bit grey; else "
+                          f"{one.by_colour}, {one.colour}, but other rows in colours of no class: "
+                          f"which tells? If its rows are the classes, write it as 8-bit grey; else "
                           f"{PALETTE_HELP}")
 
 
-def refuse_unknown(values, meanings, meant, palette):
-    """Refuses a map by its first value, or row's colour, that is no class's; says where."""
-    colours = [None] + [tuple(colour) for _, colour in palette]
-    for one in meanings:
-        number = one.value if meant == "row" else one.number
-        known = are_classes([number], len(palette))
-        if known and (meant != "row" or one.colour in colours):
-            continue
-        y, x = np.argwhere(values == one.value)[0]
-        place = f"x={x}, y={y}"
-        why = f"is not in 0-{len(palette) - 1} or 255, nor is it a class's colour"
-        if known:
-            why = f"is shown as {one.colour}, which is no class's colour"
-        elif meant == "row":
-            place += f", shown as {one.colour},"
-        raise OSError(f"class {number} at {place} {why}; correct it, or {PALETTE_HELP}")
+def refuse_other_rows(stored, used):
+    """Refuses a map to translate, read by row, that shows a row in another colour than the maps of
+    the run's training did: its rows may number other classes."""
+    for row, colour in (stored.learned or {"rows": []})["rows"]:
+        for one in used.meanings:
+            if one.value == row and one.colour not in (None, tuple(colour)):
+                raise OSError(f"number {row} is shown as {one.colour}, but was {tuple(colour)} in "
+                              f"the run's training; give a map numbered like those, or write its "
+                              f"numbers as 8-bit grey")
 
 
-def place_of_outline(values, meanings, palette):
+def refuse_inverted(stored, how):
+    """Refuses numbers that may be those stored or those shown; and tifffile's masks, whose True is
+    shown as black: other programs mean what is shown."""
+    mask = stored.image.mode == "1" and stored.software.startswith("tifffile")
+    if stored.inverted and (mask or how == "number"):
+        raise OSError("a MinIsWhite TIFF, which shows 0 as white: are its numbers those that are "
+                      "stored, or shown? It does not say; write them as PNG")
+
+
+# What no reading fits: smeared colours, another set's map, or a photo
+
+def refuse_foreign(picture, used, palette):
+    """Refuses a picture, uint8 (3, H, W), of which not all values are classes', unless smearing
+    explains that."""
+    place = place_of_no_class(picture, palette)
+    if used:
+        meant = meant_reading(used, palette)
+        if meant == "number":
+            refuse_unknown(used, [one.number for one in used.meanings], palette)
+        if meant == "row" and place:
+            refuse_unknown(used, [one.value for one in used.meanings], palette)
+        place = place_of_outline(used, palette) or place
+    if place:
+        y, x = place
+        raise OSError(f"colour {tuple(picture[:, y, x].tolist())} at x={x}, y={y} is no class's; "
+                      f"correct it, or {PALETTE_HELP}")
+
+
+def meant_reading(used, palette):
+    """What a map that no reading fits was probably meant to hold: "number", "row" or "colour"."""
+    if used.mode == "P" and shows_smeared_colours(used.meanings, palette):
+        return "colour"
+    # Grey levels are numbers, but where all classes are grey: a resizing then blends them, too.
+    all_grey = all(grey_level(colour) is not None for colour in known_colours(palette))
+    grey = used.mode in ("1", "L") and not all_grey
+    told = any(one.colour for one in used.meanings)
+    if grey or not told or are_few(used.meanings):
+        return "number"
+    return "row" if used.mode == "P" else "colour"
+
+
+def refuse_unknown(used, numbers, palette):
+    """Refuses a map by the first of its numbers, one a Meaning, that is no class's; says where."""
+    for one, number in zip(used.meanings, numbers):
+        if not are_classes([number], len(palette)):
+            y, x = np.argwhere(used.values == one.value)[0]
+            raise OSError(f"class {number} at x={x}, y={y} is not in 0-{len(palette) - 1} or 255, "
+                          f"and not all colours are classes'; correct it, or {PALETTE_HELP}")
+
+
+def place_of_outline(used, palette):
     """(y, x) of an outline, or None: one or two colours, of 1% of the pixels or more, beside
     classes' and between no two of these, so that no resizing has made them."""
-    colours = list(known_colours(palette))
-    others = [one for one in meanings if one.colour is not None and one.colour not in colours]
-    if len(others) > 2 or len(others) == len(meanings):
+    others = [one for one in used.meanings if one.colour and one.by_colour is None]
+    if len(others) > 2 or len(others) == len(used.meanings):
         return None
-    known = np.array(colours, float)                       # (M, 3)
+    known = np.array(list(known_colours(palette)), float)  # (M, 3)
     to_other = known - known[:, None]                      # (M, M, 3)
     squared = np.maximum((to_other ** 2).sum(2), 1)
     for one in others:
         from_first = one.colour - known[:, None]           # (M, 1, 3)
         along = ((from_first * to_other).sum(2) / squared).clip(0, 1)    # share of the way
         off = np.linalg.norm(from_first - along[..., None] * to_other, axis=2)
-        places = values == one.value
+        places = used.values == one.value
         if off.min() > FAR and places.mean() >= 0.01:
             return tuple(np.argwhere(places)[0].tolist())
     return None
@@ -2289,24 +2326,21 @@ def pixels_of_no_class(picture, off, flat):
     enough. Tried: of 400 facades none has a flat patch over 19 off. OFF was tried on maps as JPEG,
     TIFF and a GIF's 256 colours.
     """
-    judged = flat
     has_patches = flat.any()
-    if not has_patches:                                    # dots: each pixel is judged by itself
-        judged = np.ones_like(flat)
+    judged = flat if has_patches else np.ones_like(flat)   # of dots each pixel, by itself
     # Flat patches may be smeared pixels of a JPEG, each enlarged to a patch (tried: up to 4x4) that
     # tells nothing: then only patches of 9x9 pixels tell.
     near = off[judged]
     smeared = ((near > 0) & (near <= FAR)).mean() > 0.01
-    if smeared and (near.max() > FAR or (near > 5).mean() > 0.5):
+    if smeared and (near.max() > FAR or (near > OFF).mean() > 0.5):
         larger = judged & (ranges(picture.numpy(), 4) <= FLAT)
         has_patches = larger.any()
         if has_patches:
             judged = larger
+    least = FAR if has_patches else math.inf
     if (off[judged] > OFF).mean() > 0.5:
-        return judged & (off > OFF)
-    if has_patches:
-        return judged & (off > FAR)
-    return np.zeros_like(flat)
+        least = OFF
+    return judged & (off > least)
 
 
 def looks_like_a_photo(contrast, off, blurred):
@@ -2360,32 +2394,14 @@ def refuse_all_black(picture, palette):
     channels, or a channel a class of 0 and 1."""
     if not 0 < picture.max() < MOST_NUMBERS:
         return
-    counted = to_image(picture).getcolors(MOST_NUMBERS ** 3)             # all that there can be
-    colours = torch.tensor([colour for _, colour in counted]).byte().T   # (3, M)
+    counts = to_image(picture).getcolors(MOST_NUMBERS ** 3)              # all that there can be
+    colours = torch.tensor([colour for _, colour in counts]).byte().T    # (3, M)
     if len(nearest_class(colours[None, :, None], palette).unique()) == 1:
         raise OSError(f"nearly black, up to {picture.max()}: numbers of classes? Write them as "
                       f"grey PNG, one number a pixel")
 
 
-def cityscapes_ids(stored):
-    """A _labelIds.png: Cityscapes' numbers become the rows of our palette."""
-    known = [[str(k), [k, k, k]] for k in range(len(CITYSCAPES_IDS))]
-    image = label_image(stored)
-    values, meanings = meanings_of(stored, image, len(known))
-    numbers = [one.number for one in meanings or []]       # none of over 256 colours
-    if 255 in numbers:
-        raise OSError("255 is none of Cityscapes' labelIds, but of its trainIds; give its own")
-    if None in numbers or not numbers:
-        raise OSError("holds colours, not Cityscapes' labelIds; write the ids as 8-bit grey")
-    classes, _ = choose_reading(stored, image.mode, meanings, known)
-    if classes is None:
-        refuse_unknown(values, meanings, "number", known)
-    ids = classes_at(values, meanings, classes)
-    if (ids < 7).mean() > 0.5:                             # 0-6 are the camera's car, borders ...
-        raise OSError("over half of it is none of Cityscapes' classes by its labelIds; are these "
-                      "trainIds, or another set's numbers?")
-    return np.array(CITYSCAPES_IDS, np.uint8)[ids]
-
+# Label maps as pictures and as classes; beside photos; a folder of them
 
 def label_picture(stored, palette):
     """A label map as Pillow RGB in its classes' colours, however stored; smeared ones stay."""
@@ -2407,23 +2423,22 @@ def read_labels(files, palette):
 def label_part(files, palette):
     """The label map among a task's files: the last, or of a side-by-side pair its half."""
     stored = read_stored(files[-1])
-    if len(files) == 2 or holds_ids(stored.path):
-        return stored
-    if not is_two_halves(stored, [1, 1]):                  # published pairs are two squares
+    alone = len(files) == 2 or holds_ids(stored.path)
+    if alone or not is_two_halves(stored, [1, 1]):         # published pairs are two squares
         return stored
     return label_half(stored, palette) or stored
 
 
 def label_half(stored, palette):
     """The half of a picture beside which the other is a photo; None: it is, or may be, one wide
-    label map. Where neither half can be read, that which has more of the classes' colours is
-    refused by itself, if it is the right one, as pairs are published."""
+    label map. Where neither half can be read, but the right one, as pairs are published, has more
+    of the classes' colours, it is that half: what is wrong in it will be said."""
     left, right = halves(stored)
     if labels_and_photo(right, left, palette):
         return right
     if labels_and_photo(left, right, palette):
         by_row = how_read(left, palette).startswith("by row")
-        return None if by_row else left                    # no proof: so may a photo of few colours
+        return None if by_row else left                    # a photo of few colours has rows, too
     if how_read(left, palette) or how_read(right, palette) or has_mistakes(left, palette):
         return None
     return right if share_of_classes(right, palette) > share_of_classes(left, palette) else None
@@ -2434,14 +2449,13 @@ def has_mistakes(stored, palette):
     fewer than these. In a photo many are none's."""
     if stored.lossy:                                       # it has changed them all
         return False
-    meanings = None
+    used = None
     with suppress(Refusal), refusing(stored.path):
-        meanings = meanings_of(stored, label_image(stored), len(palette))[1]
-    if meanings is None:                                   # refused, or over 256 colours
+        used = values_used(stored, label_image(stored), palette)
+    if used is None:                                       # refused, or over 256 colours
         return False
-    colours = known_colours(palette)
-    by_colour = [one.colour in colours for one in meanings]
-    by_number = [are_classes([one.number], len(palette)) for one in meanings]
+    by_colour = [one.by_colour is not None for one in used.meanings]
+    by_number = [are_classes([one.number], len(palette)) for one in used.meanings]
     for known in (by_colour, by_number):
         mistakes = known.count(False)
         if 0 < mistakes <= 3 and mistakes < known.count(True):
@@ -2476,15 +2490,11 @@ def labels_and_photo(labels, photo, palette):
         return False
     smeared = how != ""                                    # a smeared map, or a photo
     share = share_of_classes(photo, palette)
-    if smeared and share > 0.9:                            # a map: photos have at most .69
-        return False
     how_of_labels = how_read(labels, palette)
     if is_exact(how_of_labels):
-        return True
-    if smeared:                                            # both, so none is surely a photo
-        return False
+        return not smeared or share <= 0.9                 # photos have at most .69
     least = 0.2 if how_of_labels else 0.3                  # two halves of a map differ by less
-    return share_of_classes(labels, palette) - share > least
+    return not smeared and share_of_classes(labels, palette) - share > least
 
 
 def share_of_classes(stored, palette):
@@ -2498,36 +2508,37 @@ def share_of_classes(stored, palette):
 def agree_on_rows(paths, palette, advice="put these colours into palette.json"):
     """Refuses palette files of one folder that number the same colours differently, where the rows
     are the numbers, or of which some are read by row and others not."""
-    by_colours = {}                                        # files by their palette
+    files = []
+    palettes = set()
     for path in paths:
         with suppress(Refusal), opened(path) as image:     # what fails is refused where it is read
             if image.mode == "P":
-                by_colours.setdefault(bytes(image.getpalette("RGB")), []).append(path)
-    if len(by_colours) < 2:                                # as in most folders
-        return
-    files = list(itertools.chain(*by_colours.values()))
-    readings = in_threads(lambda path: reading_of(path, palette), files)
-    first_by_row = refuse_renumbered(files, readings, advice)
-    for path, (how, meanings) in zip(files, readings):
-        by_grey = how.startswith("by number") and any(one.number != one.value for one in meanings)
-        if by_grey and first_by_row:
-            raise Refusal(f"{path}: all its colours are greys of class numbers, but in "
-                          f"{first_by_row} the rows of the palette are the numbers; write all as "
-                          f"8-bit grey, or {advice}")
+                files.append(path)
+                palettes.add(bytes(image.getpalette("RGB")))
+    if len(palettes) > 1:                                  # in most folders it is one
+        refuse_renumbered(files, palette, advice)
 
 
-def refuse_renumbered(files, readings, advice):
-    """Refuses files that show one row in two colours. -> The first that tells a row's, or None."""
+def refuse_renumbered(files, palette, advice):
+    """Refuses palette files that show one row in two colours, or of which some are read by row,
+    others by the greys of numbers."""
     first_shown = {}                                       # row -> its colour, and a file with it
+    by_grey = None                                         # a file
+    readings = in_threads(lambda path: reading_of(path, palette), files)
     for path, (how, meanings) in zip(files, readings):
-        rows = [one for one in meanings if one.colour is not None and how.startswith("by row")]
+        if how.startswith("by number") and any(one.number != one.value for one in meanings):
+            by_grey = by_grey or path
+        rows = [one for one in meanings if one.colour and how.startswith("by row")]
         for one in rows:
             colour, file = first_shown.setdefault(one.value, (one.colour, path))
             if colour != one.colour:
                 raise Refusal(f"{path}: number {one.value} is shown as {one.colour}, but in {file} "
                               f"as {colour}; an optimiser has renumbered them: give the files from "
                               f"before it, or {advice}")
-    return next((file for _, file in first_shown.values()), None)
+    if by_grey and first_shown:
+        _, by_row = next(iter(first_shown.values()))
+        raise Refusal(f"{by_grey}: all its colours are greys of class numbers, but in {by_row} the "
+                      f"rows of the palette are the numbers; write all as 8-bit grey, or {advice}")
 
 
 def reading_of(path, palette):
@@ -2537,20 +2548,20 @@ def reading_of(path, palette):
         how = label_map_in(stored, palette)[1]
     except Refusal:
         return "", []
-    return how, meanings_of(stored, label_image(stored), len(palette))[1]
+    return how, values_used(stored, label_image(stored), palette).meanings
 
 
 # Pairs: which way up, which shape
 
 def has_shape(width, height, size):
-    """Whether width x height pixels have the shape of size, [height, width], to 2%."""
-    return abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
+    """Whether width x height pixels have the shape of size, [height, width], to 2%; None: any."""
+    return size is None or abs(width * size[0] - height * size[1]) <= 0.02 * height * size[1]
 
 
 def is_two_halves(stored, size):
-    """Whether a picture may be two halves side by side, of the shape of size, or None: of any."""
+    """Whether a picture may be two halves side by side, each of the shape of size."""
     width, height = stored.image.size
-    return width % 2 == 0 and (size is None or has_shape(width / 2, height, size))
+    return width % 2 == 0 and has_shape(width / 2, height, size)
 
 
 def shape_of_pairs(settings):
@@ -2604,18 +2615,18 @@ def check_turned(a, b):
 
 
 def check_shape(stored, size, side_by_side=False, advice=None):
-    """Refuses half of a pair, or both side by side, of another shape than size, [height, width];
-    size None: any shape will do. advice: in place of a --size, where the size is a run's."""
+    """Refuses half of a pair, or both side by side, of another shape than size: see has_shape.
+    advice: in place of a --size, where the size is a run's."""
     w, h = stored.image.size
     width = w / 2 if side_by_side else w
-    whole = width % 1 == 0                                 # pixels
-    if whole and (size is None or has_shape(width, h, size)):
+    if width % 1:                                          # half a pixel
+        how = advice or "cut it, or put single pictures into A/ and B/"
+        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; {how}")
+    if has_shape(width, h, size):
         return
-    if size is None:
-        raise Refusal(f"{stored.path}: is {w} pixels wide, and so no two halves; cut it")
     what = "a pair side by side" if side_by_side else "a picture"
     if advice is None:
-        fit = fitting_size(h, width, min(size)) if whole else None
+        fit = fitting_size(h, width, min(size))
         advice = "cut it"
         if fit:
             advice = f"give --size {fit[0]}x{fit[1]}, or --crop where shapes are mixed"
@@ -2636,13 +2647,12 @@ def fitting_size(height, width, side):
 
 # A folder as a whole: what is found out before training, and said
 
-def survey(name, settings, scale=None):
+def survey(settings, scale):
     """The scales of a folder's deep pictures, one for A and B each, or None of 8-bit ones; scale:
-    one that is given for both. Refuses palette files that disagree."""
-    row = look_up(name)
-    settings = {"task": name, "one_hot": False, **settings}
+    one that is given for both, or None. Refuses palette files that disagree."""
+    kind = TASKS[settings["task"]].kind
     folder = settings["data"]
-    maps = row.kind == "label maps"
+    maps = kind == "label maps"
     files = split_files(folder, "train", maps) + split_files(folder, "val", maps)
     scales = [None, None]                                  # of A, of B
     if maps:
@@ -2650,7 +2660,7 @@ def survey(name, settings, scale=None):
         if holds_ids(paths[0]):
             check_ids(paths[:8])                           # a few: trainIds show in the first
         agree_on_rows(paths, settings["palette"])
-    elif row.kind == "photos":
+    elif kind == "photos":
         photos = [paths[0] for paths in files]             # not the labels beside them
         scales = [scale_in(photos, settings, "x", scale)] * 2    # x and y are made of one photo
     else:
@@ -2766,13 +2776,13 @@ def what_was_read(settings, pictures, held):
     return lines
 
 
-def ignored_words(settings, files, most=8):
-    """A line where one of the first `most` label maps of pairs says "ignore", and black, as which
-    that is seen, is a class's colour."""
+def ignored_words(settings, files):
+    """A line where one of the first label maps of pairs says "ignore", and black, as which that is
+    seen, is a class's colour."""
     black = [name for name, rgb in settings["palette"] or [] if rgb == [0, 0, 0]]
     if not black or not label_side(settings):
         return
-    for paths in files[:most]:
+    for paths in files[:8]:
         stored = stored_labels(settings, paths)
         classes, _ = label_map_in(stored, settings["palette"])
         if classes is not None and (classes == 255).any():
@@ -2791,6 +2801,15 @@ def ends_of(scale):
     """A scale in words: "0 to 9", or of several channels "0 to 9, -1 to 1"."""
     lows, highs = np.atleast_1d(scale[0]), np.atleast_1d(scale[1])
     return ", ".join(f"{low:g} to {high:g}" for low, high in zip(lows, highs))
+
+
+def reading_of_training(settings):
+    """usual_reading() of the label maps to train on; None where there are none."""
+    maps = TASKS[settings["task"]].kind == "label maps"
+    if not maps and label_side(settings) is None:
+        return None
+    files = split_files(settings["data"], "train", maps)
+    return reading_of_others(stored_labels(settings, files[0]), settings["palette"])
 
 
 def how_labels_are_read(settings, files):
@@ -2869,8 +2888,9 @@ def unused_words(folder, *splits):
 def input_words(settings, path):
     """How a picture to translate is read, in a word or two. path: as read_input's."""
     if label_side(settings) == "x":
+        stored = replace(stored_of(path), learned=settings.get("reading"))
         with offering_no_palette():
-            return f"label map, {label_map_in(stored_of(path), settings['palette'])[1]}"
+            return f"label map, {label_map_in(stored, settings['palette'])[1]}"
     if sketched(settings):
         return "drawing, in lines on paper"
     scale = scale_of(settings, "x")
@@ -2917,12 +2937,11 @@ def read_input(settings, path, pair=False):
     """A picture to translate, uint8 (C, H, W), read as in training; of a side-by-side pair, the
     half that is x. path: of a file, or a frame of frames_of()."""
     channels = channels_of(settings, "x")
-    stored = stored_of(path, channels)
-    half = half_of(settings, "x")
+    stored = replace(stored_of(path, channels), learned=settings.get("reading"))
     if pair:
         size = shape_of_pairs(settings)
         check_shape(stored, size, side_by_side=True, advice="leave --pair out, or cut it")
-        stored = halves(stored)[half]
+        stored = halves(stored)[half_of(settings, "x")]
     if label_side(settings) == "x":
         if not pair:
             refuse_a_whole_pair(settings, stored)
@@ -2931,7 +2950,7 @@ def read_input(settings, path, pair=False):
     frame = isinstance(path, Stored)                       # a film may fade to black
     if TASKS[settings["task"]].kind == "pairs" and not settings["palette"] and not frame:
         refuse_numbers(stored, "this run takes pictures; give one in the colours that it learned")
-    return torch.from_numpy(levels_in(stored, scales_of(settings)[half], channels).copy())
+    return torch.from_numpy(levels_in(stored, scale_of(settings, "x"), channels).copy())
 
 
 LEARNED_HELP = "give maps of the classes that this run learned, in their colours"
@@ -2953,9 +2972,9 @@ def refuse_a_whole_pair(settings, stored):
     halves_fit = is_two_halves(stored, shape_of_pairs(settings))
     if not halves_fit or is_exact(how_read(stored, palette)):
         return
-    parts = halves(stored)
-    for side, part, other in zip(("left", "right"), parts, reversed(parts)):
-        if labels_and_photo(other, part, palette):
+    left, right = halves(stored)
+    for side, photo, labels in (("left", left, right), ("right", right, left)):
+        if labels_and_photo(labels, photo, palette):
             raise Refusal(f"{stored.path}: its {side} half is no label map; give one without it")
 
 
@@ -2970,7 +2989,7 @@ def stored_of(path, channels=3):
 
 
 def known_size(settings, size):
-    """The [h, w] at which a run knows what a picture of size [h, w] shows: its scale.
+    """The [h, w] at which a run knows what a picture of size [h, w] shows.
 
     To a run of 128x128, into which training squeezes each picture, one of 256x256 shows everything
     twice as large as ever. So one of that shape (to 2%) is known at just that size, another at the
@@ -2982,8 +3001,8 @@ def known_size(settings, size):
         return [h, w]
     if has_shape(w, h, [height, width]):
         return [height, width]
-    scale = max(height / h, width / w)
-    return [max(round(h * scale), 1), max(round(w * scale), 1)]
+    factor = max(height / h, width / w)
+    return [max(round(h * factor), 1), max(round(w * factor), 1)]
 
 
 def keeps_scale(settings):
@@ -3190,8 +3209,8 @@ def thin(lines):
     return lines
 
 
-def keep_pieces(lines, strong, least):
-    """Keeps the connected pieces of bool (N, 1, H, W) with `least` pixels and a strong one."""
+def keep_pieces(lines, strong):
+    """Keeps the connected pieces of bool (N, 1, H, W) with 5 pixels and a strong one."""
     todo = {tuple(place) for place in lines.nonzero().tolist()}
     kept = torch.zeros_like(lines)
     steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
@@ -3202,7 +3221,7 @@ def keep_pieces(lines, strong, least):
             todo -= near
             piece += near
         places = torch.tensor(piece).unbind(1)
-        kept[places] = len(piece) >= least and bool(strong[places].any())
+        kept[places] = len(piece) >= 5 and bool(strong[places].any())
     return kept
 
 
@@ -3222,7 +3241,7 @@ def edges(photos):
     across = torch.where(dy.abs() > 2.4 * dx.abs(), torch.maximum(n, s), across)
     strong = 12.0                                          # levels a pixel
     ridges = (slope >= across) & (slope > 0.4 * strong)
-    lines = keep_pieces(thin(ridges), slope > strong, 5)
+    lines = keep_pieces(thin(ridges), slope > strong)
     return torch.where(lines, 0, 255).byte()
 
 
@@ -3246,7 +3265,7 @@ def clean_sketch(image, size):
     least = (ink.amax((2, 3), keepdim=True) / 3).clamp(min=25)           # paper's grain is no ink
     lines = (ink > least).float()
     lines = F.adaptive_max_pool2d(lines, size) > 0
-    kept = keep_pieces(thin(lines), lines, 5)
+    kept = keep_pieces(thin(lines), lines)
     return torch.where(kept, 0, 255).byte()
 
 
@@ -3300,13 +3319,13 @@ def kmeans_folder(photos, out, classes, size=(256, 256)):
     scale = find_scale(files)
     if scale:
         print(scale_words(scale, photos))
-    sample = sample_pixels(files, 200_000, rng, scale)
+    sample = sample_pixels(files, rng, scale)
     colours = kmeans_palette(sample, classes).tolist()
     palette = [[f"class {number}", colour] for number, colour in enumerate(colours)]
     held = torch.randperm(len(files), generator=rng)[:max(1, len(files) // 5)].tolist()
     tiles = []                                             # of the sheet
     for number, path in enumerate(files):
-        pair = label_photo(open_picture(path, scale), palette, size)
+        pair = kmeans_pair(open_picture(path, scale), palette, size)
         split = "val" if number in held else "train"
         save_picture(out / split / f"{path.stem}.png", pair)
         if number < 12:
@@ -3318,21 +3337,22 @@ def kmeans_folder(photos, out, classes, size=(256, 256)):
     save_picture(out / "sheet.png", contact_sheet(rows))
 
 
-def sample_pixels(files, count, rng, scale):
-    """Some `count` pixels of all files together: uint8 (M, 3)."""
+def sample_pixels(files, rng, scale):
+    """Some pixels of all files together: uint8 (M, 3), M over 200,000."""
+    count = 200_000 // len(files) + 1
     sample = []
     for path in files:
         pixels = to_tensor(open_picture(path, scale)).flatten(1).T             # (H * W, 3)
-        places = torch.randint(len(pixels), (count // len(files) + 1,), generator=rng)
+        places = torch.randint(len(pixels), (count,), generator=rng)
         sample.append(pixels[places])
     return torch.cat(sample)
 
 
-def label_photo(image, palette, size):
+def kmeans_pair(image, palette, size):
     """A Pillow photo, cut to the shape of size -> label map | photo, uint8 (3, H, 2 * W)."""
-    scale = min(image.height / size[0], image.width / size[1], 1024 / max(size))
-    height = round(scale * size[0]) or 1
-    width = round(scale * size[1]) or 1
+    factor = min(image.height / size[0], image.width / size[1], 1024 / max(size))
+    height = round(factor * size[0]) or 1
+    width = round(factor * size[1]) or 1
     photo = to_tensor(ImageOps.fit(image, (width, height)))
     labels = to_image(nearest_class(photo[None], palette).byte())
     labels = labels.filter(ImageFilter.ModeFilter(5))      # the commonest nearby: no grains
@@ -3819,8 +3839,8 @@ def contact_sheet(rows, titles=()):
             sheet.paste(to_image(picture), (gap + c * w, top + r * h))
     draw = ImageDraw.Draw(sheet)
     for c, title in enumerate(titles):
-        middle = gap // 2 + (c + 0.5) * w
-        draw.text((middle, 9), title, "black", anchor="mm", font_size=12)
+        centre = gap // 2 + (c + 0.5) * w
+        draw.text((centre, 9), title, "black", anchor="mm", font_size=12)
     return to_tensor(sheet)
 
 
@@ -3945,19 +3965,19 @@ def draw_networks(path, networks):
     draw = ImageDraw.Draw(image)
     for row, (title, layers, skips) in enumerate(networks):
         base = 220 * row + 190
-        middle = len(layers) // 2
+        innermost = len(layers) // 2
         tops = []
         for i, (channels, side) in enumerate(layers):
             x = 10 + (i + 0.5) * 980 / len(layers)
             y = base - 10 - 16 * np.log2(side)
             half = 2 + 2 * np.log2(channels)
             tops.append((x, y))
-            colour = CURVES[2] if skips and i > middle else CURVES[0]
+            colour = CURVES[2] if skips and i > innermost else CURVES[0]
             draw.rectangle([x - half, y, x + half, base], colour)
             draw.text((x, base + 14), f"{channels} x {side}", "black", anchor="mm", font_size=12)
         if skips:
-            encoder = tops[1:middle]
-            decoder = list(reversed(tops[middle + 1:-1]))  # from the outside in, as the encoder
+            encoder = tops[1:innermost]
+            decoder = list(reversed(tops[innermost + 1:-1]))   # from the outside in, as encoder
             for (x, y), (other, _) in zip(encoder, decoder):
                 draw.line([(x, y + 8), (other, y + 8)], CURVES[1], 2)
         draw.text((500, base - 170), title, "black", anchor="mm", font_size=15)

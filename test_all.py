@@ -2242,6 +2242,14 @@ def test_ids_of_cityscapes_become_the_22_classes(number, name, cityscapes):
     [found] = label_map[there].unique()
     assert data.CITYSCAPES[found][0] == name
 
+def test_ids_of_cityscapes_are_greys_even_among_maps_that_are_read_by_row(tmp_path, read_map):
+    """A map of roads alone (7), whose one row is 9, as which it would be ground."""
+    for i in range(3):
+        store(tmp_path / f"{i}_color.png", renumbered(OTHER_ROWS))
+    roads = by_palette([[9] * 8] * 8, [(7, 7, 7)] * 9 + [(7, 7, 7), (8, 8, 8)])
+    found = read_map(roads, data.CITYSCAPES, "a_gtFine_labelIds.png")
+    assert (found == 0).all()
+
 @pytest.mark.parametrize("total, said", [
     (0, "u: 5.0 MB"), (10_000_000, "u: 5.0 of 10.0 MB, 2 s left")])
 def test_a_download_says_how_far_it_is(total, said, capsys):
@@ -2595,7 +2603,7 @@ def test_tiny_runs_have_the_settings_of_real_ones(straight_run, tmp_path):
     read_by_train_alone = {
         "epochs", "preset", "steps", "lr", "precision", "objective", "l1_weight",
         "decay", "ema", "feature_matching", "receptive_field", "d_width", "start", "dropout",
-        "diff_augment", "contents",
+        "diff_augment", "contents", "reading",
         # Of older runs, too.
         "direction", "mirror", "crop", "labels"}
     assert real.keys() - ours.keys() == read_by_train_alone
@@ -5483,7 +5491,7 @@ CELLS = [["background", [0, 0, 0]], ["cell", [255, 255, 255]]]
 WHITE_FIRST = [["road", [255, 255, 255]], ["a", [0, 0, 255]], ["b", [0, 255, 255]]]
 IGNORED = np.full((8, 8), 255, np.uint8)
 
-@pytest.mark.parametrize("ending, palette, unclear, clear, means", [
+LEFT_OPEN = pytest.mark.parametrize("ending, palette, unclear, clear, means", [
     ("png", HALF_ROAD, EMPTY, SHAPED.clip(0, 1) * 255, 1),
     ("png", PEOPLE, COLOURED[EMPTY], COLOURED[SHAPED], 2),
     ("png", PEOPLE, Image.fromarray(COLOURED[EMPTY]).quantize(3),
@@ -5492,10 +5500,50 @@ IGNORED = np.full((8, 8), 255, np.uint8)
     ("png", PEOPLE, EMPTY, COLOURED[SHAPED], 2),
     ("png", CELLS, IGNORED, SHAPED.clip(0, 1), 255),
     ("png", WHITE_FIRST, IGNORED, SHAPED, 255)])
+
+@LEFT_OPEN
 def test_what_a_map_leaves_open_its_folder_tells(ending, palette, unclear, clear, means, read_map):
     read_map(clear, palette, f"b.{ending}")
     found = read_map(unclear, palette, f"a.{ending}")
     assert np.unique(found).tolist() == [means]
+
+def learned_from(folder, clear, palette, ending="png"):
+    """The settings of a run that learned to translate such label maps, which lie in a folder."""
+    (folder / "labels").mkdir()
+    (folder / "photos").mkdir()
+    (folder / "palette.json").write_text(json.dumps(palette))
+    for i in range(4):
+        store(folder / "labels" / f"{i}.{ending}", clear)
+        photo = np.random.default_rng(i).integers(0, 256, (*np.shape(clear)[:2], 3), np.uint8)
+        store(folder / "photos" / f"{i}.png", photo)
+    settings = settings_for(task="pairs", direction="BtoA")
+    settings.update(data.pictures_of("pairs", folder, choices={"direction": "BtoA"}))
+    return json.loads(json.dumps(settings))                # as a run keeps them
+
+@LEFT_OPEN
+def test_what_a_map_leaves_open_its_run_tells(ending, palette, unclear, clear, means, tmp_path):
+    settings = learned_from(tmp_path, clear, palette, ending)
+    alone = store(tmp_path / f"alone.{ending}", unclear)
+    shown = [0, 0, 0] if means == 255 else palette[means][1]             # ignored is black
+    assert data.read_input(settings, alone)[:, 0, 0].tolist() == shown
+    assert data.read_input({**settings, "data": "moved"}, alone)[:, 0, 0].tolist() == shown
+
+def test_a_folder_to_translate_tells_before_its_run_does(tmp_path):
+    settings = learned_from(tmp_path, SHAPED.clip(0, 1) * 255, HALF_ROAD)
+    (tmp_path / "others").mkdir()
+    for i in range(4):                                     # numbers, though the run learned colours
+        store(tmp_path / "others" / f"{i}.png", SHAPED.clip(0, 1))
+    alone = store(tmp_path / "others/a.png", EMPTY)
+    assert data.read_input(settings, alone)[:, 0, 0].tolist() == [255, 255, 255]
+
+def test_a_map_whose_rows_have_other_colours_than_in_training_is_refused(tmp_path):
+    settings = learned_from(tmp_path, renumbered(OTHER_ROWS), STREET)
+    again = store(tmp_path / "again.png", renumbered(OTHER_ROWS))
+    read = data.read_input(settings, again)
+    assert read.tolist() == data.to_tensor(Image.fromarray(BAND_COLOURS)).tolist()
+    sorted_anew = store(tmp_path / "anew.png", renumbered(OTHER_ROWS, ORDER))
+    refuses(r"anew.png: number 0 is shown as .*, but was .* in the run's training",
+            data.read_input, settings, sorted_anew)
 
 def test_a_gif_that_is_all_black_is_read_by_row_where_it_is_alone(read_map):
     assert read_map(COLOURED[EMPTY], PEOPLE, "a.gif").max() == 0
@@ -6736,7 +6784,7 @@ def test_a_tiff_that_pillow_lacks_or_misreads_is_read(kind, channels, options, t
     stored = data.read_stored(path)
     found = np.asarray(stored.image) if kind == "u1" else stored.bands
     assert np.array_equal(found, values)
-    assert data.has_8_bits(path) == (kind == "u1")
+    assert data.is_deep_file(path) == (kind != "u1")
     assert data.header_of(path)[0] == 70 * 90
 
 @pytest.mark.parametrize("channels, photometric", [(2, "minisblack"), (4, "rgb")])

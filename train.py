@@ -842,6 +842,8 @@ class Run:
 #     palette          [[name, [r, g, b]], ...] or None                  all commands
 #     labels           of pairs with a palette, the half that is a       data.py, metrics.py
 #                      label map: "A" or "B"; else None
+#     reading          how label maps are read, data.usual_reading,      data.py: a map to translate
+#                      or None without such; older runs lack it
 #     range            None where all is of 8 bits; else, for A and      data.py, pix2pix.py
 #                      for B, None or [low, high]: the values that
 #                      become 0 and 255, each a list if a channel has
@@ -1274,7 +1276,7 @@ def check_same(folder, settings):
     if pictures != settings["pictures"] and settings["pictures"].startswith(f"{count} of "):
         raise Refusal(f"--out {folder}: holds a run of {count} pictures of other names than "
                       f"these; give those, or another --out")
-    may_change = {"epochs", "data", "preset", "precision", "contents"}   # trained longer, or moved
+    may_change = {"epochs", "data", "preset", "precision", "contents", "reading"}  # longer, moved
     keys = sorted((before.keys() | settings.keys()) - may_change)
     different = differing(before, settings, keys)
     if "one_hot" in different and "in_channels" in different:
