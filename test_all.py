@@ -3109,9 +3109,11 @@ def test_d_sees_shapes_ever_less_blurred(tmp_path, monkeypatch):
     wanted = [3.0] * 2 + [2.97] * 2 + [2.94] * 2 + [2.91] * 2
     assert sigmas == pytest.approx(wanted)
 
-def test_paper_presets_have_no_blur_noise_or_decay():
+def test_paper_presets_have_no_choices_of_ours():
+    ours = {"blur", "noise", "decay", "ema", "l1_weight", "upsample", "d_width", "dropout"}
     for presets in train.PRESETS.values():
-        assert not presets["paper"].keys() & {"blur", "noise", "decay"}
+        assert not presets["paper"].keys() & ours
+    assert train.OWN["pix2pix"]["l1_weight"] == 100        # Sec. 4.2
 
 @pytest.mark.parametrize("drawn, wanted", [
     ((0.5, 0.5, 0.5), [[-0.6, 0.2], [0.6, 0.2]]),
@@ -3193,7 +3195,8 @@ def test_each_objective_trains_what_it_names(objective, pictures, pairs, tmp_pat
     # D(y) or D(x, y)
     assert {len(call.args) - 1 for call in judged} == pictures
     l1_weights = {call.args[3] for call in losses}
-    assert l1_weights == ({100.0} if "l1" in objective else {0.0})
+    laptop = train.PRESETS["pix2pix"]["laptop"]["l1_weight"]
+    assert l1_weights == ({laptop} if "l1" in objective else {0.0})
     # A loss that is not there is not logged as 0.
     columns = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
     assert ("G adversarial" in columns) == ("D loss" in columns) == (objective != "l1")
