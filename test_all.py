@@ -8665,6 +8665,14 @@ def test_ctrl_c_ends_the_server(painter):
     # Its port is free again.
     socket.create_server(("127.0.0.1", int(found[1]))).close()
 
+def test_a_study_shows_no_photo_again_where_its_pair_was_not_answered(painter):
+    first = answer(painter, "study")
+    again = answer(painter, "study", session=first["session"], answered=-1)
+    halves = [picture_in(reply["png"]).chunk(2, dim=2) for reply in (first, again)]
+    for one in halves[0]:
+        for other in halves[1]:
+            assert not torch.equal(one, other)
+
 def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(
         painter, tmp_path, monkeypatch):
     monkeypatch.setattr(paint, "PRACTICE", 1)
@@ -10882,9 +10890,16 @@ def test_a_study_that_could_not_be_kept_takes_its_last_answer_again(short_study)
     short_study.press("left")
     short_study.until(lambda: short_study.said().startswith("Thank you!"))
 
-@pytest.mark.parametrize("size", [(390, 844), (640, 450), (844, 390), (1366, 600)])
-def test_a_study_is_in_sight_as_a_whole(size, tab):
+@pytest.mark.parametrize("size", [(390, 844), (568, 320), (640, 450), (844, 390), (1366, 600)])
+def test_a_study_is_in_sight_as_a_whole_and_moves_no_button(size, tab):
     tab.opened(*size, "study")
+    tab.press("start")
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    top = "return $('left').getBoundingClientRect().top"
+    later = tab.js(top)
+    tab.js("sessionStorage.clear()")
+    tab.opened(*size, "study")
+    assert tab.js(top) == later
     tab.press("start")
     tab.until(lambda: not tab.js("return $('left').disabled"))
     hidden = tab.js(IN_SIGHT + "return ['pair', 'start', 'left', 'right', 'status']"
