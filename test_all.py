@@ -9747,11 +9747,22 @@ def test_what_was_picked_is_painted_with(tool, page):
 
 def test_the_picker_says_that_it_found_nothing(page):
     page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
-    page.js("cells.fill(0xFF010203)")
+    page.js("run.mode = 'pencil'; setUp(); cells.fill(0xFF010203)")
     page.press("picker")
-    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp()")
+    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp(); run.mode = 'plain'")
     assert page.said().startswith("None of the colours")
     assert page.js("return tool") == "picker"              # to be tried again
+
+def test_a_plain_picture_is_painted_in_any_colour(page):
+    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
+    page.js("cells.fill(0xFF010203)")
+    page.press("brush", "picker")
+    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp()")
+    assert page.js("return [tool, palette[chosen].css, $('mixed').value]") == [
+        "brush", "rgb(3,2,1)", "#030201"]
+    page.js("$('mixed').value = '#0a0b0c'; $('mixed').oninput()")
+    page.js("penDown('space'); penUp()")
+    assert page.js("return cells[9 * width + 9]") == 0xFF0C0B0A
 
 def test_a_picker_that_the_system_took_away_stays_in_the_hand(page):
     assert page.js("useTool('picker'); moveTo({x: 20, y: 20}); penDown(1);"
