@@ -10717,7 +10717,13 @@ def test_both_pictures_are_whole_at_the_end_of_a_page_held_sideways(size, page):
         assert min(tops) >= 0
         assert max(bottoms) < status
 
-@pytest.mark.parametrize("size", [(640, 450), (844, 390)])
+@pytest.mark.parametrize("size", [(640, 450), (667, 375), (740, 360), (844, 390)])
+def test_nothing_of_a_picture_held_sideways_is_scrolled_to(size, page):
+    page.opened(*size)
+    assert page.js("return ['mapcard', 'photocard'].map(id => $(id))"
+                   ".every(each => each.scrollHeight === each.clientHeight)")
+
+@pytest.mark.parametrize("size", [(640, 450), (667, 375), (844, 390)])
 def test_a_selection_changes_no_picture_held_sideways(size, page):
     page.opened(*size)
     page.press("select")
