@@ -225,8 +225,8 @@ class Studio:
         return token
 
     def trial(self, run, order, k, fake_side):
-        """Trial k: a real photo and a fake one, joined: (3, h, 2 w). One picture: no address and no
-        file size tells which half is fake."""
+        """Pair k: a real photo and a fake one, joined: (3, h, 2 w). One picture: no address and
+        no file size tells which half is fake."""
         # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
         this = order[k % len(order)]
         other = order[(k - 1) % len(order)] if data.TASKS[run["task"]].unpaired_study else this
