@@ -208,7 +208,8 @@ class Studio:
                 session["total"] = self.keep_session(run, answers[PRACTICE:])
             return {**reply, "total": session["total"]}
         session["fake"] = secrets.choice(("left", "right"))
-        picture = self.trial(run, session["order"], len(answers), session["fake"])
+        picture = self.trial(run, session["order"], session["shown"], session["fake"])
+        session["shown"] += 1           # after a reload a pair not answered is no pair seen twice
         return {**reply, "png": png(picture)}
 
     def begin_session(self, run):
@@ -218,18 +219,19 @@ class Studio:
         while len(order) < PRACTICE + TRIALS:              # few pictures come back
             order += secrets.SystemRandom().sample(range(count), count)
         token = secrets.token_urlsafe(16)
-        self.sessions[token] = {"run": run, "order": order, "answers": []}
+        self.sessions[token] = {"run": run, "order": order, "answers": [], "shown": 0}
         for oldest in list(self.sessions)[:-SESSIONS]:
             del self.sessions[oldest]
         return token
 
     def trial(self, run, order, k, fake_side):
-        """Trial k: a real photo and a fake one, joined: (3, h, 2 w). One picture: no address and no
-        file size tells which half is fake."""
+        """Pair k: a real photo and a fake one, joined: (3, h, 2 w). One picture: no address and
+        no file size tells which half is fake."""
         # Sec. 4.1: of maps, real and fake come from different inputs, or it would be too easy.
-        other = order[k - 1] if data.TASKS[run["task"]].unpaired_study else order[k]
+        this = order[k % len(order)]
+        other = order[(k - 1) % len(order)] if data.TASKS[run["task"]].unpaired_study else this
         pictures = self.pictures(run)
-        x, y = data.to_network(run, torch.stack([pictures[order[k]], pictures[other]]))
+        x, y = data.to_network(run, torch.stack([pictures[this], pictures[other]]))
         real = data.to_pixels(run, x[:1], y[:1])[0]
         fake = pix2pix.generate(run["network"], x[1:].to(self.device), seed=k).cpu()
         fake = data.to_pixels(run, x[1:], fake)[0]

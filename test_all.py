@@ -8716,6 +8716,14 @@ def test_ctrl_c_ends_the_server(painter):
     # Its port is free again.
     socket.create_server(("127.0.0.1", int(found[1]))).close()
 
+def test_a_study_shows_no_photo_again_where_its_pair_was_not_answered(painter):
+    first = answer(painter, "study")
+    again = answer(painter, "study", session=first["session"], answered=-1)
+    halves = [picture_in(reply["png"]).chunk(2, dim=2) for reply in (first, again)]
+    for one in halves[0]:
+        for other in halves[1]:
+            assert not torch.equal(one, other)
+
 def test_a_session_that_could_not_be_kept_ends_with_the_next_answer(
         painter, tmp_path, monkeypatch):
     monkeypatch.setattr(paint, "PRACTICE", 1)
@@ -9555,6 +9563,11 @@ def test_the_first_stroke_can_be_seen(page):
                     "chooseVisible(); return chosen")
     assert found == 2
 
+def test_the_first_stroke_is_not_of_the_wall_that_it_crosses(page):
+    found = page.js("cells.fill(0); cells.fill(1, 0, 5000); cells.fill(2, 0, 300); choose(1);"
+                    "chooseVisible(); return chosen")
+    assert found == 2
+
 def test_the_first_words_say_what_a_stroke_will_paint(page):
     assert f"drag over it to paint {page.js('return palette[chosen].name')}" in page.said()
     page.press("eraser")
@@ -9685,6 +9698,15 @@ def test_a_pointer_that_leaves_takes_along_what_was_said_of_its_place(page):
     assert page.js("return $('under').textContent").startswith("60, 60")
 
 @in_both
+def test_what_is_under_the_pen_is_said_as_it_is_now(page):
+    under = "return $('under').textContent"
+    page.press("clear", "class 10", "fill")
+    page.drag((20, 20))
+    assert page.js(under) == "20, 20 pillar"
+    page.keys((KEYS["Control"], "z"))
+    assert page.js(under) == "20, 20 background"
+
+@in_both
 def test_escape_takes_a_stroke_back(page):
     before = page.cells()
     undos = page.js("return past.length")
@@ -9776,11 +9798,22 @@ def test_what_was_picked_is_painted_with(tool, page):
 
 def test_the_picker_says_that_it_found_nothing(page):
     page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
-    page.js("cells.fill(0xFF010203)")
+    page.js("run.mode = 'pencil'; setUp(); cells.fill(0xFF010203)")
     page.press("picker")
-    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp()")
+    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp(); run.mode = 'plain'")
     assert page.said().startswith("None of the colours")
     assert page.js("return tool") == "picker"              # to be tried again
+
+def test_a_plain_picture_is_painted_in_any_colour(page):
+    page.js("$('runs').selectedIndex = 2; $('runs').onchange()")
+    page.js("cells.fill(0xFF010203)")
+    page.press("brush", "picker")
+    page.js("cursor = {x: 9, y: 9}; penDown('space'); penUp()")
+    assert page.js("return [tool, palette[chosen].css, $('mixed').value]") == [
+        "brush", "rgb(3,2,1)", "#030201"]
+    page.js("$('mixed').value = '#0a0b0c'; $('mixed').oninput()")
+    page.js("penDown('space'); penUp()")
+    assert page.js("return cells[9 * width + 9]") == 0xFF0C0B0A
 
 def test_a_picker_that_the_system_took_away_stays_in_the_hand(page):
     assert page.js("useTool('picker'); moveTo({x: 20, y: 20}); penDown(1);"
@@ -10006,10 +10039,35 @@ def test_keys_zoom(page):
     page.keys("0")
     assert zoom_of(page) == 1
 
+def test_keys_lead_the_cursor_nowhere_out_of_sight(page):
+    page.js("map.focus()")
+    page.keys("+", "+", "+", "+", "+", *[(KEYS["Shift"], KEYS["Right"])] * 7, KEYS["Down"])
+    at = page.at(*page.js("return [cursor.x, cursor.y]"))
+    assert page.js("return document.elementFromPoint(...arguments) === map", at["x"], at["y"])
+    assert page.js("return cursor.x") == 120
+    assert zoom_of(page) > 7
+
+def test_a_zoomed_picture_shows_the_same_part_at_another_size(page):
+    page.js("setView(8, -2000, -900)")
+    middle = ("const b = $('easel').getBoundingClientRect(); return cellAt("
+              "{clientX: b.left + b.width / 2, clientY: b.top + b.height / 2})")
+    before = page.js(middle)
+    page.browser.size(844, 390)
+    page.until(lambda: page.js("return $('marks').width === map.clientWidth"))
+    assert page.js("return [map.clientWidth < 250, view.zoom]") == [True, 8]
+    after = page.js(middle)
+    assert max(abs(after["x"] - before["x"]), abs(after["y"] - before["y"])) <= 1
+
 @in_both
 def test_two_fingers_zoom_and_leave_no_stroke(page, smallest_brush):
     two_fingers(page)
     assert not page.cells().any()
+
+def test_two_fingers_are_told_of_no_stroke(page):
+    page.press("letters", "letters")
+    said = page.said()
+    two_fingers(page)
+    assert page.said() == said
 
 def two_fingers(page):
     one = page.pointer((50, 64), (20, 64), kind="touch", id="a", ms=50)
@@ -10669,6 +10727,14 @@ def test_undo_stays_in_reach_of_a_thumb(size, page):
         }).map(each => each.id || each.textContent)""")
     assert not hidden
 
+def test_a_phones_strip_of_classes_covers_nothing_that_is_said(page):
+    page.opened(390, 844)
+    page.js("say('word '.repeat(50))")
+    page.until(lambda: page.js(
+        "const bottom = $('classcard').getBoundingClientRect().bottom;"
+        "const {top, height} = $('status').getBoundingClientRect();"
+        "return height > 80 && bottom <= top + 1"))
+
 def test_a_phones_strip_of_classes_shows_the_chosen_one(page):
     page.opened(360, 740)
     for k in (11, 0, 5):
@@ -10701,6 +10767,23 @@ def test_both_pictures_are_whole_at_the_end_of_a_page_held_sideways(size, page):
             "const [a, b, c] = boxes; return [[a.top, b.top], [a.bottom, b.bottom], c.top]")
         assert min(tops) >= 0
         assert max(bottoms) < status
+
+@pytest.mark.parametrize("size", [(640, 450), (667, 375), (740, 360), (844, 390)])
+def test_nothing_of_a_picture_held_sideways_is_scrolled_to(size, page):
+    page.opened(*size)
+    assert page.js("return ['mapcard', 'photocard'].map(id => $(id))"
+                   ".every(each => each.scrollHeight === each.clientHeight)")
+
+@pytest.mark.parametrize("size", [(640, 450), (667, 375), (844, 390)])
+def test_a_selection_changes_no_picture_held_sideways(size, page):
+    page.opened(*size)
+    page.press("select")
+    wide = page.js("return map.clientWidth")
+    page.js("select([30, 40, 60, 70]); scrollTo(0, 9999)")
+    assert page.js("return map.clientWidth") == wide
+    low = page.js("return ['repeat', 'copying', 'empty', 'status'].map(id =>"
+                  " $(id).getBoundingClientRect().bottom - $(id).offsetHeight)")
+    assert max(low[:3]) + 44 <= low[3]
 
 @pytest.mark.parametrize("size", [(1366, 650), (768, 1024), (360, 740)])
 @in_both
@@ -10763,6 +10846,7 @@ def test_keys_paint_where_the_window_is_small(tab):
     tab.keys(KEYS["Tab"])
     first = tab.js("return document.activeElement === map")
     assert first, "the canvas is the first to be reached"
+    assert "hold Space to paint" in tab.said()
     tab.keys((KEYS["Shift"], "1"), "]", KEYS["Down"], KEYS["Right"], KEYS["Enter"])
     assert tab.said().startswith("Pen down")
     tab.keys(KEYS["Down"], KEYS["Enter"])
@@ -10933,9 +11017,16 @@ def test_a_study_that_could_not_be_kept_takes_its_last_answer_again(short_study)
     short_study.press("left")
     short_study.until(lambda: short_study.said().startswith("Thank you!"))
 
-@pytest.mark.parametrize("size", [(390, 844), (640, 450), (844, 390), (1366, 600)])
-def test_a_study_is_in_sight_as_a_whole(size, tab):
+@pytest.mark.parametrize("size", [(390, 844), (568, 320), (640, 450), (844, 390), (1366, 600)])
+def test_a_study_is_in_sight_as_a_whole_and_moves_no_button(size, tab):
     tab.opened(*size, "study")
+    tab.press("start")
+    tab.until(lambda: not tab.js("return $('left').disabled"))
+    top = "return $('left').getBoundingClientRect().top"
+    later = tab.js(top)
+    tab.js("sessionStorage.clear()")
+    tab.opened(*size, "study")
+    assert tab.js(top) == later
     tab.press("start")
     tab.until(lambda: not tab.js("return $('left').disabled"))
     hidden = tab.js(IN_SIGHT + "return ['pair', 'start', 'left', 'right', 'status']"
