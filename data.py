@@ -2098,9 +2098,9 @@ def differ(fitting):
 
 
 def reading_by_others(stored, used, fitting, palette):
-    """Which of the fitting_readings of a file other maps tell; None: they tell none, or need not:
-    all agree, or two values or more tell enough. Where one that is surely by number holds 255, to
-    ignore, so is 255 here."""
+    """Which of the fitting_readings of a file other maps tell: by number, where one of them that is
+    surely by number holds 255, to ignore, and so does this; else as most are read. None: they tell
+    nothing, or need not, as all readings agree, or two values or more tell enough."""
     if not differ(fitting):
         return None
     others = reading_of_others(stored, palette)
@@ -2114,18 +2114,24 @@ def reading_by_others(stored, used, fitting, palette):
 
 
 def reading_of_others(stored, palette):
-    """usual_reading() of the label maps beside a file; where these tell nothing, of those that the
-    run which is to translate it has learned from."""
-    beside = asked_of_neighbours(usual_reading, stored, 3, palette)
-    if beside and (beside["usual"] or beside["ignores"]):
+    """usual_reading() of the label maps beside a file. A map to translate that lies alone, or among
+    others that tell nothing, is read as the run's own were in training."""
+    nothing = {"maps": 0, "usual": None, "ignores": False, "rows": []}
+    beside = asked_of_neighbours(usual_reading, stored, 3, palette) or nothing
+    learned = stored.learned
+    if learned is None:
         return beside
-    return stored.learned or {"usual": None, "ignores": False, "rows": []}
+    if beside["maps"] < 2 or not beside["usual"]:          # one may be the file itself
+        return learned
+    if beside["usual"] == learned["usual"]:
+        return {**beside, "ignores": beside["ignores"] or learned["ignores"]}
+    return beside
 
 
 def usual_reading(pictures, palette):
-    """How label maps are read, as settings["reading"] keeps it: "usual", how most are, "colour",
-    "number" or "row", or None; "ignores", whether one of them that can only be read by number holds
-    255; "rows", of those read by row [[row, its colour], ...]."""
+    """How label maps are read, as settings["reading"] keeps it: "maps", how many tell; "usual", how
+    most are, "colour", "number" or "row", or None; "ignores", whether one of them that can only be
+    read by number holds 255; "rows", of those read by row [[row, its colour], ...]."""
     votes = Counter()
     ignores = False
     rows = {}
@@ -2146,7 +2152,7 @@ def usual_reading(pictures, palette):
     del votes[None]                                        # of pictures that no reading fits
     enough = 2 / 3 * votes.total()                         # our choice: two annotators may differ
     usual = [how for how, count in votes.items() if count > enough]
-    return {"usual": usual[0] if usual else None, "ignores": ignores,
+    return {"maps": votes.total(), "usual": usual[0] if usual else None, "ignores": ignores,
             "rows": [[row, list(colour)] for row, colour in sorted(rows.items())]}
 
 
@@ -2225,13 +2231,13 @@ def refuse_rows_apart(meanings):
 
 def refuse_other_rows(stored, used):
     """Refuses a map to translate, read by row, that shows a row in another colour than the maps of
-    the run's training did: its rows may number other classes."""
+    the run's training did: its rows may number other classes. 255, to ignore, may be in any."""
     for row, colour in (stored.learned or {"rows": []})["rows"]:
         for one in used.meanings:
-            if one.value == row and one.colour not in (None, tuple(colour)):
+            if one.value == row != 255 and one.colour not in (None, tuple(colour)):
                 raise OSError(f"number {row} is shown as {one.colour}, but was {tuple(colour)} in "
-                              f"the run's training; give a map numbered like those, or write its "
-                              f"numbers as 8-bit grey")
+                              f"the run's training: an optimiser may have renumbered it; give the "
+                              f"file from before it")
 
 
 def refuse_inverted(stored, how):

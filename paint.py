@@ -386,6 +386,7 @@ def read_file(run, file, name):
     words = []
     with saved(file, name) as path:
         stored = data.read_stored(path)
+        stored.learned = run.get("reading")                # what it leaves open, its run tells
         try:
             picture = picture_in(run, stored, words)
         except NoLabelMap:                                 # the page then lays it under the map

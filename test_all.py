@@ -5531,6 +5531,31 @@ def test_what_a_map_leaves_open_its_run_tells(ending, palette, unclear, clear, m
     assert data.read_input(settings, alone)[:, 0, 0].tolist() == shown
     assert data.read_input({**settings, "data": "moved"}, alone)[:, 0, 0].tolist() == shown
 
+@pytest.mark.parametrize("beside", [0, 4])
+def test_a_map_of_two_values_ignores_what_its_run_ignored(beside, tmp_path):
+    """Alone, or beside maps of numbers without an ignored one, 255 could be the white class."""
+    settings = learned_from(tmp_path, with_ignored_row(SHAPED.clip(0, 1)), CELLS)
+    (tmp_path / "others").mkdir()
+    for i in range(beside):
+        store(tmp_path / "others" / f"{i}.png", SHAPED.clip(0, 1))
+    path = store(tmp_path / "others/a.png", with_ignored_row(EMPTY))
+    assert not data.read_input(settings, path).any()       # ignored is black, as the background
+    run = {**settings, "mode": "labels"}                   # as the studio holds it
+    opened = paint.read_file(run, base64.b64encode(path.read_bytes()), "a.png")
+    assert "numbers" in opened["words"]
+
+def with_ignored_row(numbers):
+    numbers = numbers.copy()
+    numbers[0] = 255
+    return numbers
+
+def test_a_border_to_ignore_may_have_another_colour_than_in_training(tmp_path):
+    shades = [(90, 9, 9), (9, 90, 9), (9, 9, 90)] + [(1, 2, 3)] * 252
+    bordered = with_ignored_row(SHAPED)
+    settings = learned_from(tmp_path, by_palette(bordered, [*shades, (224, 224, 192)]), PEOPLE)
+    path = store(tmp_path / "a.png", by_palette(bordered, [*shades, (200, 1, 1)]))
+    assert data.read_input(settings, path).shape == (3, 8, 8)
+
 def test_a_folder_to_translate_tells_before_its_run_does(tmp_path):
     settings = learned_from(tmp_path, SHAPED.clip(0, 1) * 255, HALF_ROAD)
     (tmp_path / "others").mkdir()

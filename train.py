@@ -1276,7 +1276,8 @@ def check_same(folder, settings):
     if pictures != settings["pictures"] and settings["pictures"].startswith(f"{count} of "):
         raise Refusal(f"--out {folder}: holds a run of {count} pictures of other names than "
                       f"these; give those, or another --out")
-    may_change = {"epochs", "data", "preset", "precision", "contents", "reading"}  # longer, moved
+    # Trained longer, or moved; what changed pictures change is said below.
+    may_change = {"epochs", "data", "preset", "precision", "contents", "reading"}
     keys = sorted((before.keys() | settings.keys()) - may_change)
     different = differing(before, settings, keys)
     if "one_hot" in different and "in_channels" in different:
