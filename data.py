@@ -2101,12 +2101,16 @@ def reading_by_others(stored, used, fitting, palette):
     """Which of the fitting_readings of a file other maps tell: by number, where one of them that is
     surely by number holds 255, to ignore, and so does this; else as most are read. None: they tell
     nothing, or need not, as all readings agree, or two values or more tell enough."""
-    if not differ(fitting):
+    numbers = fitting.get("number", [])
+    mask = is_mask(numbers, palette)
+    if not differ(fitting) and not mask:
         return None
     others = reading_of_others(stored, palette)
     usual = others["usual"]
-    if others["ignores"] and 255 in fitting.get("number", []):
+    if others["ignores"] and 255 in numbers:
         return "number"
+    if mask and "colour" not in fitting:                   # numbers alone do not say what 255 is
+        return None
     tells_enough = len(used.meanings) > 1 and "colour" in fitting
     if tells_enough or usual not in fitting:
         return None
@@ -2156,6 +2160,11 @@ def usual_reading(pictures, palette):
             "rows": [[row, list(colour)] for row, colour in sorted(rows.items())]}
 
 
+def is_mask(numbers, palette):
+    """Whether class numbers are 255 and perhaps 0, of two classes: 255 may be 1, or to ignore."""
+    return len(palette) == 2 and 255 in numbers and 1 not in numbers
+
+
 def preferred(used, fitting, palette):
     """Which of the fitting_readings is meant: "colour", "number" or "row"; None: no one."""
     colour = fitting.get("colour")
@@ -2166,7 +2175,7 @@ def preferred(used, fitting, palette):
     if not colour and not number:
         return "row" if row and not shows_smeared_colours(used.meanings, palette) else None
     if not colour:
-        if len(palette) == 2 and 255 in number and 1 not in number:
+        if is_mask(number, palette):
             raise OSError("a mask of 0 and 255: is 255 class 1, or 'ignore'? No class is white; "
                           f"write 0 and 1, or {PALETTE_HELP}")
         return "number"

@@ -5544,6 +5544,19 @@ def test_a_map_of_two_values_ignores_what_its_run_ignored(beside, tmp_path):
     opened = paint.read_file(run, base64.b64encode(path.read_bytes()), "a.png")
     assert "numbers" in opened["words"]
 
+@pytest.mark.parametrize("ending", ["png", "gif"])
+@pytest.mark.parametrize("ignoring", [True, False])
+def test_a_mask_whose_255_is_no_classs_is_read_where_others_ignore(ending, ignoring, tmp_path):
+    """In colours white is no class: 255 may be class 1, or to ignore."""
+    palette = [["ground", [0, 0, 0]], ["thing", [255, 0, 0]]]
+    clear = SHAPED.clip(0, 1)
+    settings = learned_from(tmp_path, with_ignored_row(clear) if ignoring else clear, palette)
+    path = store(tmp_path / f"a.{ending}", with_ignored_row(EMPTY))
+    if ignoring:
+        assert not data.read_input(settings, path).any()
+    else:
+        refuses("a mask of 0 and 255: is 255 class 1", data.read_input, settings, path)
+
 def with_ignored_row(numbers):
     numbers = numbers.copy()
     numbers[0] = 255
