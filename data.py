@@ -2821,10 +2821,9 @@ def ends_of(scale):
 def reading_of_training(settings):
     """usual_reading() of the label maps to train on; None where there are none."""
     maps = TASKS[settings["task"]].kind == "label maps"
-    if not maps and label_side(settings) is None:
-        return None
     files = split_files(settings["data"], "train", maps)
-    return reading_of_others(stored_labels(settings, files[0]), settings["palette"])
+    labels = stored_labels(settings, files[0])
+    return None if labels is None else reading_of_others(labels, settings["palette"])
 
 
 def how_labels_are_read(settings, files):
